@@ -1,0 +1,181 @@
+"""Compilation: the only place that configures Numba (flags, threads, cache).
+
+`@kernel` makes a function with `prange` loops callable as a parallel kernel, `@device` makes a helper that kernels
+call. Compilation is lazy, once for each combination of argument types, and kept on disk between processes.
+"""
+
+import contextlib
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba import njit, prange
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+__all__ = ["SERIAL_WORK", "Kernel", "device", "kernel", "prange"]
+
+# Contraction (a * b + c in one rounding) is the only licence given to LLVM. Reassociation would let the compiler choose
+# the order of a sum, and so its bits, anew in every place it inlines a loop; kernels that need vector sums spell them
+# out with nbnorm.simd. "nnan" and "ninf" (part of fastmath=True) would make a NaN disappear.
+FASTMATH = {"contract"}
+
+# Below this many elements of work a parallel region costs more than it saves.
+SERIAL_WORK = 16 * 1024
+
+_forked = False  # this process was forked from one that had imported us: OpenMP's threads did not come along
+
+
+def _after_fork_in_child() -> None:
+    global _forked, _workqueue_lock
+    _forked = True
+    _workqueue_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+_workqueue_lock = threading.Lock()
+
+
+def device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a helper that kernels call. It is not cached by itself: its code ends up in the kernel's."""
+    return njit(nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+
+
+class Kernel:
+    """A compiled function with a parallel and a serial form that give the same bits.
+
+    Calling it runs the parallel form, or the serial one where a parallel region is not safe (a forked child) or would
+    wait (the "workqueue" threading layer is busy in another Python thread).
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.function = function
+        self.parallel = _compile(function, parallel=True)
+        self.serial = _compile(function, parallel=False)
+
+    def __call__(self, *args: Any) -> Any:
+        if _forked:
+            return self.serial(*args)
+        return self.parallel(*args)
+
+    def for_work(self, elements: int) -> Callable[..., Any]:
+        """Return the form that pays for this many elements of work: chosen by size, never by thread count."""
+        return self.serial if elements < SERIAL_WORK else self
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.__module__}.{self.__name__}>"
+
+
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Compile a function whose `prange` loops run on all threads."""
+    return Kernel(function)
+
+
+def _compile(function: Callable[..., Any], parallel: bool) -> Any:
+    dispatcher = njit(parallel=parallel, nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+    dispatcher._cache = KernelCache(function, "parallel" if parallel else "serial")
+    return dispatcher
+
+
+# ---------------------------------------------------------------------------------------------------------- the cache
+
+
+def cache_folder() -> Path:
+    """Folder of the compiled kernels: `NUMBA_CACHE_DIR` where it is set, else the user's cache folder."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return Path(chosen) / "minitrain"
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "minitrain"
+
+
+@cache
+def _source_key(folder: Path) -> str:
+    """Hash of every source that can end up in a kernel of this folder, and of what compiles it.
+
+    Numba's own cache looks at the kernel's file only, so that an edited helper in another file goes unnoticed.
+    """
+    digest = hashlib.sha256()
+    digest.update(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
+    digest.update(os.environ.get("NBNORM_VECTOR_BYTES", "").encode())
+    for path in sorted({*Path(__file__).parent.rglob("*.py"), *folder.rglob("*.py")}):
+        digest.update(str(path).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+class KernelCache(NullCache):  # type: ignore[misc]
+    """Compiled code on disk, one file for each function, form and signature.
+
+    A file begins with the SHA-256 of the rest, so that a truncated or foreign one is seen and compiled anew; it is
+    written under a temporary name and renamed, so that processes can share the folder. No file error is ever raised.
+    """
+
+    def __init__(self, function: Callable[..., Any], form: str) -> None:
+        self._function = function
+        self._form = form
+
+    def _path(self, signature: Any, target_context: Any) -> Path:
+        function = self._function
+        key = (signature, target_context.codegen().magic_tuple(), numba.get_num_threads() > 0, self._form)
+        name = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
+        sources = _source_key(Path(function.__code__.co_filename).parent)
+        return cache_folder() / sources / f"{function.__module__}.{function.__qualname__}-{self._form}-{name}.nbc"
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        try:
+            content = self._path(sig, target_context).read_bytes()
+            payload = content[32:]
+            if hashlib.sha256(payload).digest() != content[:32]:
+                return None
+            return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        except Exception:  # whatever is wrong with the file, compiling anew is right
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        if any(not lifted.can_cache for lifted in data.lifted) or data.library.has_dynamic_globals:
+            warnings.warn(f"{self._function.__qualname__} cannot be cached on disk", stacklevel=2)
+            return
+        payload = dumps(data._reduce())
+        with contextlib.suppress(OSError):
+            path = self._path(sig, _context(data))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _replacing(path) as file:
+                file.write(hashlib.sha256(payload).digest() + payload)
+
+
+def _context(result: Any) -> Any:
+    return result.target_context
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Any]:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
