@@ -1,0 +1,196 @@
+"""The layer contract: what a layer declares, what it is given, what it may touch.
+
+1. A layer is a frozen dataclass of hyperparameters. It owns no arrays.
+2. `declare` takes the shapes of the inputs, batch axis first, and names every buffer by kind. Shape errors are raised
+   there, in words.
+3. `forward`, `backward` and `infer` work on the bound arrays of a `Tensors`. They overwrite what they write, never
+   change what they read, and allocate nothing that grows with the batch.
+4. `infer` is `forward` unless the layer says otherwise.
+5. `examples` lists input shapes (and arguments) that the contract tests run. A layer without examples fails the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from minitrain.initializers import Constant
+
+if TYPE_CHECKING:
+    from minitrain.graph import Node
+
+__all__ = ["Buffer", "Declaration", "Example", "Layer", "Shape", "Tensors", "array", "ones", "weight", "zeros"]
+
+Shape = tuple[int, ...]
+Fill = Callable[[np.random.Generator, Shape, int, int], npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Shape, dtype and first content of one array of a layer.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : str or None
+        None stands for the model's dtype.
+    fill : callable or None
+        `fill(rng, shape, fan_in, fan_out)` gives the first content of a parameter or state. An initializer is one.
+    fan_in, fan_out : int
+        Inputs that reach one output, outputs that one input reaches: what initializers scale by.
+    penalized : bool
+        Whether L1 and L2 penalties reach this parameter unless the user says otherwise.
+    """
+
+    shape: Shape
+    dtype: str | None = None
+    fill: Fill | None = None
+    fan_in: int = 1
+    fan_out: int = 1
+    penalized: bool = False
+
+
+def array(shape: Shape, dtype: str | None = None) -> Buffer:
+    """Declare an array that is written before it is read."""
+    return Buffer(shape, dtype)
+
+
+def zeros(shape: Shape) -> Buffer:
+    """Declare a parameter or state that starts as zeros."""
+    return Buffer(shape, fill=Constant(0.0))
+
+
+def ones(shape: Shape) -> Buffer:
+    """Declare a parameter or state that starts as ones."""
+    return Buffer(shape, fill=Constant(1.0))
+
+
+def weight(shape: Shape, fan_in: int, fan_out: int, fill: Fill) -> Buffer:
+    """Declare weights: a parameter that starts at random and that penalties reach."""
+    return Buffer(shape, None, fill, fan_in, fan_out, penalized=True)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Every array of a layer for given input shapes.
+
+    Attributes
+    ----------
+    outputs : name to shape, batch axis first
+        The first one is what other layers see under the layer's own name; it is called "y".
+    params : learned arrays; the gradient of `weight` is bound as `dweight`.
+    state : arrays that are kept and saved with the model but never optimized, such as running statistics.
+    saved : arrays that forward writes and backward reads.
+    scratch : working space of one call of `forward` or `infer`; holds rubbish before it.
+    backward_scratch : working space of one call of `backward`.
+    backward_reads : which of "x" (all inputs) and the outputs' names backward needs. Anything not named here may have
+        been overwritten by then. Gradients of the outputs, parameters, state and saved arrays are always there.
+    output_is_view : the output is the input under another shape; the layer does no work in either direction.
+    gradients_are_views : each input's gradient is the output's gradient itself; backward has nothing to do.
+    """
+
+    outputs: Mapping[str, Shape]
+    params: Mapping[str, Buffer] = field(default_factory=dict)
+    state: Mapping[str, Buffer] = field(default_factory=dict)
+    saved: Mapping[str, Buffer] = field(default_factory=dict)
+    scratch: Mapping[str, Buffer] = field(default_factory=dict)
+    backward_scratch: Mapping[str, Buffer] = field(default_factory=dict)
+    backward_reads: tuple[str, ...] = ()
+    output_is_view: bool = False
+    gradients_are_views: bool = False
+
+
+class Tensors:
+    """The arrays of one layer in one plan, as attributes.
+
+    `x`, `dx`: the only input and its gradient; `xs`, `dxs`: all of them, as tuples. `y`, `dy` and so on for every
+    declared output; `weight`, `dweight` for a parameter called weight; state, saved and scratch arrays by their names.
+    A gradient is None where nobody needs it (`dx` of the first layer). `prepare` may add attributes of its own.
+    """
+
+    xs: tuple[npt.NDArray[Any], ...]
+    dxs: tuple[npt.NDArray[Any] | None, ...]
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+    def bind_inputs(self, xs: Sequence[npt.NDArray[Any]], dxs: Sequence[npt.NDArray[Any] | None] | None = None) -> None:
+        """Set `xs` and `dxs`, and `x` and `dx` where there is one input."""
+        self.xs = tuple(xs)
+        self.dxs = tuple(dxs) if dxs is not None else (None,) * len(self.xs)
+        if len(self.xs) == 1:
+            self.x, self.dx = self.xs[0], self.dxs[0]
+
+
+class Example:
+    """Input shapes and layer arguments that the contract tests run.
+
+    `Example((4, 3, 8, 8), out_channels=5, kernel_size=3)`; several inputs: `Example((2, 3), (2, 3))`.
+    """
+
+    def __init__(self, *shapes: Shape, x: Shape | None = None, **arguments: Any) -> None:
+        self.shapes: tuple[Shape, ...] = (*shapes, x) if x is not None else shapes
+        self.arguments = arguments
+
+    def __repr__(self) -> str:
+        arguments = "".join(f", {name}={value!r}" for name, value in self.arguments.items())
+        return f"{', '.join(map(str, self.shapes))}{arguments}"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Base of all layers. Calling a layer on nodes gives the node of its output."""
+
+    name: str | None = field(default=None, kw_only=True)
+
+    prefix: ClassVar[str] = ""  # automatic names are the prefix and a number: "conv1"
+    examples: ClassVar[list[Example]] = []
+
+    def __call__(self, *inputs: Node | Sequence[Node]) -> Node:
+        nodes: list[Node] = []
+        for each in inputs:
+            nodes.extend(each if isinstance(each, (list, tuple)) else [each])  # type: ignore[list-item]
+        if not nodes or not all(hasattr(node, "then") for node in nodes):
+            received = ", ".join(type(node).__name__ for node in nodes) or "nothing"
+            raise TypeError(f"{type(self).__name__}: expected nodes (from Input or from other layers), got {received}")
+        return nodes[0].then(self, tuple(nodes))
+
+    def declare(self, *shapes: Shape) -> Declaration:
+        """Name every buffer for inputs of these shapes, batch axis first. Raises ValueError for shapes that don't fit."""
+        raise TypeError(f"{type(self).__name__} does not define declare")
+
+    def prepare(self, t: Tensors) -> None:
+        """Run once for each binding: add views and constants that every call would otherwise make anew."""
+
+    def forward(self, t: Tensors) -> None:
+        """Write the outputs, the saved arrays and the new state from the inputs and parameters."""
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+    def infer(self, t: Tensors) -> None:
+        """Write the outputs alone, as for a trained net: neither state nor gradients change."""
+        self.forward(t)
+
+    def backward(self, t: Tensors) -> None:
+        """Write the gradients of the inputs (those that are not None) and of the parameters."""
+        raise TypeError(f"{type(self).__name__} does not define backward")
+
+
+def only_input(layer: Layer, shapes: tuple[Shape, ...], ndim: int | None = None, axes: str = "") -> Shape:
+    """Return the shape of a layer's only input; a ValueError names the layer and what it expected."""
+    name = type(layer).__name__
+    if len(shapes) != 1:
+        raise ValueError(f"{name}: expected one input, got {len(shapes)}")
+    if ndim is not None and len(shapes[0]) != ndim:
+        raise ValueError(f"{name}: expected an input of shape {axes}, got {describe(shapes[0])}")
+    return shapes[0]
+
+
+def describe(shape: Shape) -> str:
+    """Print a shape with the batch axis as N."""
+    return "(" + ", ".join(["N", *map(str, shape[1:])]) + ("," if len(shape) == 1 else "") + ")"
