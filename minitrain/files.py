@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,13 +40,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     if target.is_dir():
         raise IsADirectoryError(f"path: expected a file to write, got the folder {str(path)!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.stem}-{secrets.token_hex(8)}{target.suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the user's mask; tempfile: 0o600
     try:
         yield temporary
-        _use_ordinary_permissions(temporary, target)
         _flush(temporary)
+        with contextlib.suppress(FileNotFoundError):  # a file that replaces another keeps its permissions
+            temporary.chmod(target.stat().st_mode & 0o777)
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -64,17 +64,6 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def write_text(path: str | os.PathLike[str], content: str) -> None:
     """Write a text file (UTF-8, line ends as they are) as a whole or not at all; see `replacing`."""
     write_bytes(path, content.encode("utf-8"))
-
-
-def _use_ordinary_permissions(temporary: Path, target: Path) -> None:
-    """`mkstemp` gives files that nobody else can read; a file that replaces another keeps its permissions."""
-    try:
-        mode = target.stat().st_mode & 0o777
-    except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        mode = 0o666 & ~mask
-    temporary.chmod(mode)
 
 
 def _flush(path: Path) -> None:
