@@ -1,0 +1,21 @@
+"""minitrain: trains small nets on a CPU, with hand-written backward passes and preallocated memory."""
+
+from minitrain import datasets, initializers, layers, losses, metrics, optimizers, schedules
+from minitrain.graph import Input, Node
+from minitrain.model import Model
+from minitrain.trainer import Trainer
+
+__version__ = "0.1.0"
+__all__ = [
+    "Input",
+    "Model",
+    "Node",
+    "Trainer",
+    "datasets",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "schedules",
+]

@@ -97,6 +97,13 @@ class Graph:
 
     def declarations(self, batch: int) -> dict[str, Declaration]:
         """Declare every layer for a batch size; errors name the node."""
+        return self._declare(batch)[0]
+
+    def shapes(self, batch: int) -> dict[str, Shape]:
+        """Return the shapes of all values, batch axis first."""
+        return self._declare(batch)[1]
+
+    def _declare(self, batch: int) -> tuple[dict[str, Declaration], dict[str, Shape]]:
         shapes: dict[str, Shape] = {name: (batch, *shape) for name, shape in self.inputs.items()}
         declared = {}
         for node in self.nodes:
@@ -106,7 +113,7 @@ class Graph:
                 raise ValueError(f"{node.name}: {error}") from None
             declared[node.name] = declaration
             shapes.update(zip(output_values(node, declaration), declaration.outputs.values(), strict=True))
-        return declared
+        return declared, shapes
 
     def consumers(self) -> dict[str, list[GraphNode]]:
         """Map the name of each value to the nodes that read it (twice where one reads it twice)."""

@@ -162,7 +162,7 @@ class Layer:
         return nodes[0].then(self, tuple(nodes))
 
     def declare(self, *shapes: Shape) -> Declaration:
-        """Name every buffer for inputs of these shapes, batch axis first. Raises ValueError for shapes that don't fit."""
+        """Name every buffer for inputs of these shapes, batch axis first; ValueError for shapes that do not fit."""
         raise TypeError(f"{type(self).__name__} does not define declare")
 
     def prepare(self, t: Tensors) -> None:

@@ -1,0 +1,88 @@
+"""Graph to graph: patterns of layers that one layer does faster.
+
+A fused layer is an ordinary layer. It keeps the names of the parameters and state it takes over, so that a checkpoint
+does not know what was fused.
+"""
+
+from collections.abc import Callable
+
+from minitrain import layers
+from minitrain.graph import Graph, GraphNode
+from minitrain.layers import fused
+
+__all__ = ["fuse"]
+
+
+def fuse(graph: Graph) -> Graph:
+    """Return the graph with every pattern replaced that pays."""
+    for rewrite in (_fuse_batch_norm_relu, _fuse_batch_norm_add_relu):
+        graph = rewrite(graph)
+    return graph
+
+
+def _fuse_batch_norm_relu(graph: Graph) -> Graph:
+    """BatchNorm, ReLU -> BatchNormReLU."""
+
+    def match(relu: GraphNode, producer: Callable[[str], GraphNode | None]) -> tuple[GraphNode, GraphNode] | None:
+        norm = producer(relu.inputs[0])
+        if norm is None or not isinstance(norm.layer, layers.BatchNorm):
+            return None
+        layer = fused.BatchNormReLU(momentum=norm.layer.momentum, eps=norm.layer.eps)
+        return norm, _take_over(norm, layer, norm.inputs)
+
+    return _replace_at_relu(graph, match)
+
+
+def _fuse_batch_norm_add_relu(graph: Graph) -> Graph:
+    """BatchNorm, Add of its output and one more value, ReLU -> BatchNormAddReLU."""
+
+    def match(relu: GraphNode, producer: Callable[[str], GraphNode | None]) -> tuple[GraphNode, ...] | None:
+        add = producer(relu.inputs[0])
+        if add is None or not isinstance(add.layer, layers.Add) or len(add.inputs) != 2:
+            return None
+        for value, residual in (add.inputs, add.inputs[::-1]):
+            norm = producer(value)
+            if norm is not None and isinstance(norm.layer, layers.BatchNorm):
+                layer = fused.BatchNormAddReLU(momentum=norm.layer.momentum, eps=norm.layer.eps)
+                return norm, add, _take_over(norm, layer, (*norm.inputs, residual))
+        return None
+
+    return _replace_at_relu(graph, match)
+
+
+def _take_over(norm: GraphNode, layer: layers.Layer, inputs: tuple[str, ...]) -> GraphNode:
+    declared = norm.layer.declare((2, 2))
+    names = {local: norm.variable(local) for local in (*declared.params, *declared.state)}
+    return GraphNode(norm.name, layer, inputs, names)
+
+
+def _replace_at_relu(graph: Graph, match: Callable[..., tuple[GraphNode, ...] | None]) -> Graph:
+    """Replace chains that end in a ReLU; `match` returns the nodes that go and the one that comes, or None.
+
+    Only values that nobody else reads may disappear. The new node stands where the ReLU stood, so that everything it
+    reads has been computed by then, and its name stands for the ReLU's output.
+    """
+    consumers = graph.consumers()
+    by_name = {node.name: node for node in graph.nodes}
+
+    def producer(value: str) -> GraphNode | None:
+        alone = len(consumers.get(value, ())) == 1 and value != graph.output
+        return by_name.get(value) if alone else None
+
+    gone: set[str] = set()
+    new: dict[str, GraphNode] = {}
+    for node in graph.nodes:
+        if isinstance(node.layer, layers.ReLU):
+            found = match(node, producer)
+            if found is not None:
+                *leaving, arriving = found
+                gone.update(each.name for each in leaving)
+                new[node.name] = arriving
+    renamed = {relu: node.name for relu, node in new.items()}
+
+    def rename(node: GraphNode) -> GraphNode:
+        inputs = tuple(renamed.get(value, value) for value in node.inputs)
+        return GraphNode(node.name, node.layer, inputs, node.names)
+
+    kept = [rename(new.get(node.name, node)) for node in graph.nodes if node.name not in gone]
+    return graph.with_nodes(kept, renamed.get(graph.output, graph.output))

@@ -1,0 +1,290 @@
+"""Model: a graph with its parameters and state, and the plans that run it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from minitrain import model_file
+from minitrain.compile.fuse import fuse as fuse_graph
+from minitrain.compile.plan import Plan, new_arena
+from minitrain.graph import Graph, Node, trace
+from minitrain.layer import Shape
+from minitrain.summary import summarize
+from minitrain.variables import Variables, declared_variables, first_value, flat_views, state_views
+
+__all__ = ["Model"]
+
+Array = npt.NDArray[Any]
+MOST_PLANS = 32  # of different batch sizes, kept bound at a time
+
+
+class Model:
+    """A net: layers in a graph, parameters, state.
+
+    Parameters
+    ----------
+    inputs : Input or sequence of Input
+    outputs : Node
+        What the model returns; everything that leads to it belongs to the model.
+    seed : int
+        Parameters start from this seed and their own names alone: the same seed gives the same bits.
+    dtype : "float32" or "float64"
+        Of parameters, activations and gradients.
+    fuse : bool
+        Whether neighbouring layers may be run as one. Results agree to rounding, names stay the same.
+
+    Attributes
+    ----------
+    params, state : mapping of name to array
+        Live views such as `params["conv1.weight"]`; write into them to set them.
+    gradients : mapping of name to array
+        What the last backward pass of a training plan wrote.
+    flat_params, flat_gradients : array
+        All parameters and all gradients in one vector each.
+    flat_state : array of uint8
+        All state as bytes; a copy of it is a snapshot.
+
+    Raises
+    ------
+    ValueError
+        Inputs that do not lead to the output, two layers of one name, an unknown dtype.
+
+    Notes
+    -----
+    One model serves any batch size. All its plans run in one arena, one at a time: a model may be called from several
+    threads, which then take turns.
+
+    Examples
+    --------
+    >>> from minitrain import Input, Model, layers
+    >>> x = Input((3,))
+    >>> model = Model(x, layers.Dense(2, name="head")(x), seed=0)
+    >>> model.params["head.weight"].shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        inputs: Node | Sequence[Node],
+        outputs: Node,
+        *,
+        seed: int = 0,
+        dtype: npt.DTypeLike = "float32",
+        fuse: bool = True,
+    ) -> None:
+        nodes = [inputs] if isinstance(inputs, Node) else list(inputs)
+        if not isinstance(outputs, Node):
+            raise TypeError(f"outputs: expected one Node, got {type(outputs).__name__}")
+        self._build(trace(nodes, outputs), seed, dtype, fuse)
+
+    @classmethod
+    def from_graph(cls, graph: Graph, *, seed: int = 0, dtype: npt.DTypeLike = "float32", fuse: bool = True) -> Model:
+        """Make a model from a graph that has its names already."""
+        model = cls.__new__(cls)
+        model._build(graph, seed, dtype, fuse)
+        return model
+
+    def _build(self, graph: Graph, seed: int, dtype: npt.DTypeLike, fuse: bool) -> None:
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
+            raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"seed: expected an integer of at least 0, got {seed!r}")
+        self.seed, self.fuse, self.graph = int(seed), bool(fuse), graph
+        self._run_graph = fuse_graph(graph) if fuse else graph
+        self._param_buffers, state = declared_variables(graph)
+        size = sum(int(np.prod(buffer.shape)) for buffer in self._param_buffers.values())
+        self.flat_params = np.zeros(size, self.dtype)
+        self.params = Variables("parameter", flat_views(self._param_buffers, self.flat_params))
+        self.flat_state, views = state_views(state, self.dtype)
+        self.state = Variables("state", views)
+        for variables, buffers in ((self.params, self._param_buffers), (self.state, state)):
+            for name, buffer in buffers.items():
+                variables[name] = first_value(name, buffer, self.seed)
+        self._flat_gradients: Array | None = None
+        self._gradients: Variables | None = None
+        self._plans: dict[tuple[int, bool], Plan] = {}
+        self._arena = new_arena(0)
+        self._lock = threading.RLock()
+
+    # ------------------------------------------------------------------------------------------------- what it is
+
+    @property
+    def input_shapes(self) -> dict[str, Shape]:
+        """Shapes of the inputs by name, without the batch axis."""
+        return dict(self.graph.inputs)
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of the output without the batch axis."""
+        return self.graph.shapes(2)[self.graph.output][1:]
+
+    @property
+    def penalized(self) -> tuple[tuple[slice, bool], ...]:
+        """Runs of `flat_params` and whether penalties reach them: weights yes, biases and gamma and beta no."""
+        count = sum(int(np.prod(each.shape)) for each in self._param_buffers.values() if each.penalized)
+        runs = ((slice(0, count), True), (slice(count, self.flat_params.size), False))
+        return tuple((run, flag) for run, flag in runs if run.stop > run.start)
+
+    @property
+    def flat_gradients(self) -> Array:
+        """Gradients of all parameters in one vector, in the order of `flat_params`."""
+        if self._flat_gradients is None:
+            self._flat_gradients = np.zeros_like(self.flat_params)
+        return self._flat_gradients
+
+    @property
+    def gradients(self) -> Variables:
+        """Live views of `flat_gradients` by the parameters' names."""
+        if self._gradients is None:
+            self._gradients = Variables("gradient", flat_views(self._param_buffers, self.flat_gradients))
+        return self._gradients
+
+    def count_parameters(self) -> int:
+        """Return the number of learned values."""
+        return int(self.flat_params.size)
+
+    def summary(self, print_fn: Callable[[str], object] = print) -> None:
+        """Print the layers with their output shapes and numbers of parameters."""
+        print_fn(summarize(self.graph, self.dtype))
+
+    def __repr__(self) -> str:
+        return f"<Model {len(self.graph.nodes)} layers, {self.count_parameters():,} parameters, {self.dtype}>"
+
+    # ------------------------------------------------------------------------------------------------- running it
+
+    def training_plan(self, batch: int) -> Plan:
+        """Return the plan that trains on `batch` samples at a time; its gradients are the model's."""
+        return self._plan(batch, training=True)
+
+    def inference_plan(self, batch: int) -> Plan:
+        """Return the plan that runs the trained net on `batch` samples at a time."""
+        return self._plan(batch, training=False)
+
+    def _plan(self, batch: int, training: bool) -> Plan:
+        with self._lock:
+            plan = self._plans.get((batch, training))
+            if plan is None:
+                gradients = self.gradients if training else None
+                plan = Plan(
+                    self._run_graph, batch, self.dtype, self.params, self.state, gradients, arena=self._provide_arena
+                )
+                if len(self._plans) >= MOST_PLANS:
+                    del self._plans[next(iter(self._plans))]
+                self._plans[batch, training] = plan
+            return plan
+
+    def _provide_arena(self, size: int) -> npt.NDArray[np.uint8]:
+        """Grow the one arena; plans that are bound to the old one are made again when they are next asked for."""
+        if size > self._arena.size:
+            self._plans.clear()
+            self._arena = new_arena(size)
+        return self._arena
+
+    def predict(self, x: Array | Sequence[Array], batch_size: int = 256) -> Array:
+        """Return the outputs for all samples of `x`, computed with the running statistics and without dropout.
+
+        Parameters
+        ----------
+        x : array of shape (samples, *input shape), or a sequence of arrays for several inputs
+        batch_size : int
+            Samples computed at a time: bounds the memory, does not change the results beyond rounding.
+
+        Returns
+        -------
+        array of shape (samples, *output shape), of the model's dtype
+
+        Raises
+        ------
+        ValueError
+            A shape that does not fit.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        arrays = self.check_inputs(x)
+        samples = len(arrays[0])
+        result = np.empty((samples, *self.output_shape), self.dtype)
+        for start in range(0, samples, batch_size):
+            part = [each[start : start + batch_size] for each in arrays]
+            with self._lock:
+                plan = self.inference_plan(len(part[0]))
+                plan.load(part)
+                plan.forward()
+                result[start : start + batch_size] = plan.output
+        return result
+
+    def check_inputs(self, x: Array | Sequence[Array]) -> list[Array]:
+        """Return the inputs as a list of arrays of one length; raises ValueError where shapes do not fit."""
+        arrays = [np.asarray(each) for each in (x if isinstance(x, (list, tuple)) else (x,))]
+        shapes = self.input_shapes
+        if len(arrays) != len(shapes):
+            raise ValueError(f"x: expected {len(shapes)} arrays ({', '.join(shapes)}), got {len(arrays)}")
+        for (name, shape), each in zip(shapes.items(), arrays, strict=True):
+            label = "x" if len(shapes) == 1 else f"x ({name})"
+            if each.shape[1:] != shape or each.ndim == 0:
+                raise ValueError(f"{label}: expected shape (samples, {', '.join(map(str, shape))}), got {each.shape}")
+            if len(each) != len(arrays[0]):
+                raise ValueError(f"{label}: expected {len(arrays[0])} samples like the first input, got {len(each)}")
+            if each.dtype.kind not in "fiub":
+                raise TypeError(f"{label}: expected numbers, got dtype {each.dtype}")
+        return arrays
+
+    def first_non_finite(self, x: Array | Sequence[Array], training: bool = True) -> str | None:
+        """Name the first parameter, input or layer output that is not finite for this batch; None where all are.
+
+        Runs the layers one by one without fusion. State is left as it was.
+        """
+        for name, value in self.params.items():
+            if not np.isfinite(value).all():
+                return name
+        arrays = self.check_inputs(x)
+        for name, each in zip(self.input_shapes, arrays, strict=True):
+            if not np.isfinite(each).all():
+                return name
+        snapshot = self.flat_state.copy()
+        gradients = self.gradients if training else None
+        plan = Plan(self.graph, len(arrays[0]), self.dtype, self.params, self.state, gradients)
+        plan.load(arrays)
+        try:
+            for name, outputs in plan.forward_one_by_one():
+                if not all(np.isfinite(output).all() for output in outputs):
+                    return name
+        finally:
+            self.flat_state[...] = snapshot
+        return None
+
+    # ------------------------------------------------------------------------------------------------- keeping it
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write graph, parameters and state as a safetensors file, whole or not at all.
+
+        Raises
+        ------
+        ImportError
+            safetensors is not installed.
+        OSError
+            The file cannot be written; what was there before is kept.
+        """
+        model_file.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Model:
+        """Read a model from a file that `save` wrote. Nothing in the file is executed.
+
+        Raises
+        ------
+        ImportError
+            safetensors is not installed.
+        ValueError
+            Not such a file, an unknown layer, arrays that do not fit the graph.
+        """
+        graph, tensors, settings = model_file.load(path)
+        model = cls.from_graph(graph, **settings)
+        model_file.fill(model, tensors, path)
+        return model
