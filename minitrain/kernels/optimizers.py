@@ -1,0 +1,135 @@
+"""Optimizer steps: one pass over the flat vector of all parameters for clipping, penalties, moments and the update.
+
+Every kernel takes `pieces`, int64 (n, 3): start, stop, and 1 where the penalties apply. The pieces are the unit of
+parallel work and depend on the shapes alone; all arithmetic is elementwise, so bits never depend on the threads.
+`shaping` = (scale, limit, l1, l2) turns a raw gradient into the one that is followed, see `shaped`. Scalars have the
+dtype of the arrays: float32 stays float32.
+"""
+
+import math
+
+import numpy as np
+
+from nbnorm._jit import device, kernel, prange
+
+__all__ = ["adam", "rmsprop", "sgd", "sgd_momentum", "sum_of_squares"]
+
+SUMS = 64  # partial sums of a norm: a fixed number, so that their order is fixed too
+
+
+@device
+def shaped(gradient, parameter, shaping, penalized):
+    """clip(gradient * scale, -limit, limit) + l2 * parameter + l1 * sign(parameter); NaN stays NaN"""
+    scale, limit, l1, l2 = shaping
+    g = gradient * scale
+    g = limit if g > limit else (-limit if g < -limit else g)
+    if penalized:
+        g += l2 * parameter
+        g += l1 if parameter > 0 else (-l1 if parameter < 0 else l1 - l1)
+    return g
+
+
+@kernel
+def sum_of_squares(grads):
+    """Sum of g^2 in float64, from SUMS contiguous parts with eight accumulators each, added in a fixed order."""
+    length = -(-grads.size // SUMS)
+    sums = np.zeros(SUMS)
+    for k in prange(SUMS):
+        part = grads[min(k * length, grads.size) : min((k + 1) * length, grads.size)]
+        a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = 0.0
+        whole = part.size // 8 * 8
+        for i in range(0, whole, 8):
+            a0 += np.float64(part[i]) * np.float64(part[i])
+            a1 += np.float64(part[i + 1]) * np.float64(part[i + 1])
+            a2 += np.float64(part[i + 2]) * np.float64(part[i + 2])
+            a3 += np.float64(part[i + 3]) * np.float64(part[i + 3])
+            a4 += np.float64(part[i + 4]) * np.float64(part[i + 4])
+            a5 += np.float64(part[i + 5]) * np.float64(part[i + 5])
+            a6 += np.float64(part[i + 6]) * np.float64(part[i + 6])
+            a7 += np.float64(part[i + 7]) * np.float64(part[i + 7])
+        for i in range(whole, part.size):
+            a0 += np.float64(part[i]) * np.float64(part[i])
+        sums[k] = ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7))
+    total = 0.0
+    for k in range(SUMS):
+        total += sums[k]
+    return total
+
+
+@kernel
+def sgd(grads, pieces, shaping, rate, params):
+    """w -= rate * g. Overwrites params (size,)."""
+    for k in prange(pieces.shape[0]):
+        start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
+        dw, w = grads[start:stop], params[start:stop]
+        for i in range(w.size):
+            w[i] -= rate * shaped(dw[i], w[i], shaping, penalized)
+
+
+@kernel
+def sgd_momentum(grads, pieces, shaping, rate, momentum, nesterov, params, velocity):
+    """v = momentum * v + g; w -= rate * (g + momentum * v if nesterov else v). Overwrites params, velocity (size,).
+
+    From a zero velocity the first step gives v = g.
+    """
+    for k in prange(pieces.shape[0]):
+        start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
+        dw, w, v = grads[start:stop], params[start:stop], velocity[start:stop]
+        for i in range(w.size):
+            g = shaped(dw[i], w[i], shaping, penalized)
+            v[i] = momentum * v[i] + g
+            w[i] -= rate * (g + momentum * v[i] if nesterov else v[i])
+
+
+@kernel
+def adam(grads, pieces, shaping, rule, params, mean, square):
+    """Adam and AdamW. Overwrites params, mean, square (size,).
+
+    w *= keep where penalized; m += (g - m) * new1; v = beta2 * v + g^2 * new2;
+    w -= rate * m / (sqrt(v) * correction + eps), with rule = (keep, new1, beta2, new2, rate, correction, eps).
+    """
+    keep, new1, beta2, new2, rate, correction, eps = rule
+    for k in prange(pieces.shape[0]):
+        start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
+        dw, w, m, v = grads[start:stop], params[start:stop], mean[start:stop], square[start:stop]
+        for i in range(w.size):
+            g = shaped(dw[i], w[i], shaping, penalized)
+            kept = w[i] * keep if penalized else w[i]
+            m[i] += (g - m[i]) * new1
+            v[i] = beta2 * v[i] + g * g * new2
+            w[i] = kept - rate * m[i] / (math.sqrt(v[i]) * correction + eps)
+
+
+@kernel
+def rmsprop(grads, pieces, shaping, rule, params, square, mean, velocity):
+    """RMSprop. Overwrites params, square (size,), and mean and velocity where they are not empty.
+
+    s = alpha * s + g^2 * new; where mean is given: m += (g - m) * new, and m^2 is taken from s;
+    d = g / (sqrt(s) + eps); where velocity is given: v = momentum * v + d, and v is followed; w -= rate * d.
+    rule = (rate, alpha, new, eps, momentum). Where rounding would make s - m^2 negative it is held at 0.
+    """
+    rate, alpha, new, eps, momentum = rule
+    centered, with_momentum = mean.size > 0, velocity.size > 0
+    for k in prange(pieces.shape[0]):
+        start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
+        dw, w, s, m, v = (
+            grads[start:stop],
+            params[start:stop],
+            square[start:stop],
+            mean[start:stop],
+            velocity[start:stop],
+        )
+        for i in range(w.size):
+            g = shaped(dw[i], w[i], shaping, penalized)
+            s[i] = alpha * s[i] + g * g * new
+            variance = s[i]
+            if centered:
+                m[i] += (g - m[i]) * new
+                variance -= m[i] * m[i]
+                if variance < 0:
+                    variance = rate - rate
+            d = g / (math.sqrt(variance) + eps)
+            if with_momentum:
+                v[i] = momentum * v[i] + d
+                d = v[i]
+            w[i] -= rate * d

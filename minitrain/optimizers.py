@@ -1,0 +1,290 @@
+"""Optimizers: frozen hyperparameters that see only arrays, with PyTorch's update rules and conventions.
+
+The order within a step, for every optimizer: the norm of the raw gradients of all parameters gives the scale of
+`clip_norm`; the scaled gradients are clipped to [-clip_value, clip_value]; the L2 and L1 penalties are added; the rule
+follows the result. The gradient arrays themselves are not changed.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minitrain.kernels import optimizers as kernels
+from minitrain.schedules import Schedule, check_number, plain
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "gradient_norm"]
+
+Array = NDArray[Any]
+Penalized = Sequence[tuple[slice, bool]]
+
+PIECE = 4096  # elements of one unit of parallel work
+
+
+def gradient_norm(grads: Array) -> float:
+    """Return the Euclidean norm of a flat, contiguous gradient vector, summed in float64 in a fixed order."""
+    return math.sqrt(kernels.sum_of_squares.for_work(grads.size)(grads))
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Base class of the optimizers.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        The rate, or a function of the step (counted from 0) that gives it.
+    l1, l2 : float
+        Penalties `l1 * sum |w| + l2 / 2 * sum w^2` of the penalized parameters (by default the trainer penalizes
+        weights, but not biases, gamma and beta). `l2` is PyTorch's `weight_decay` of SGD, Adam and RMSprop.
+    clip_norm : float, optional
+        Gradients are multiplied by `min(1, clip_norm / (norm + 1e-6))`, as `torch.nn.utils.clip_grad_norm_` does.
+    clip_value : float, optional
+        Each gradient is clipped to [-clip_value, clip_value].
+    """
+
+    learning_rate: float | Schedule = 0.01
+    _: KW_ONLY
+    l1: float = 0.0
+    l2: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+
+    slot_names: ClassVar[tuple[str, ...]] = ()  # what `slots` makes when every feature is on
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.learning_rate, Schedule):
+            check_number("learning_rate", self.learning_rate)
+        check_number("l1", self.l1)
+        check_number("l2", self.l2)
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), open_low=True)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of this step (the first is 0). ValueError if a schedule gives a bad one."""
+        if not isinstance(self.learning_rate, Schedule):
+            return float(self.learning_rate)
+        rate = float(self.learning_rate(step))
+        if not (math.isfinite(rate) and rate >= 0):
+            raise ValueError(f"learning_rate: expected a finite number >= 0 at step {step}, got {rate!r}")
+        return rate
+
+    def config(self) -> dict[str, Any]:
+        """Return the class name and all hyperparameters as JSON-able values, for the record of a run."""
+        return {"class": type(self).__name__, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
+
+    def slots(self, parameters: Array) -> dict[str, Array]:
+        """Return the optimizer's own vectors, zeroed: one like `parameters` (size,) for each name it uses."""
+        return {name: np.zeros_like(parameters) for name in self.slot_names}
+
+    def update(self, params: Array, grads: Array, slots: dict[str, Array], step: int, penalized: Penalized) -> None:
+        """Make one step, in place.
+
+        Parameters
+        ----------
+        params : array (size,), float32 or float64, C-contiguous
+            All parameters, overwritten.
+        grads : array like params
+            All gradients, not changed. Padding between parameters must hold zeros.
+        slots : dict of arrays like params
+            What `slots(params)` made, overwritten.
+        step : int
+            The number of steps made before this one.
+        penalized : sequence of (slice, bool)
+            Increasing runs of the vector, True where penalties and weight decay apply; they do not between runs.
+            Pass the same object at each step: its division into work is remembered.
+        """
+        _check_vectors(params, {"grads": grads, **slots})
+        missing = self.slots(params[:0]).keys() - slots.keys()
+        if missing:
+            raise ValueError(f"slots: expected {sorted(missing)} as made by slots(), got {sorted(slots)}")
+        scale = 1.0
+        if self.clip_norm is not None:
+            scale = self.clip_norm / (gradient_norm(grads) + 1e-6)
+            scale = 1.0 if scale > 1 else scale  # a NaN stays
+        limit = math.inf if self.clip_value is None else self.clip_value
+        shaping = _scalars(params, scale, limit, self.l1, self.l2)
+        self._apply(params, grads, self._pieces(penalized, params.size), shaping, slots, step)
+
+    def _apply(
+        self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
+    ) -> None:
+        """Run the kernel of this rule."""
+        raise TypeError(f"{type(self).__name__} has no update rule: use one of {', '.join(__all__)}")
+
+    def _pieces(self, penalized: Penalized, size: int) -> NDArray[np.int64]:
+        remembered = self.__dict__.get("_remembered")
+        if remembered is None or remembered[0] is not penalized or remembered[1] != size:
+            remembered = (penalized, size, pieces_of(penalized, size))
+            object.__setattr__(self, "_remembered", remembered)  # not a field: equal optimizers stay equal
+        return remembered[2]  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_remembered"}
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum: `v = momentum * v + g; w -= learning_rate * v`.
+
+    With `nesterov`, `g + momentum * v` is followed. Sutskever et al. 2013, in the form of PyTorch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> optimizer = SGD(0.1, momentum=0.9)
+    >>> params, grads = np.array([1.0, 2.0]), np.array([0.5, -0.5])
+    >>> slots = optimizer.slots(params)
+    >>> optimizer.update(params, grads, slots, 0, ())
+    >>> params
+    array([0.95, 2.05])
+    """
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    slot_names = ("velocity",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("momentum", self.momentum, 0.0, 1.0)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: expected a momentum > 0, got 0")
+
+    def slots(self, parameters: Array) -> dict[str, Array]:
+        return super().slots(parameters) if self.momentum else {}
+
+    def _apply(
+        self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
+    ) -> None:
+        rate, momentum = _scalars(params, self.learning_rate_at(step), self.momentum)
+        if self.momentum:
+            run = kernels.sgd_momentum.for_work(params.size)
+            run(grads, pieces, shaping, rate, momentum, bool(self.nesterov), params, slots["velocity"])
+        else:
+            kernels.sgd.for_work(params.size)(grads, pieces, shaping, rate, params)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam with bias correction. Kingma & Ba 2015 (arXiv:1412.6980), in the form of PyTorch."""
+
+    learning_rate: float | Schedule = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    slot_names = ("mean", "square")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("beta1", self.beta1, 0.0, 1.0)
+        check_number("beta2", self.beta2, 0.0, 1.0)
+        check_number("eps", self.eps)
+
+    def _apply(
+        self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
+    ) -> None:
+        rate = self.learning_rate_at(step)
+        rule = _scalars(
+            params,
+            1.0 - rate * self._decay(),
+            1.0 - self.beta1,
+            self.beta2,
+            1.0 - self.beta2,
+            rate / (1.0 - self.beta1 ** (step + 1)),
+            1.0 / math.sqrt(1.0 - self.beta2 ** (step + 1)),
+            self.eps,
+        )
+        kernels.adam.for_work(params.size)(grads, pieces, shaping, rule, params, slots["mean"], slots["square"])
+
+    def _decay(self) -> float:
+        return 0.0
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: penalized parameters are first multiplied by `1 - rate * weight_decay`.
+
+    Loshchilov & Hutter 2019 (arXiv:1711.05101), in the form of PyTorch.
+    """
+
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("weight_decay", self.weight_decay)
+
+    def _decay(self) -> float:
+        return self.weight_decay
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """RMSprop: gradients divided by the root of their running mean square (of their variance if `centered`).
+
+    Tieleman & Hinton 2012; centered: Graves 2013 (arXiv:1308.0850), section 4.2; in the form of PyTorch.
+    """
+
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    centered: bool = False
+
+    slot_names = ("square", "mean", "velocity")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("alpha", self.alpha, 0.0, 1.0)
+        check_number("eps", self.eps)
+        check_number("momentum", self.momentum, 0.0, 1.0)
+
+    def slots(self, parameters: Array) -> dict[str, Array]:
+        used = {"square": True, "mean": self.centered, "velocity": self.momentum > 0}
+        return {name: np.zeros_like(parameters) for name in self.slot_names if used[name]}
+
+    def _apply(
+        self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
+    ) -> None:
+        rule = _scalars(params, self.learning_rate_at(step), self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
+        none = params[:0]
+        mean = slots["mean"] if self.centered else none
+        velocity = slots["velocity"] if self.momentum else none
+        kernels.rmsprop.for_work(params.size)(grads, pieces, shaping, rule, params, slots["square"], mean, velocity)
+
+
+def _scalars(like: Array, *values: float) -> tuple[Any, ...]:
+    """Numbers in the dtype of an array, computed in float64 and rounded once."""
+    return tuple(map(like.dtype.type, values))
+
+
+def _check_vectors(params: Array, others: dict[str, Array]) -> None:
+    if params.ndim != 1 or params.dtype not in (np.float32, np.float64) or not params.flags.c_contiguous:
+        raise ValueError(f"params: expected a contiguous float vector, got {params.dtype} {params.shape}")
+    for name, array in others.items():
+        if array.shape != params.shape or array.dtype != params.dtype or not array.flags.c_contiguous:
+            wanted = f"a contiguous {params.dtype} vector of shape {params.shape}"
+            raise ValueError(f"{name}: expected {wanted}, got {array.dtype} {array.shape}")
+
+
+def pieces_of(penalized: Penalized, size: int) -> NDArray[np.int64]:
+    """Return (n, 3) rows of start, stop, penalized: the whole vector in units of work of at most PIECE elements."""
+    runs: list[list[int]] = []
+    end = 0
+    for run, applies in penalized:
+        start, stop, stride = run.indices(size)
+        if start < end or stop < start or stride != 1 or (run.stop is not None and run.stop > size):
+            raise ValueError(f"penalized: expected increasing slices within {size} elements, got {run} after {end}")
+        for piece in ([end, start, 0], [start, stop, int(applies)]):
+            if runs and runs[-1][2] == piece[2]:
+                runs[-1][1] = piece[1]
+            elif piece[0] < piece[1]:
+                runs.append(piece)
+        end = stop
+    runs.append([end, size, 0])
+    rows = [(i, min(i + PIECE, stop), flag) for start, stop, flag in runs for i in range(start, stop, PIECE)]
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
