@@ -1,0 +1,30 @@
+"""Dense (fully connected) layer: y = x @ weight.T + bias, and its gradients.
+
+The products go to BLAS through NumPy, which is at the processor's limit for large ones and spares small ones a parallel
+region. OpenBLAS uses its own threads, so that the bits do not depend on Numba's.
+"""
+
+import numpy as np
+
+__all__ = ["backward_input", "backward_weight", "forward"]
+
+Array = np.ndarray
+
+
+def forward(x: Array, weight: Array, bias: Array, y: Array) -> None:
+    """Overwrite y (N, out) with x (N, in) times weight (out, in), transposed, plus bias (out,) or (0,)."""
+    np.matmul(x, weight.T, out=y)
+    if bias.size:
+        y += bias
+
+
+def backward_input(dy: Array, weight: Array, dx: Array) -> None:
+    """Overwrite dx (N, in) with dy (N, out) times weight (out, in)."""
+    np.matmul(dy, weight, out=dx)
+
+
+def backward_weight(dy: Array, x: Array, dweight: Array, dbias: Array) -> None:
+    """Overwrite dweight (out, in) with dy (N, out), transposed, times x (N, in), and dbias (out,) or (0,)."""
+    np.matmul(dy.T, x, out=dweight)
+    if dbias.size:
+        np.sum(dy, axis=0, out=dbias)

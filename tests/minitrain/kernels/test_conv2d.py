@@ -1,0 +1,116 @@
+"""The convolution kernels against a float64 twin and against PyTorch, on every kind of shape."""
+
+import numba
+import numpy as np
+import pytest
+import reference_conv2d as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minitrain.kernels import conv2d
+from minitrain.kernels.conv2d import Conv2dGeometry
+
+GEOMETRIES = [
+    Conv2dGeometry((2, 3, 7, 9), 5, (3, 3), padding=(1, 1)),
+    Conv2dGeometry((3, 16, 8, 8), 16, (3, 3), padding=(1, 1)),
+    Conv2dGeometry((2, 16, 33, 40), 24, (3, 3), padding=(1, 1)),
+    Conv2dGeometry((5, 8, 16, 16), 12, (3, 3), stride=(2, 2), padding=(1, 1)),
+    Conv2dGeometry((2, 6, 11, 10), 4, (1, 1), stride=(2, 2)),
+    Conv2dGeometry((3, 20, 14, 14), 9, (1, 1)),
+    Conv2dGeometry((2, 6, 9, 12), 8, (3, 2), stride=(2, 3), padding=(2, 1), dilation=(1, 2), groups=2),
+    Conv2dGeometry((2, 10, 12, 13), 10, (3, 3), padding=(1, 1), groups=10),
+    Conv2dGeometry((2, 3, 12, 13), 6, (5, 5), stride=(3, 1), groups=3),
+    Conv2dGeometry((4, 1, 28, 28), 6, (5, 5), padding=(2, 2)),
+    Conv2dGeometry((1, 2, 5, 5), 3, (2, 2), stride=(4, 4), padding=(3, 3)),
+    Conv2dGeometry((2, 2, 1, 1), 3, (3, 3), padding=(1, 1)),
+    Conv2dGeometry((1, 1, 1, 40), 1, (1, 7), padding=(0, 3), dilation=(1, 2)),
+]
+
+
+def arrays(geometry, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = (geometry.input_shape, geometry.weight_shape, (geometry.out_channels,), geometry.output_shape)
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def run(geometry, dtype, bias=True, seed=0):
+    """All three kernels, into buffers that hold NaN: (y, dx, dweight, dbias)."""
+    x, weight, b, dy = arrays(geometry, dtype, seed)
+    if not bias:
+        b = b[:0]
+    y, dx, dweight, dbias = (np.full_like(a, np.nan) for a in (dy, x, weight, b))
+    conv2d.forward(geometry, x, weight, b, np.full(geometry.forward_scratch(), np.nan, dtype), y)
+    conv2d.backward_input(geometry, dy, weight, np.full(geometry.input_gradient_scratch(), np.nan, dtype), dx)
+    scratch = np.full(geometry.weight_gradient_scratch(), np.nan, dtype)
+    conv2d.backward_weight(geometry, dy, x, scratch, dweight, dbias)
+    return y, dx, dweight, dbias
+
+
+def expected(geometry, dtype, bias=True, seed=0):
+    x, weight, b, dy = arrays(geometry, dtype, seed)
+    dweight, dbias = reference.backward_weight(geometry, dy, x)
+    y = reference.forward(geometry, x, weight, b if bias else b[:0])
+    return y, reference.backward_input(geometry, dy, weight), dweight, dbias if bias else dbias[:0]
+
+
+def assert_close(actual, wanted, dtype):
+    tolerance = 1e-10 if dtype == "float64" else 2e-5
+    for name, a, b in zip(("y", "dx", "dweight", "dbias"), actual, wanted, strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(
+            a, b, rtol=tolerance, atol=tolerance * max(1, np.abs(b).max(initial=0)), err_msg=name
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_agrees_with_the_float64_twin(geometry, dtype):
+    assert_close(run(geometry, dtype), expected(geometry, dtype), dtype)
+
+
+def test_without_a_bias():
+    assert_close(run(GEOMETRIES[0], "float32", bias=False), expected(GEOMETRIES[0], "float32", bias=False), "float32")
+
+
+@st.composite
+def geometries(draw):
+    def pair(low, high):
+        return draw(st.integers(low, high)), draw(st.integers(low, high))
+
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    kernel, dilation, padding = pair(1, 5), pair(1, 3), pair(0, 3)
+    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, padding, strict=True)]
+    height, width = (size + draw(st.integers(0, 24)) for size in least)
+    channels, out_channels = (groups * size for size in pair(1, 20))
+    shape = (draw(st.integers(1, 5)), channels, height, width)
+    return Conv2dGeometry(shape, out_channels, kernel, pair(1, 4), padding, dilation, groups)
+
+
+@settings(max_examples=60, deadline=None)
+@given(geometries(), st.sampled_from(["float32", "float64"]))
+def test_any_shape(geometry, dtype):
+    assert_close(run(geometry, dtype), expected(geometry, dtype), dtype)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_agrees_with_pytorch_in_float64(geometry):
+    torch = pytest.importorskip("torch")
+    x, weight, bias, dy = (torch.from_numpy(a) for a in arrays(geometry, "float64"))
+    leaves = [a.requires_grad_() for a in (x, weight, bias)]
+    options = geometry.stride, geometry.padding, geometry.dilation, geometry.groups
+    y = torch.nn.functional.conv2d(x, weight, bias, *options)
+    gradients = torch.autograd.grad(y, leaves, dy)
+    assert_close(run(geometry, "float64"), [a.detach().numpy() for a in (y, *gradients)], "float64")
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES[:8], ids=str)
+def test_same_bits_for_any_number_of_threads(geometry):
+    wanted = run(geometry, "float32")
+    before = numba.get_num_threads()
+    for threads in {1, 2, before}:
+        numba.set_num_threads(min(threads, before))
+        try:
+            for a, b in zip(run(geometry, "float32"), wanted, strict=True):
+                np.testing.assert_array_equal(a, b)
+        finally:
+            numba.set_num_threads(before)
