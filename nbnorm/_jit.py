@@ -49,7 +49,8 @@ _workqueue_lock = threading.Lock()
 
 def device(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper that kernels call. It is not cached by itself: its code ends up in the kernel's."""
-    return njit(nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+    compiled: Callable[..., Any] = njit(nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+    return compiled
 
 
 class Kernel:

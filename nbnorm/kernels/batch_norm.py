@@ -23,8 +23,10 @@ def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, 
                 squares += d * d
         mean[c] = m
         inv_std[c] = 1.0 / math.sqrt(squares / count + eps)
-        running_mean[c] = (1.0 - momentum) * running_mean[c] + momentum * m
-        running_var[c] = (1.0 - momentum) * running_var[c] + momentum * (squares / max(count - 1, 1))
+        if running_mean.size > 0:
+            running_mean[c] = (1.0 - momentum) * running_mean[c] + momentum * m
+        if running_var.size > 0:
+            running_var[c] = (1.0 - momentum) * running_var[c] + momentum * (squares / max(count - 1, 1))
         scale = gamma[c] * inv_std[c]
         for n in range(images):
             for i in range(length):

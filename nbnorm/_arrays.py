@@ -1,0 +1,193 @@
+"""From what the caller passes to what the kernels take: C-contiguous (N, C, L) views, copied only where unavoidable."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbnorm._checks import FLOATS, expect_float, expect_shape, expect_writable, mismatch
+
+Array = NDArray[Any]
+
+# Streaming stores want whole cache lines, which malloc does not give; small arrays are not worth the extra view.
+ALIGNMENT = 64
+ALIGNED_FROM = 1 << 20
+
+
+def as_array(name: str, value: Any) -> Array:
+    """View `value` as an array without a copy: NumPy arrays, `__array__`, DLPack, CPU tensors of PyTorch."""
+    if type(value) is np.ndarray:
+        return value
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    if not any(hasattr(value, protocol) for protocol in ("__array__", "__dlpack__", "__array_interface__")):
+        raise TypeError(mismatch(name, "an array", type(value).__name__))
+    try:
+        return np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
+    except Exception as error:  # a bfloat16 tensor, one on a GPU or one that requires gradients: each in its own way
+        raise TypeError(
+            f"{mismatch(name, 'an array of float32 or float64 in host memory', type(value).__name__)} ({error})"
+        ) from error
+
+
+class _Writable:
+    """The memory of a read-only array, which Numba would otherwise compile every kernel for once more."""
+
+    def __init__(self, array: Array) -> None:
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+        self.owner = array
+
+
+def plain(array: Array) -> Array:
+    """`array` itself if it is C-contiguous, aligned and writable, else a view or copy that the kernels take as such."""
+    if array.flags.carray:
+        return array
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        return np.array(array, order="C")
+    return array if array.size == 0 else np.asarray(_Writable(array))
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """A new array that begins at a cache line where it is large."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < ALIGNED_FROM:
+        return np.empty(shape, dtype)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+class Layout(NamedTuple):
+    """How an (N, C, *spatial) array lies in memory, and the (N, C, L) view of it that kernels work on.
+
+    A channels-last array is one of N x L samples of C values each: (N * L, C, 1).
+    """
+
+    shape: tuple[int, ...]
+    view: tuple[int, int, int]
+    channels_last: bool
+    dtype: np.dtype[Any]
+
+    def read(self, name: str, value: Any) -> Array:
+        """The kernels' view of an input that must have this shape and type; a copy if it lies differently in memory."""
+        array = as_array(name, value)
+        if array.shape != self.shape:
+            expect_shape(name, array.shape, self.shape)
+        if array.dtype != self.dtype:
+            expect_float(name, array, self.dtype)
+        return self.flat(array)
+
+    def flat(self, array: Array) -> Array:
+        return plain(_channels_to_end(array) if self.channels_last else array).reshape(self.view)
+
+    def new(self) -> Array:
+        """A new array of this layout."""
+        if not self.channels_last:
+            return empty(self.shape, self.dtype)
+        end = len(self.shape) - 1
+        return empty((self.shape[0], *self.shape[2:], self.shape[1]), self.dtype).transpose(0, end, *range(1, end))
+
+    def vector(self, name: str, value: Any) -> Array:
+        """The kernels' view of a value for each channel."""
+        array = as_array(name, value)
+        if array.shape != self.view[1:2]:
+            expect_shape(name, array.shape, self.view[1:2])
+        if array.dtype != self.dtype:
+            expect_float(name, array, self.dtype)
+        return array if array.flags.carray else plain(array)
+
+
+def _channels_to_end(array: Array) -> Array:
+    return array.transpose(0, *range(2, array.ndim), 1)
+
+
+def layout_of(name: str, array: Array) -> Layout:
+    """Check that `array` is a batch of channels and say how it lies in memory."""
+    shape, dtype = array.shape, array.dtype
+    if dtype not in FLOATS:
+        expect_float(name, array)
+    if len(shape) < 2:
+        raise ValueError(mismatch(name, "shape (N, C, *spatial)", shape))
+    length = 1 if len(shape) == 2 else math.prod(shape[2:])
+    if length > 1 and not array.flags.c_contiguous and _channels_to_end(array).flags.c_contiguous:
+        return Layout(shape, (shape[0] * length, shape[1], 1), True, dtype)
+    return Layout(shape, (shape[0], shape[1], length), False, dtype)
+
+
+class Fresh:
+    """A new array that a call writes and returns."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.result = layout.new()
+        self.flat = layout.flat(self.result)
+
+    def done(self) -> Any:
+        return self.result
+
+
+class Given:
+    """The caller's array that a call writes and returns, directly where the kernels can write it in place.
+
+    They cannot where it lies differently in memory, or where it overlaps an input other than element for element
+    (`inputs`; those in `same` may be the very same memory). Then `done` copies the result over.
+    """
+
+    def __init__(self, name: str, layout: Layout, given: Any, inputs: tuple[Any, ...], same: tuple[Any, ...]) -> None:
+        target = as_array(name, given)
+        expect_shape(name, target.shape, layout.shape)
+        expect_float(name, target, layout.dtype)
+        expect_writable(name, target)
+        target = _channels_to_end(target) if layout.channels_last else target
+        overlaps = any(_overlaps(target, value) for value in inputs)
+        overlaps = overlaps or any(_overlaps(target, value) and not _starts_alike(target, value) for value in same)
+        self.given = given
+        self.target = target
+        self.direct = target.flags.carray and not overlaps
+        self.flat = (target if self.direct else np.empty(target.shape, target.dtype)).reshape(layout.view)
+
+    def done(self) -> Any:
+        if not self.direct:
+            np.copyto(self.target, self.flat.reshape(self.target.shape))
+        return self.given
+
+
+def output(
+    name: str, layout: Layout, given: Any, inputs: tuple[Any, ...] = (), same: tuple[Any, ...] = ()
+) -> Fresh | Given:
+    """The array for a result: `given` where there is one, else a new one."""
+    return Fresh(layout) if given is None else Given(name, layout, given, inputs, same)
+
+
+def _overlaps(a: Array, value: Any) -> bool:
+    return value is not None and np.may_share_memory(a, np.asarray(value))
+
+
+def _starts_alike(a: Array, value: Any) -> bool:
+    """Arrays of one shape and type that begin at one address are the same elements if they lie alike."""
+    b = np.asarray(value)
+    b = _channels_to_end(b) if b.shape != a.shape or b.strides != a.strides else b
+    return a.ctypes.data == b.ctypes.data and a.strides == b.strides
+
+
+class ChannelOutput:
+    """An array (C,) that a call writes: the caller's, directly where it is contiguous, or a new one."""
+
+    def __init__(self, name: str, layout: Layout, given: Any) -> None:
+        if given is None:
+            self.result: Any = np.empty(layout.view[1], layout.dtype)
+            self.flat = self.target = self.result
+            return
+        self.result = given
+        self.target = as_array(name, given)
+        expect_shape(name, self.target.shape, layout.view[1:2])
+        expect_float(name, self.target, layout.dtype)
+        expect_writable(name, self.target)
+        self.flat = plain(self.target)
+
+    def done(self) -> Any:
+        if self.flat is not self.target:
+            np.copyto(self.target, self.flat)
+        return self.result

@@ -1,0 +1,271 @@
+"""Batch normalization as a user calls it: argument checks, output arrays, choice of kernel."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbnorm._arrays import Array, ChannelOutput, Layout, as_array, layout_of, output
+from nbnorm._checks import expect_number, expect_one_of, mismatch
+from nbnorm.kernels import batch_norm as kernels
+
+__all__ = ["BatchNormGradients", "BatchNormStats", "batch_norm_backward", "batch_norm_forward", "batch_norm_infer"]
+
+ACTIVATIONS = (None, "relu")
+
+
+class BatchNormStats(NamedTuple):
+    """What `batch_norm_forward` found in its batch, and `batch_norm_backward` needs."""
+
+    mean: Array  #: float64 (C,)
+    inv_std: Array  #: float64 (C,): 1 / sqrt(biased variance + eps)
+
+
+class BatchNormGradients(NamedTuple):
+    """What `batch_norm_backward` returns; a part that does not apply is None."""
+
+    dx: Any
+    dgamma: Any
+    dbeta: Any
+    dresidual: Any
+
+
+NOTHING = {dtype: (np.empty((0, 0, 0), dtype), np.empty(0, dtype)) for dtype in (np.dtype("f4"), np.dtype("f8"))}
+
+
+def batch_norm_forward(
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    running_mean: Any = None,
+    running_var: Any = None,
+    *,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    residual: Any = None,
+    out: Any = None,
+) -> tuple[Any, BatchNormStats]:
+    """Normalize each channel of a training batch by the batch's own mean and variance.
+
+    ``y = activation(gamma * (x - mean) / sqrt(var + eps) + beta + residual)``, where `mean` and the biased `var` are
+    taken over all axes but the second.
+
+    Parameters
+    ----------
+    x : array (N, C, *spatial), float32 or float64
+        Any object that NumPy can view without a copy. Arrays whose channels are the last axis in memory are computed
+        as they are and so are their results; other non-contiguous arrays are copied.
+    gamma, beta : array (C,) of x's dtype, optional
+        Scale and shift; ones and zeros by default.
+    running_mean, running_var : array (C,) of x's dtype, optional
+        Updated in place: ``running = (1 - momentum) * running + momentum * batch``, with the unbiased variance.
+    momentum : float
+        Weight of the new batch, from 0 to 1. For a cumulative average pass 1 / (number of batches so far).
+    eps : float
+        Added to the variance.
+    activation : None or "relu"
+        Applied last. A NaN stays a NaN.
+    residual : array like x, optional
+        Added before the activation.
+    out : array like x, optional
+        Written into and returned. It may be `x` or `residual` itself.
+
+    Returns
+    -------
+    y : array like x
+    stats : BatchNormStats
+        Mean and inverse standard deviation, float64.
+
+    Raises
+    ------
+    TypeError
+        A dtype other than float32 and float64, or arrays of different dtypes.
+    ValueError
+        Shapes that do not fit, fewer than two values per channel, an unknown activation, numbers out of range.
+
+    Notes
+    -----
+    Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
+    2015. Sums run over deviations from a shift near the mean (Chan, Golub and LeVeque, "Algorithms for Computing the
+    Sample Variance", 1983) in blocks of fixed length, so that results do not depend on the number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np, nbnorm
+    >>> y, stats = nbnorm.batch_norm_forward(np.array([[1.0, 3.0], [2.0, 4.0]]), eps=0.0)
+    >>> y
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> stats.mean
+    array([1.5, 3.5])
+    """
+    array = as_array("x", x)
+    layout = layout_of("x", array)
+    view = layout.view
+    if view[0] * view[2] < 2:
+        raise ValueError(mismatch("x", "at least 2 values per channel in training", f"shape {layout.shape}"))
+    if activation is not None:
+        expect_one_of("activation", activation, ACTIVATIONS)
+    momentum, eps = expect_number("momentum", momentum, 0.0, 1.0), expect_number("eps", eps, 0.0)
+    no_array, no_vector = NOTHING[layout.dtype]
+    scale, shift = scale_and_shift(layout, gamma, beta)
+    running = [
+        ChannelOutput(name, layout, value)
+        for name, value in (("running_mean", running_mean), ("running_var", running_var))
+        if value is not None
+    ]
+    added = no_array if residual is None else layout.read("residual", residual)
+    y = output("out", layout, out, (gamma, beta, running_mean, running_var), (x, residual))
+    mean, inv_std = np.empty((2, layout.view[1]))
+    kernels.forward(
+        layout.flat(array), added, scale, shift,
+        no_vector if running_mean is None else running[0].flat, no_vector if running_var is None else running[-1].flat,
+        momentum, eps, activation is not None, mean, inv_std, y.flat,
+    )  # fmt: skip
+    for moved in running:
+        moved.done()
+    return y.done(), BatchNormStats(mean, inv_std)
+
+
+def batch_norm_infer(
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    residual: Any = None,
+    out: Any = None,
+) -> Any:
+    """Normalize each channel by given statistics, as a trained net does.
+
+    ``y = activation(gamma * (x - running_mean) / sqrt(running_var + eps) + beta + residual)``; arguments and errors
+    are those of `batch_norm_forward`, the running statistics are only read, and any number of values will do.
+
+    Examples
+    --------
+    >>> import numpy as np, nbnorm
+    >>> nbnorm.batch_norm_infer(np.array([[3.0], [5.0]]), np.array([3.0]), np.array([4.0]), eps=0.0)
+    array([[0.],
+           [1.]])
+    """
+    array = as_array("x", x)
+    layout = layout_of("x", array)
+    if activation is not None:
+        expect_one_of("activation", activation, ACTIVATIONS)
+    eps = expect_number("eps", eps, 0.0)
+    scale, shift = scale_and_shift(layout, gamma, beta)
+    mean, var = layout.vector("running_mean", running_mean), layout.vector("running_var", running_var)
+    added = NOTHING[layout.dtype][0] if residual is None else layout.read("residual", residual)
+    y = output("out", layout, out, (gamma, beta, running_mean, running_var), (x, residual))
+    kernels.infer(layout.flat(array), added, scale, shift, mean, var, eps, activation is not None, y.flat)
+    return y.done()
+
+
+def batch_norm_backward(
+    dy: Any,
+    x: Any,
+    stats: BatchNormStats,
+    gamma: Any = None,
+    beta: Any = None,
+    *,
+    activation: str | None = None,
+    y: Any = None,
+    out: Any = None,
+) -> BatchNormGradients:
+    """Gradients of `batch_norm_forward`.
+
+    With ``x_hat = (x - mean) * inv_std``, n values per channel, and g = dy where the activation let a
+    value pass, else 0:
+    ``dbeta = sum(g)``, ``dgamma = sum(g * x_hat)``, ``dresidual = g``,
+    ``dx = gamma * inv_std * (g - dbeta / n - x_hat * dgamma / n)``.
+
+    Parameters
+    ----------
+    dy : array like x
+        Gradient of the loss with respect to the output.
+    x : array (N, C, *spatial), float32 or float64
+        The input of the forward pass.
+    stats : BatchNormStats
+        As the forward pass returned it.
+    gamma, beta : array (C,), optional
+        As in the forward pass.
+    activation : None or "relu"
+        As in the forward pass. Where it let values pass is computed anew from `x`, or taken from `y`.
+    y : array like x, optional
+        The output of the forward pass; needed where that added a residual, and only then.
+    out : array like x, or a tuple (dx, dgamma, dbeta, dresidual) of arrays, optional
+        Arrays to write into and return: dx alone, or several of them with None in the place of those to be made. dx may
+        be `dy` or `x` itself, dresidual may be `dy` itself.
+
+    Returns
+    -------
+    BatchNormGradients
+        dx, dgamma (None without gamma), dbeta (None without beta), dresidual (None without y).
+
+    Examples
+    --------
+    >>> import numpy as np, nbnorm
+    >>> x = np.array([[1.0], [2.0], [6.0]])
+    >>> y, stats = nbnorm.batch_norm_forward(x, gamma := np.ones(1), beta := np.zeros(1))
+    >>> grads = nbnorm.batch_norm_backward(np.array([[1.0], [0.0], [0.0]]), x, stats, gamma, beta)
+    >>> grads.dbeta, grads.dx.round(4)[:, 0]
+    (array([1.]), array([ 0.1763, -0.2204,  0.0441]))
+    """
+    array = as_array("x", x)
+    layout = layout_of("x", array)
+    count = layout.view[0] * layout.view[2]
+    if count < 2:
+        raise ValueError(mismatch("x", "at least 2 values per channel in training", f"shape {layout.shape}"))
+    if activation is not None:
+        expect_one_of("activation", activation, ACTIVATIONS)
+    no_array = NOTHING[layout.dtype][0]
+    upstream = layout.read("dy", dy)
+    scale, shift = scale_and_shift(layout, gamma, beta)
+    mean, inv_std = read_stats(layout, stats)
+    result = no_array if y is None else layout.read("y", y)
+    parts = _parts(out, y)
+    small = (*stats, gamma, beta)
+    dx = output("out.dx", layout, parts.dx, (*small, y, parts.dresidual), (dy, x))
+    dgamma = ChannelOutput("out.dgamma", layout, parts.dgamma)
+    dbeta = ChannelOutput("out.dbeta", layout, parts.dbeta)
+    dresidual = None if y is None else output("out.dresidual", layout, parts.dresidual, (*small, x, y), (dy,))
+    kernels.backward(
+        upstream, layout.flat(array), result, mean, inv_std, scale, shift, activation is not None, y is not None,
+        dx.flat, dgamma.flat, dbeta.flat, no_array if dresidual is None else dresidual.flat,
+    )  # fmt: skip
+    return BatchNormGradients(
+        dx.done(),
+        None if gamma is None and parts.dgamma is None else dgamma.done(),
+        None if beta is None and parts.dbeta is None else dbeta.done(),
+        None if dresidual is None else dresidual.done(),
+    )
+
+
+def _parts(out: Any, y: Any) -> BatchNormGradients:
+    """The caller's arrays for the gradients; None for those that are to be made."""
+    if not isinstance(out, tuple):
+        return BatchNormGradients(out, None, None, None)
+    if len(out) != 4:
+        raise ValueError(mismatch("out", "an array or a tuple (dx, dgamma, dbeta, dresidual)", f"{len(out)} parts"))
+    if out[3] is not None and y is None:
+        raise ValueError(mismatch("out.dresidual", "None without y", type(out[3]).__name__))
+    return BatchNormGradients(*out)
+
+
+def scale_and_shift(layout: Layout, gamma: Any, beta: Any) -> tuple[Array, Array]:
+    channels, dtype = layout.view[1], layout.dtype
+    return (
+        np.ones(channels, dtype) if gamma is None else layout.vector("gamma", gamma),
+        np.zeros(channels, dtype) if beta is None else layout.vector("beta", beta),
+    )
+
+
+def read_stats(layout: Layout, stats: Any) -> tuple[Array, Array]:
+    """Mean and inverse standard deviation as the kernels take them."""
+    if not isinstance(stats, tuple) or len(stats) != 2:
+        raise TypeError(mismatch("stats", "the (mean, inv_std) that batch_norm_forward returned", type(stats).__name__))
+    wide = layout._replace(dtype=np.dtype(np.float64))
+    return wide.vector("stats.mean", stats[0]), wide.vector("stats.inv_std", stats[1])

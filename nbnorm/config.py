@@ -1,0 +1,43 @@
+"""What this machine and process compute with."""
+
+import os
+import platform
+
+import llvmlite
+import llvmlite.binding
+import numba
+import numpy as np
+
+from nbnorm._jit import cache_folder
+from nbnorm.simd.vectors import LANES_FLOAT32, LANES_FLOAT64, VECTOR_BYTES
+
+__all__ = ["show_config"]
+
+
+def show_config() -> None:
+    """Print versions, threading layer, threads, SIMD width and cache folder.
+
+    Examples
+    --------
+    >>> import nbnorm
+    >>> nbnorm.show_config()  # doctest: +ELLIPSIS
+    python ...
+    """
+    lines = {
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "numba": f"{numba.__version__} (llvmlite {llvmlite.__version__}), numpy {np.__version__}",
+        "processor": llvmlite.binding.get_host_cpu_name(),
+        "vectors": f"{VECTOR_BYTES * 8} bits: {LANES_FLOAT32} float32, {LANES_FLOAT64} float64",
+        "threads": f"{numba.get_num_threads()} of {os.cpu_count()}",
+        "threading": _threading_layer(),
+        "cache": str(cache_folder()),
+    }
+    for name, text in lines.items():
+        print(f"{name:<10} {text}")
+
+
+def _threading_layer() -> str:
+    try:
+        return str(numba.threading_layer())
+    except ValueError:  # Numba chooses when the first parallel kernel runs
+        return f"{numba.config.THREADING_LAYER}, not started yet"
