@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nbnorm._checks import mismatch
+
 __all__ = ["INITIALIZERS", "Constant", "Glorot", "He", "Initializer", "LeCun", "Normal", "Uniform"]
 
 Distribution = Literal["normal", "uniform"]
@@ -26,13 +28,13 @@ class Initializer:
             value = getattr(self, field.name)
             if field.name == "distribution":
                 if value not in ("normal", "uniform"):
-                    raise ValueError(f"distribution: expected 'normal' or 'uniform', got {value!r}")
+                    raise ValueError(mismatch("distribution", "'normal' or 'uniform'", repr(value)))
             elif isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{field.name}: expected a number, got {value!r}")
+                raise TypeError(mismatch(field.name, "a number", repr(value)))
             elif not math.isfinite(value):
-                raise ValueError(f"{field.name}: expected a finite number, got {value!r}")
+                raise ValueError(mismatch(field.name, "a finite number", repr(value)))
             elif field.name in ("std", "scale") and value < 0:
-                raise ValueError(f"{field.name}: expected a number >= 0, got {value!r}")
+                raise ValueError(mismatch(field.name, "a number >= 0", repr(value)))
 
     def __call__(
         self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int
@@ -53,7 +55,7 @@ def _draw(
 
 def _check_fan(name: str, fan: float) -> None:
     if not fan > 0:
-        raise ValueError(f"{name}: expected a positive count, got {fan!r}")
+        raise ValueError(mismatch(name, "a positive count", repr(fan)))
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class Uniform(Initializer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.low > self.high:
-            raise ValueError(f"high: expected at least low = {self.low!r}, got {self.high!r}")
+            raise ValueError(mismatch("high", f"at least low = {self.low!r}", repr(self.high)))
 
     def __call__(
         self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int

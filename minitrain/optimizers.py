@@ -8,13 +8,14 @@ follows the result. The gradient arrays themselves are not changed.
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minitrain.kernels import optimizers as kernels
 from minitrain.schedules import Schedule, check_number, plain
+from nbnorm._checks import FLOATS, mismatch
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "gradient_norm"]
 
@@ -53,8 +54,6 @@ class Optimizer:
     clip_norm: float | None = None
     clip_value: float | None = None
 
-    slot_names: ClassVar[tuple[str, ...]] = ()  # what `slots` makes when every feature is on
-
     def __post_init__(self) -> None:
         if not isinstance(self.learning_rate, Schedule):
             check_number("learning_rate", self.learning_rate)
@@ -70,15 +69,20 @@ class Optimizer:
             return float(self.learning_rate)
         rate = float(self.learning_rate(step))
         if not (math.isfinite(rate) and rate >= 0):
-            raise ValueError(f"learning_rate: expected a finite number >= 0 at step {step}, got {rate!r}")
+            raise ValueError(mismatch("learning_rate", f"a finite number >= 0 at step {step}", rate))
         return rate
 
     def config(self) -> dict[str, Any]:
         """Return the class name and all hyperparameters as JSON-able values, for the record of a run."""
         return {"class": type(self).__name__, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
 
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """Names of the vectors that this optimizer keeps between steps."""
+        return ()
+
     def slots(self, parameters: Array) -> dict[str, Array]:
-        """Return the optimizer's own vectors, zeroed: one like `parameters` (size,) for each name it uses."""
+        """Return the optimizer's own vectors, zeroed: one like `parameters` (size,) for each of `slot_names`."""
         return {name: np.zeros_like(parameters) for name in self.slot_names}
 
     def update(self, params: Array, grads: Array, slots: dict[str, Array], step: int, penalized: Penalized) -> None:
@@ -99,9 +103,8 @@ class Optimizer:
             Pass the same object at each step: its division into work is remembered.
         """
         _check_vectors(params, {"grads": grads, **slots})
-        missing = self.slots(params[:0]).keys() - slots.keys()
-        if missing:
-            raise ValueError(f"slots: expected {sorted(missing)} as made by slots(), got {sorted(slots)}")
+        if any(name not in slots for name in self.slot_names):
+            raise ValueError(mismatch("slots", f"{self.slot_names} as made by slots()", tuple(slots)))
         scale = 1.0
         if self.clip_norm is not None:
             scale = self.clip_norm / (gradient_norm(grads) + 1e-6)
@@ -147,16 +150,15 @@ class SGD(Optimizer):
     momentum: float = 0.0
     nesterov: bool = False
 
-    slot_names = ("velocity",)
-
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("momentum", self.momentum, 0.0, 1.0)
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: expected a momentum > 0, got 0")
 
-    def slots(self, parameters: Array) -> dict[str, Array]:
-        return super().slots(parameters) if self.momentum else {}
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
 
     def _apply(
         self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
@@ -178,13 +180,15 @@ class Adam(Optimizer):
     beta2: float = 0.999
     eps: float = 1e-8
 
-    slot_names = ("mean", "square")
-
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("beta1", self.beta1, 0.0, 1.0)
         check_number("beta2", self.beta2, 0.0, 1.0)
         check_number("eps", self.eps)
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        return ("mean", "square")
 
     def _apply(
         self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
@@ -235,17 +239,15 @@ class RMSprop(Optimizer):
     momentum: float = 0.0
     centered: bool = False
 
-    slot_names = ("square", "mean", "velocity")
-
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("alpha", self.alpha, 0.0, 1.0)
         check_number("eps", self.eps)
         check_number("momentum", self.momentum, 0.0, 1.0)
 
-    def slots(self, parameters: Array) -> dict[str, Array]:
-        used = {"square": True, "mean": self.centered, "velocity": self.momentum > 0}
-        return {name: np.zeros_like(parameters) for name in self.slot_names if used[name]}
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        return ("square", *(("mean",) if self.centered else ()), *(("velocity",) if self.momentum else ()))
 
     def _apply(
         self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
@@ -263,12 +265,12 @@ def _scalars(like: Array, *values: float) -> tuple[Any, ...]:
 
 
 def _check_vectors(params: Array, others: dict[str, Array]) -> None:
-    if params.ndim != 1 or params.dtype not in (np.float32, np.float64) or not params.flags.c_contiguous:
-        raise ValueError(f"params: expected a contiguous float vector, got {params.dtype} {params.shape}")
+    if params.ndim != 1 or params.dtype not in FLOATS or not params.flags.c_contiguous:
+        raise ValueError(mismatch("params", "a contiguous float vector", f"{params.dtype} {params.shape}"))
     for name, array in others.items():
         if array.shape != params.shape or array.dtype != params.dtype or not array.flags.c_contiguous:
             wanted = f"a contiguous {params.dtype} vector of shape {params.shape}"
-            raise ValueError(f"{name}: expected {wanted}, got {array.dtype} {array.shape}")
+            raise ValueError(mismatch(name, wanted, f"{array.dtype} {array.shape}"))
 
 
 def pieces_of(penalized: Penalized, size: int) -> NDArray[np.int64]:
@@ -278,7 +280,7 @@ def pieces_of(penalized: Penalized, size: int) -> NDArray[np.int64]:
     for run, applies in penalized:
         start, stop, stride = run.indices(size)
         if start < end or stop < start or stride != 1 or (run.stop is not None and run.stop > size):
-            raise ValueError(f"penalized: expected increasing slices within {size} elements, got {run} after {end}")
+            raise ValueError(mismatch("penalized", f"increasing slices within {size} elements", f"{run} after {end}"))
         for piece in ([end, start, 0], [start, stop, int(applies)]):
             if runs and runs[-1][2] == piece[2]:
                 runs[-1][1] = piece[1]

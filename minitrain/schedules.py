@@ -9,24 +9,26 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
+from nbnorm._checks import mismatch
+
 __all__ = ["Constant", "Cosine", "LinearWarmup", "OneCycle", "Schedule", "Step"]
 
 
 def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf, *, open_low: bool = False) -> None:
     """Raise unless value is a finite number with low <= value < high (low < value where `open_low`)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
+        raise TypeError(mismatch(name, "a number", repr(value)))
     if not (math.isfinite(value) and low <= value < high) or (open_low and value == low):
         bounds = f"{'>' if open_low else '>='} {low:g}" + ("" if high == math.inf else f" and < {high:g}")
-        raise ValueError(f"{name}: expected a finite number {bounds}, got {value!r}")
+        raise ValueError(mismatch(name, f"a finite number {bounds}", repr(value)))
 
 
 def check_count(name: str, value: Any) -> None:
     """Raise unless value is an integer >= 1."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
+        raise TypeError(mismatch(name, "an integer", repr(value)))
     if value < 1:
-        raise ValueError(f"{name}: expected at least 1, got {value!r}")
+        raise ValueError(mismatch(name, "at least 1", value))
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Step(Schedule):
         for milestone in self.milestones:
             check_count("milestones", milestone)
         if any(a >= b for a, b in pairwise(self.milestones)):
-            raise ValueError(f"milestones: expected increasing steps, got {self.milestones}")
+            raise ValueError(mismatch("milestones", "increasing steps", self.milestones))
 
     def __call__(self, step: int) -> float:
         drops = sum(step >= m for m in self.milestones) if self.every is None else step // self.every
