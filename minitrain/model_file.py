@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain._optional import require
-from minitrain.files import write_atomically
+from minitrain.files import write_bytes
 from minitrain.graph import Graph
 from minitrain.graph_json import graph_from_json, graph_to_json
 
@@ -34,7 +34,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         "fuse": model.fuse,
         "graph": graph_to_json(model.graph),
     }
-    write_atomically(path, pack({**model.params, **model.state}, {METADATA_KEY: json.dumps(description)}))
+    write_bytes(path, pack({**model.params, **model.state}, {METADATA_KEY: json.dumps(description)}))
 
 
 def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:

@@ -1,0 +1,83 @@
+"""Fusion: what is replaced, what is left alone, what stays the same."""
+
+import numpy as np
+import pytest
+
+from minitrain import Input, Model, layers
+from minitrain.compile.fuse import fuse
+from minitrain.graph import trace
+
+
+def kinds(graph):
+    return [type(node.layer).__name__ for node in graph.nodes]
+
+
+def test_batch_norm_and_relu_become_one():
+    x = Input((3, 4, 4))
+    h = layers.ReLU()(layers.BatchNorm(momentum=0.3, eps=1e-3)(layers.Conv2d(5, 3)(x)))
+    graph = fuse(trace([x], layers.GlobalAvgPool()(h)))
+    assert kinds(graph) == ["Conv2d", "BatchNormReLU", "GlobalAvgPool"]
+    fused = graph.nodes[1]
+    assert (fused.layer.momentum, fused.layer.eps) == (0.3, 1e-3)
+    assert fused.variable("gamma") == "bn1.gamma"
+    assert graph.nodes[2].inputs == (fused.name,)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_residual_block_becomes_one(norm_first):
+    x = Input((3, 4, 4))
+    skip = layers.ReLU()(x)
+    normed = layers.BatchNorm()(layers.Conv2d(3, 3, padding=1)(skip))
+    h = layers.Add()(normed, skip) if norm_first else layers.Add()(skip, normed)
+    graph = fuse(trace([x], layers.ReLU()(h)))
+    assert kinds(graph) == ["ReLU", "Conv2d", "BatchNormAddReLU"]
+    assert graph.nodes[-1].inputs == ("conv1", "relu1")
+    assert graph.output == graph.nodes[-1].name
+
+
+def test_a_value_that_others_read_stays():
+    x = Input((3, 4, 4))
+    normed = layers.BatchNorm()(x)
+    graph = fuse(trace([x], layers.Add()(layers.ReLU()(normed), normed)))
+    assert kinds(graph) == ["BatchNorm", "ReLU", "Add"]
+
+
+def test_the_models_own_output_stays():
+    x = Input((3,))
+    normed = layers.BatchNorm()(x)
+    assert kinds(fuse(trace([x], normed))) == ["BatchNorm"]
+
+
+def test_twice_the_same_value_in_an_add_stays():
+    x = Input((3,))
+    normed = layers.BatchNorm()(x)
+    assert kinds(fuse(trace([x], layers.ReLU()(layers.Add()(normed, normed))))) == ["BatchNorm", "Add", "ReLU"]
+
+
+def residual_net(fuse, dtype):
+    x = Input((3, 6, 6))
+    h = layers.ReLU()(layers.BatchNorm()(layers.Conv2d(4, 3, padding=1, bias=False)(x)))
+    skip = h
+    h = layers.ReLU()(layers.BatchNorm()(layers.Conv2d(4, 3, padding=1, bias=False)(h)))
+    h = layers.BatchNorm()(layers.Conv2d(4, 3, padding=1, bias=False)(h))
+    h = layers.ReLU()(layers.Add()(h, skip))
+    return Model(x, layers.Dense(5)(layers.Flatten()(h)), seed=3, dtype=dtype, fuse=fuse)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("float64", 1e-12)])
+def test_fused_equals_unfused(dtype, tolerance):
+    x = np.random.default_rng(0).standard_normal((7, 3, 6, 6))
+    results = []
+    for fused in (True, False):
+        model = residual_net(fused, dtype)
+        plan = model.training_plan(7)
+        plan.load(x)
+        plan.forward()
+        plan.output_gradient[...] = np.sin(np.arange(35)).reshape(7, 5)
+        plan.backward()
+        results.append((plan.output.copy(), dict(model.gradients), dict(model.state), model.predict(x)))
+    for one, other in zip(*results, strict=True):
+        for a, b in zip(*(list(each.values()) if isinstance(each, dict) else [each] for each in (one, other)),
+                        strict=True):  # fmt: skip
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(1, np.abs(b).max()))
+    assert list(results[0][1]) == list(results[1][1])

@@ -1,0 +1,75 @@
+"""A minitrain graph evaluated by PyTorch, with autograd: the oracle for whole nets."""
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from minitrain import layers
+
+
+def evaluate(graph, inputs, params, state, training=True):
+    """Return the output of `graph`; all arguments map names to tensors. Running statistics are updated in place."""
+    values = dict(inputs)
+    for node in graph.nodes:
+        arguments = [values[name] for name in node.inputs]
+
+        def variable(local, node=node):
+            name = node.variable(local)
+            return params[name] if name in params else state.get(name)
+
+        values[node.name] = _apply(node.layer, arguments, variable, training)
+    return values[graph.output]
+
+
+def _apply(layer, inputs, variable, training):
+    x = inputs[0]
+    match layer:
+        case layers.Conv2d():
+            bias = variable("bias") if layer.bias else None
+            return functional.conv2d(
+                x, variable("weight"), bias, layer.stride, layer.padding, layer.dilation, layer.groups
+            )
+        case layers.Dense():
+            return functional.linear(x, variable("weight"), variable("bias") if layer.bias else None)
+        case layers.BatchNorm():
+            return functional.batch_norm(
+                x, variable("running_mean"), variable("running_var"), variable("gamma"), variable("beta"),
+                training, layer.momentum, layer.eps,
+            )  # fmt: skip
+        case layers.ReLU():
+            return functional.relu(x)
+        case layers.LeakyReLU():
+            return functional.leaky_relu(x, layer.negative_slope)
+        case layers.Sigmoid():
+            return torch.sigmoid(x)
+        case layers.Tanh():
+            return torch.tanh(x)
+        case layers.MaxPool2d():
+            return functional.max_pool2d(x, layer.kernel_size, layer.stride, layer.padding)
+        case layers.AvgPool2d():
+            return functional.avg_pool2d(x, layer.kernel_size, layer.stride, layer.padding)
+        case layers.GlobalAvgPool():
+            return x.mean(dim=tuple(range(2, x.ndim)))
+        case layers.Flatten():
+            return x.flatten(1)
+        case layers.Add():
+            return sum(inputs[1:], start=x)
+        case layers.Concat():
+            return torch.cat(inputs, dim=layer.axis)
+    raise TypeError(f"no twin for {layer}")
+
+
+def tensors(variables, requires_grad=False):
+    """Copy named arrays into torch tensors."""
+    return {name: torch.from_numpy(np.array(value)).requires_grad_(requires_grad) for name, value in variables.items()}
+
+
+def step(model, x, labels):
+    """Return output, mean softmax cross entropy, gradients by name and new state, without touching the model."""
+    params, state = tensors(model.params, True), tensors(model.state)
+    name = next(iter(model.input_shapes))
+    output = evaluate(model.graph, {name: torch.from_numpy(x)}, params, state)
+    loss = functional.cross_entropy(output, torch.from_numpy(labels))
+    loss.backward()
+    gradients = {key: value.grad.numpy() for key, value in params.items()}
+    return output.detach().numpy(), loss.item(), gradients, {key: value.numpy() for key, value in state.items()}
