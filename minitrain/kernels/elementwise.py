@@ -1,0 +1,134 @@
+"""Activations on flat arrays, and PReLU and the copies of Concat. All activations overwrite every element of y or dx.
+
+Comparisons are written so that NaN comes through: `0 if x <= 0 else x`, never `x if x > 0 else 0`.
+"""
+
+import numpy as np
+
+from minitrain.kernels import exponential
+from nbnorm._jit import kernel, prange
+
+BLOCK = 8192  # elements that one iteration of a parallel loop works on
+
+
+@kernel
+def leaky_relu(x, slope, y):
+    """y = x where x > 0, slope x elsewhere; shapes (n,). A slope of 0 is ReLU: -inf gives 0, NaN stays NaN."""
+    zero = x.dtype.type(0)
+    factor = x.dtype.type(slope)
+    relu = slope == 0
+    for block in prange((x.size + BLOCK - 1) // BLOCK):
+        source = x[block * BLOCK : (block + 1) * BLOCK]
+        target = y[block * BLOCK : (block + 1) * BLOCK]
+        if relu:
+            for i in range(source.size):
+                target[i] = zero if source[i] <= zero else source[i]
+        else:
+            for i in range(source.size):
+                target[i] = source[i] if source[i] > zero else factor * source[i]
+
+
+@kernel
+def leaky_relu_backward(dy, sign, slope, dx):
+    """dx = slope dy where sign <= 0, dy elsewhere; shapes (n,). `sign` is x, or y where it has the sign of x."""
+    zero = dy.dtype.type(0)
+    factor = dy.dtype.type(slope)
+    for block in prange((dy.size + BLOCK - 1) // BLOCK):
+        gradient = dy[block * BLOCK : (block + 1) * BLOCK]
+        signs = sign[block * BLOCK : (block + 1) * BLOCK]
+        target = dx[block * BLOCK : (block + 1) * BLOCK]
+        for i in range(gradient.size):
+            target[i] = factor * gradient[i] if signs[i] <= zero else gradient[i]
+
+
+@kernel
+def sigmoid(x, y):
+    """y = 1 / (1 + exp(-x)); shapes (n,)."""
+    for block in prange((x.size + BLOCK - 1) // BLOCK):
+        source = x[block * BLOCK : (block + 1) * BLOCK]
+        target = y[block * BLOCK : (block + 1) * BLOCK]
+        for i in range(source.size):
+            target[i] = exponential.sigmoid(np.float64(source[i]))
+
+
+@kernel
+def sigmoid_backward(dy, y, dx):
+    """dx = dy y (1 - y); shapes (n,)."""
+    one = y.dtype.type(1)
+    for block in prange((dy.size + BLOCK - 1) // BLOCK):
+        gradient = dy[block * BLOCK : (block + 1) * BLOCK]
+        value = y[block * BLOCK : (block + 1) * BLOCK]
+        target = dx[block * BLOCK : (block + 1) * BLOCK]
+        for i in range(gradient.size):
+            target[i] = gradient[i] * (value[i] * (one - value[i]))
+
+
+@kernel
+def tanh(x, y):
+    """y = tanh(x); shapes (n,)."""
+    for block in prange((x.size + BLOCK - 1) // BLOCK):
+        source = x[block * BLOCK : (block + 1) * BLOCK]
+        target = y[block * BLOCK : (block + 1) * BLOCK]
+        for i in range(source.size):
+            target[i] = exponential.tanh(np.float64(source[i]))
+
+
+@kernel
+def tanh_backward(dy, y, dx):
+    """dx = dy (1 - y^2); shapes (n,)."""
+    one = y.dtype.type(1)
+    for block in prange((dy.size + BLOCK - 1) // BLOCK):
+        gradient = dy[block * BLOCK : (block + 1) * BLOCK]
+        value = y[block * BLOCK : (block + 1) * BLOCK]
+        target = dx[block * BLOCK : (block + 1) * BLOCK]
+        for i in range(gradient.size):
+            target[i] = gradient[i] * (one - value[i] * value[i])
+
+
+@kernel
+def prelu(x, weight, y):
+    """y = x where x > 0, weight[c] x elsewhere; x and y (N, C, L), weight (C,)."""
+    channels = x.shape[1]
+    zero = x.dtype.type(0)
+    for row in prange(x.shape[0] * channels):
+        n, c = row // channels, row % channels
+        source, target, slope = x[n, c], y[n, c], weight[c]
+        for i in range(source.size):
+            target[i] = source[i] if source[i] > zero else slope * source[i]
+
+
+@kernel
+def prelu_backward(dy, x, weight, partial, dx, dweight):
+    """dx = dy where x > 0, weight[c] dy elsewhere; dweight[c] = sum of dy x where x <= 0.
+
+    dy, x and dx (N, C, L); weight and dweight (C,); partial (N, C), float64, is working space. An empty dx is not
+    written.
+    """
+    images, channels, _ = x.shape
+    zero = x.dtype.type(0)
+    for row in prange(images * channels):
+        n, c = row // channels, row % channels
+        gradient, source, slope = dy[n, c], x[n, c], weight[c]
+        if dx.size > 0:
+            target = dx[n, c]
+            for i in range(source.size):
+                target[i] = gradient[i] if source[i] > zero else slope * gradient[i]
+        total = 0.0
+        for i in range(source.size):
+            total += 0.0 if source[i] > zero else np.float64(gradient[i]) * np.float64(source[i])
+        partial[n, c] = total
+    for c in range(channels):
+        total = 0.0
+        for n in range(images):
+            total += partial[n, c]
+        dweight[c] = total
+
+
+@kernel
+def copy_columns(source, source_start, width, target, target_start):
+    """Copy columns: target[:, target_start + i] = source[:, source_start + i] for i < width; shapes (rows, *)."""
+    for row in prange(source.shape[0]):
+        read = source[row, source_start : source_start + width]
+        written = target[row, target_start : target_start + width]
+        for i in range(width):
+            written[i] = read[i]

@@ -1,0 +1,53 @@
+"""What the pooling layers share: arguments, shapes, and the views of their kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from minitrain.layer import Layer, Shape, Tensors, only_input
+from minitrain.layers._arguments import normalize, pair
+
+Geometry = tuple[int, int, int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Pool2d(Layer):
+    """Base of MaxPool2d and AvgPool2d: windows of `kernel_size`, `stride` apart, over x with `padding` on each side."""
+
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int] | None = None
+    padding: int | tuple[int, int] = 0
+
+    prefix: ClassVar[str] = "pool"
+
+    def __post_init__(self) -> None:
+        kernel = pair("kernel_size", self.kernel_size)
+        stride = kernel if self.stride is None else pair("stride", self.stride)
+        padding = pair("padding", self.padding, 0)
+        if any(2 * width > size for width, size in zip(padding, kernel, strict=True)):
+            raise ValueError(f"padding: expected at most half of kernel_size {kernel}, got {padding}")
+        normalize(self, kernel_size=kernel, stride=stride, padding=padding)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The arguments as the kernels take them."""
+        return (*pair("", self.kernel_size), *pair("", self.stride), *pair("", self.padding, 0))
+
+    def output_shape(self, shapes: tuple[Shape, ...]) -> Shape:
+        """Shape of y for the shapes of the inputs; ValueError where the window is larger than the padded input."""
+        x = only_input(self, shapes, 4, "(N, C, H, W)")
+        kh, kw, sh, sw, ph, pw = self.geometry
+        if x[2] + 2 * ph < kh or x[3] + 2 * pw < kw:
+            raise ValueError(
+                f"{type(self).__name__}: kernel_size {(kh, kw)} is larger than the padded input, "
+                f"{x[2] + 2 * ph} x {x[3] + 2 * pw}"
+            )
+        return x[0], x[1], (x[2] + 2 * ph - kh) // sh + 1, (x[3] + 2 * pw - kw) // sw + 1
+
+    def prepare(self, t: Tensors) -> None:
+        t.planes = t.x.reshape(-1, *t.x.shape[2:])
+        t.y_planes = t.y.reshape(-1, *t.y.shape[2:])
+        if t.dx is not None:
+            t.dx_planes = t.dx.reshape(-1, *t.dx.shape[2:])
+            t.dy_planes = t.dy.reshape(-1, *t.dy.shape[2:])

@@ -1,0 +1,50 @@
+"""Sum of several inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from minitrain.kernels.add import add
+from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, describe
+
+
+@dataclass(frozen=True)
+class Add(Layer):
+    """Sum of two or more inputs of one shape, in the order in which they are given: a skip connection.
+
+    Examples
+    --------
+    >>> from minitrain import Input, layers
+    >>> x = Input((8, 4, 4))
+    >>> layers.Add()(x, layers.ReLU()(x)).shape
+    (8, 4, 4)
+    """
+
+    prefix: ClassVar[str] = "add"
+    examples: ClassVar[list[Example]] = [
+        Example((4, 3, 5, 5), (4, 3, 5, 5)),
+        Example((2, 7), (2, 7), (2, 7)),
+        Example((3, 40, 9, 17), (3, 40, 9, 17)),
+    ]
+
+    def declare(self, *shapes: Shape) -> Declaration:
+        if len(shapes) < 2:
+            raise ValueError(f"Add: expected two or more inputs, got {len(shapes)}")
+        for shape in shapes[1:]:
+            if shape != shapes[0]:
+                raise ValueError(f"Add: expected inputs of one shape, got {', '.join(map(describe, shapes))}")
+        return Declaration(outputs={"y": shapes[0]}, gradients_are_views=True)
+
+    def prepare(self, t: Tensors) -> None:
+        t.flat_xs, t.flat_y = [x.reshape(-1) for x in t.xs], t.y.reshape(-1)
+        t.run = add.for_work(t.y.size)
+
+    def forward(self, t: Tensors) -> None:
+        first, second, *others = t.flat_xs
+        t.run(first, second, t.flat_y)
+        for other in others:
+            t.run(t.flat_y, other, t.flat_y)
+
+    def backward(self, t: Tensors) -> None:
+        """Do nothing: each dx is dy."""

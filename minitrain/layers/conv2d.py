@@ -1,0 +1,138 @@
+"""Two-dimensional convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from minitrain.initializers import Constant, He, Initializer
+from minitrain.kernels import conv2d
+from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, only_input, weight
+from minitrain.layers._arguments import Pair, boolean, initializer, integer, normalize, pair
+
+
+@dataclass(frozen=True)
+class Conv2d(Layer):
+    """Cross-correlation of x (N, C, H, W) with weights (out_channels, C / groups, kh, kw), plus a bias.
+
+    Parameters
+    ----------
+    out_channels : int
+    kernel_size, stride, padding, dilation : int or (int, int)
+        Rows and columns. `padding` is of zeros, on each side; "same" keeps height and width (stride 1, odd kernel).
+    groups : int
+        Divides the input channels and `out_channels`; each group of outputs sees its group of inputs alone.
+    bias : bool
+        Whether to add a learned number to each output channel. Superfluous before a batch norm.
+    weight_init, bias_init : Initializer
+
+    Examples
+    --------
+    >>> from minitrain import Input, layers
+    >>> layers.Conv2d(32, 3, stride=2, padding=1)(Input((3, 28, 28))).shape
+    (32, 14, 14)
+    """
+
+    out_channels: int
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] | Literal["same"] = 0
+    dilation: int | tuple[int, int] = 1
+    groups: int = 1
+    bias: bool = True
+    weight_init: Initializer = field(default_factory=He)
+    bias_init: Initializer = field(default_factory=Constant)
+
+    prefix: ClassVar[str] = "conv"
+    examples: ClassVar[list[Example]] = [
+        Example((2, 3, 6, 5), out_channels=4, kernel_size=3),
+        Example((2, 3, 6, 5), out_channels=4, kernel_size=3, padding=1, bias=False),
+        Example((2, 2, 7, 6), out_channels=3, kernel_size=3, stride=2, padding=1),
+        Example((1, 4, 7, 8), out_channels=6, kernel_size=(3, 2), stride=(1, 2), padding=(2, 0), groups=2),
+        Example((2, 3, 8, 7), out_channels=3, kernel_size=3, padding="same", dilation=2, groups=3),
+        Example((3, 5, 4, 4), out_channels=2, kernel_size=1),
+        Example((1, 1, 1, 1), out_channels=1, kernel_size=1),
+        Example((5, 16, 8, 8), out_channels=17, kernel_size=3, padding=1),
+    ]
+
+    def __post_init__(self) -> None:
+        normalize(
+            self,
+            out_channels=integer("out_channels", self.out_channels),
+            kernel_size=pair("kernel_size", self.kernel_size),
+            stride=pair("stride", self.stride),
+            dilation=pair("dilation", self.dilation),
+            groups=integer("groups", self.groups),
+        )
+        if self.out_channels % self.groups:
+            raise ValueError(f"groups: expected a divisor of out_channels = {self.out_channels}, got {self.groups}")
+        if isinstance(self.padding, str):
+            self._same_padding()
+        else:
+            normalize(self, padding=pair("padding", self.padding, 0))
+        boolean("bias", self.bias)
+        initializer("weight_init", self.weight_init)
+        initializer("bias_init", self.bias_init)
+
+    def _same_padding(self) -> Pair:
+        """Padding that keeps height and width; it is equal on both sides, so the kernel's reach must be odd."""
+        if self.padding != "same":
+            raise ValueError(f"padding: expected integers or 'same', got {self.padding!r}")
+        if self.stride != (1, 1):
+            raise ValueError(f"padding: 'same' needs a stride of 1, got {self.stride}")
+        kernel, dilation = pair("", self.kernel_size), pair("", self.dilation)
+        total = [step * (size - 1) for step, size in zip(dilation, kernel, strict=True)]
+        if any(each % 2 for each in total):
+            raise ValueError(f"padding: 'same' needs an odd kernel_size, got {self.kernel_size}")
+        return total[0] // 2, total[1] // 2
+
+    def geometry(self, x: Shape) -> conv2d.Conv2dGeometry:
+        """Return the shapes of this convolution of x (N, C, H, W), as the kernels take them."""
+        return conv2d.Conv2dGeometry(
+            (x[0], x[1], x[2], x[3]),
+            self.out_channels,
+            kernel=pair("", self.kernel_size),
+            stride=pair("", self.stride),
+            padding=self._same_padding() if self.padding == "same" else pair("", self.padding, 0),
+            dilation=pair("", self.dilation),
+            groups=self.groups,
+        )
+
+    def declare(self, *shapes: Shape) -> Declaration:
+        x = only_input(self, shapes, 4, "(N, C, H, W)")
+        if x[1] % self.groups:
+            raise ValueError(f"groups: expected a divisor of the {x[1]} input channels, got {self.groups}")
+        geometry = self.geometry(x)
+        if min(geometry.output_shape[2:]) < 1:
+            raise ValueError(
+                f"Conv2d: kernel_size {geometry.kernel} with dilation {geometry.dilation} and padding "
+                f"{geometry.padding} does not fit into the input, {x[2]} x {x[3]}"
+            )
+        area = geometry.kernel[0] * geometry.kernel[1]
+        fan_in, fan_out = geometry.weight_shape[1] * area, self.out_channels // self.groups * area
+        params = {"weight": weight(geometry.weight_shape, fan_in, fan_out, self.weight_init)}
+        if self.bias:
+            params["bias"] = Buffer((self.out_channels,), None, self.bias_init, fan_in, fan_out)
+        backward_scratch = max(geometry.input_gradient_scratch(), geometry.weight_gradient_scratch())
+        return Declaration(
+            outputs={"y": geometry.output_shape},
+            params=params,
+            scratch={"forward_scratch": array((geometry.forward_scratch(),))},
+            backward_scratch={"backward_scratch": array((backward_scratch,))},
+            backward_reads=("x",),
+        )
+
+    def prepare(self, t: Tensors) -> None:
+        t.geometry = self.geometry(t.x.shape)
+        if not self.bias:
+            t.bias = t.dbias = np.empty(0, t.x.dtype)
+
+    def forward(self, t: Tensors) -> None:
+        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y)
+
+    def backward(self, t: Tensors) -> None:
+        conv2d.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias)
+        if t.dx is not None:
+            conv2d.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, t.dx)

@@ -1,0 +1,75 @@
+"""Fully connected layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from minitrain.initializers import Constant, He, Initializer
+from minitrain.kernels import dense
+from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, describe, only_input, weight
+from minitrain.layers._arguments import boolean, initializer, integer, normalize
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """y = x weight.T + bias for x (N, in) and weights (out_features, in).
+
+    Parameters
+    ----------
+    out_features : int
+    bias : bool
+        Whether to add a learned number to each output. Superfluous before a batch norm.
+    weight_init, bias_init : Initializer
+
+    Examples
+    --------
+    >>> from minitrain import Input, layers
+    >>> layers.Dense(10)(Input((64,))).shape
+    (10,)
+    """
+
+    out_features: int
+    bias: bool = True
+    weight_init: Initializer = field(default_factory=He)
+    bias_init: Initializer = field(default_factory=Constant)
+
+    prefix: ClassVar[str] = "dense"
+    examples: ClassVar[list[Example]] = [
+        Example((4, 3), out_features=5),
+        Example((7, 6), out_features=2, bias=False),
+        Example((1, 1), out_features=1),
+        Example((33, 20), out_features=17),
+    ]
+
+    def __post_init__(self) -> None:
+        normalize(self, out_features=integer("out_features", self.out_features))
+        boolean("bias", self.bias)
+        initializer("weight_init", self.weight_init)
+        initializer("bias_init", self.bias_init)
+
+    def declare(self, *shapes: Shape) -> Declaration:
+        x = only_input(self, shapes)
+        if len(x) != 2:
+            raise ValueError(
+                f"Dense: expected an input of shape (N, features), got {describe(x)}; put Flatten() or GlobalAvgPool() "
+                "in front"
+            )
+        params = {"weight": weight((self.out_features, x[1]), x[1], self.out_features, self.weight_init)}
+        if self.bias:
+            params["bias"] = Buffer((self.out_features,), None, self.bias_init, x[1], self.out_features)
+        return Declaration(outputs={"y": (x[0], self.out_features)}, params=params, backward_reads=("x",))
+
+    def prepare(self, t: Tensors) -> None:
+        if not self.bias:
+            t.bias = t.dbias = np.empty(0, t.x.dtype)
+
+    def forward(self, t: Tensors) -> None:
+        dense.forward(t.x, t.weight, t.bias, t.y)
+
+    def backward(self, t: Tensors) -> None:
+        dense.backward_weight(t.dy, t.x, t.dweight, t.dbias)
+        if t.dx is not None:
+            dense.backward_input(t.dy, t.weight, t.dx)

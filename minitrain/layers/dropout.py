@@ -1,0 +1,78 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minitrain.initializers import Constant
+from minitrain.kernels import dropout
+from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, only_input
+from minitrain.layers._arguments import normalize, number
+
+
+def _draw_key(rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int) -> NDArray[Any]:
+    return rng.integers(0, 2**64, size=shape, dtype=np.uint64)
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Set each element to zero with probability p and scale the others by 1 / (1 - p); inference changes nothing.
+
+    The masks follow from the seed of the model: `key` is drawn with the parameters, `calls` counts the masks. Both are
+    state, so that a run resumed from a checkpoint goes on as if it had not been interrupted.
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
+
+    Parameters
+    ----------
+    p : float
+        Probability of dropping an element, in [0, 1].
+
+    Examples
+    --------
+    >>> from minitrain import Input, layers
+    >>> layers.Dropout(0.2)(Input((128,))).shape
+    (128,)
+    """
+
+    p: float = 0.5
+
+    prefix: ClassVar[str] = "dropout"
+    examples: ClassVar[list[Example]] = [
+        Example((4, 3, 5, 5)),
+        Example((8, 7), p=0.1),
+        Example((2, 3), p=0.0),
+        Example((2, 3), p=1.0),
+        Example((3, 40, 9, 17), p=0.3),
+    ]
+
+    def __post_init__(self) -> None:
+        normalize(self, p=number("p", self.p, 0.0, 1.0))
+
+    def declare(self, *shapes: Shape) -> Declaration:
+        return Declaration(
+            outputs={"y": only_input(self, shapes)},
+            state={"key": Buffer((1,), "uint64", _draw_key), "calls": Buffer((1,), "uint64", Constant(0.0))},
+            saved={"call": array((1,), "uint64")},
+        )
+
+    def prepare(self, t: Tensors) -> None:
+        t.flat_x, t.flat_y = t.x.reshape(-1), t.y.reshape(-1)
+        t.run = dropout.dropout.for_work(4 * t.x.size)
+        if t.dx is not None:
+            t.flat_dx, t.flat_dy = t.dx.reshape(-1), t.dy.reshape(-1)
+
+    def forward(self, t: Tensors) -> None:
+        t.call[0] = t.calls[0]
+        t.calls[0] += np.uint64(1)
+        t.run(t.flat_x, t.key, t.call, self.p, t.flat_y)
+
+    def infer(self, t: Tensors) -> None:
+        np.copyto(t.y, t.x)
+
+    def backward(self, t: Tensors) -> None:
+        if t.dx is not None:
+            t.run(t.flat_dy, t.key, t.call, self.p, t.flat_dx)

@@ -1,0 +1,9 @@
+"""Layers that the fusion pass puts in the place of several; they are not part of a saved graph."""
+
+from minitrain.layer import Layer
+from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
+from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
+
+__all__ = ["FUSED_LAYERS", "BatchNormAddReLU", "BatchNormReLU"]
+
+FUSED_LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (BatchNormReLU, BatchNormAddReLU)}

@@ -1,0 +1,50 @@
+"""Rectified linear unit with a small slope below zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from minitrain.kernels import elementwise
+from minitrain.layer import Example, Tensors
+from minitrain.layers._activation import Activation
+from minitrain.layers._arguments import normalize, number
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Activation):
+    """y = x where x > 0, negative_slope x elsewhere, for x of any shape.
+
+    Maas, Hannun & Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
+
+    Examples
+    --------
+    >>> from minitrain import Input, layers
+    >>> layers.LeakyReLU(0.2)(Input((8, 4, 4))).shape
+    (8, 4, 4)
+    """
+
+    negative_slope: float = 0.01
+
+    prefix: ClassVar[str] = "leaky_relu"
+    kernel = elementwise.leaky_relu
+    kernel_backward = elementwise.leaky_relu_backward
+    examples: ClassVar[list[Example]] = [
+        *Activation.examples,
+        Example((4, 3, 5, 5), negative_slope=-0.5),
+        Example((2, 6), negative_slope=0.0),
+    ]
+
+    def __post_init__(self) -> None:
+        normalize(self, negative_slope=number("negative_slope", self.negative_slope))
+
+    def backward_reads(self) -> str:
+        return "y" if self.negative_slope >= 0 else "x"  # a negative slope takes the sign from y
+
+    def forward(self, t: Tensors) -> None:
+        t.run(t.flat_x, self.negative_slope, t.flat_y)
+
+    def backward(self, t: Tensors) -> None:
+        if t.dx is not None:
+            sign = t.flat_y if self.negative_slope >= 0 else t.flat_x
+            t.run_backward(t.flat_dy, sign, self.negative_slope, t.flat_dx)

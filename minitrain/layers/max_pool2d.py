@@ -1,0 +1,61 @@
+"""Maximum over windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from minitrain.kernels import pool
+from minitrain.layer import Declaration, Example, Shape, Tensors, array
+from minitrain.layers._pool import Pool2d
+
+
+@dataclass(frozen=True)
+class MaxPool2d(Pool2d):
+    """Maximum over windows of x (N, C, H, W); rows and columns that fill no window are dropped.
+
+    The padding counts as -inf. A NaN in the window gives NaN; of equal elements the first gets the gradient.
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int)
+    stride : int or (int, int), optional
+        `kernel_size` unless given.
+    padding : int or (int, int)
+        On each side; at most half of `kernel_size`.
+
+    Examples
+    --------
+    >>> from minitrain import Input, layers
+    >>> layers.MaxPool2d(2)(Input((8, 28, 28))).shape
+    (8, 14, 14)
+    """
+
+    examples: ClassVar[list[Example]] = [
+        Example((2, 3, 6, 8), kernel_size=2),
+        Example((2, 3, 7, 5), kernel_size=2),
+        Example((2, 2, 7, 6), kernel_size=3, stride=2, padding=1),
+        Example((1, 2, 5, 6), kernel_size=(2, 3), stride=(1, 2), padding=(1, 0)),
+        Example((1, 1, 1, 1), kernel_size=2, stride=1, padding=1),
+        Example((1, 1, 17, 20), kernel_size=(17, 20)),
+        Example((4, 20, 24, 24), kernel_size=2),
+    ]
+
+    def declare(self, *shapes: Shape) -> Declaration:
+        y = self.output_shape(shapes)
+        kernel_height, kernel_width, *_ = self.geometry
+        places = "uint8" if kernel_height * kernel_width <= 256 else "int32"
+        return Declaration(outputs={"y": y}, saved={"chosen": array(y, places)})
+
+    def prepare(self, t: Tensors) -> None:
+        super().prepare(t)
+        t.chosen_planes = t.chosen.reshape(t.y_planes.shape)
+        t.run = pool.max_pool.for_work(t.x.size)
+        t.run_backward = pool.max_pool_backward.for_work(t.x.size)
+
+    def forward(self, t: Tensors) -> None:
+        t.run(t.planes, self.geometry, t.y_planes, t.chosen_planes)
+
+    def backward(self, t: Tensors) -> None:
+        if t.dx is not None:
+            t.run_backward(t.dy_planes, t.chosen_planes, self.geometry, t.dx_planes)
