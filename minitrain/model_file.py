@@ -18,15 +18,21 @@ from minitrain.graph_json import graph_from_json, graph_to_json
 if TYPE_CHECKING:
     from minitrain.model import Model
 
-__all__ = ["fill", "load", "pack", "read", "save"]
+__all__ = ["TRAINING_PREFIX", "contents", "fill", "load", "pack", "read", "save"]
 
 METADATA_KEY = "minitrain"
+TRAINING_PREFIX = ".optimizer."  # of the arrays a checkpoint has beside the model's (no layer's name is empty)
 VERSION = 1
 Array = npt.NDArray[Any]
 
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write a model; see `Model.save`."""
+    write_bytes(path, pack(*contents(model)))
+
+
+def contents(model: Model) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return the arrays and the metadata of a model's file."""
     description = {
         "version": VERSION,
         "dtype": str(model.dtype),
@@ -34,7 +40,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         "fuse": model.fuse,
         "graph": graph_to_json(model.graph),
     }
-    write_bytes(path, pack({**model.params, **model.state}, {METADATA_KEY: json.dumps(description)}))
+    return {**model.params, **model.state}, {METADATA_KEY: json.dumps(description)}
 
 
 def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
@@ -72,7 +78,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, Array], dict[st
         raise ValueError(f"{os.fspath(path)}: not a saved model (no {error} in its metadata)") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
-    return graph, arrays, settings
+    return graph, {name: each for name, each in arrays.items() if not name.startswith(TRAINING_PREFIX)}, settings
 
 
 def fill(model: Model, arrays: Mapping[str, Array], path: str | os.PathLike[str]) -> None:

@@ -1,0 +1,172 @@
+"""The loop of `Trainer.fit`: epochs and batches, in an order that depends on the seed and the epoch alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from minitrain.batches import Samples, Tally, ranges
+from minitrain.callbacks import Callback
+from minitrain.history import History
+from minitrain.interrupts import deferred_interrupt
+from minitrain.progress import make_progress
+
+if TYPE_CHECKING:
+    from minitrain.trainer import Trainer
+
+__all__ = ["Fitting"]
+
+EVALUATION_BATCH = 256
+
+
+class Fitting:
+    """One call of `Trainer.fit`; see there. Everything is checked before anything is trained."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        x: Any,
+        y: npt.ArrayLike,
+        batch_size: int,
+        validation_data: tuple[Any, npt.ArrayLike] | None,
+        callbacks: Sequence[Callback],
+        shuffle: bool,
+        seed: int | None,
+        verbose: bool | Literal["auto"],
+    ) -> None:
+        self._trainer = trainer
+        self._samples = Samples(trainer.model, trainer.loss, x, y)
+        self._validation = _check_validation(trainer, validation_data)
+        self._ranges = self._divide(batch_size)
+        self._callbacks = list(callbacks)
+        for callback in self._callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
+        self._shuffle = shuffle
+        self._seed = trainer.model.seed if seed is None else seed
+        self._progress = make_progress(verbose)
+        self._announce = verbose is not False
+        self._tally: Tally | None = None
+        self._seconds = 0.0
+
+    def run(self, epochs: int) -> History:
+        """Train for this many epochs; see `Trainer.fit`."""
+        if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
+            raise ValueError(f"epochs: expected an integer of at least 0, got {epochs!r}")
+        trainer = self._trainer
+        trainer.history = history = History()
+        trainer.stop_requested = False
+        self._reserve_memory()
+        last = trainer.epoch + int(epochs)
+        with deferred_interrupt(self._announce) as self._interrupt, self._progress:
+            try:
+                self._tell("on_train_begin")
+                while trainer.epoch < last and not trainer.stop_requested:
+                    self._run_epoch(trainer.epoch + 1, last)
+                    self._interrupt.check()
+            except KeyboardInterrupt:
+                history.interrupted = True
+                self._record_what_was_trained()
+            finally:
+                self._tell("on_train_end")
+        return history
+
+    def _run_epoch(self, epoch: int, last: int) -> None:
+        trainer = self._trainer
+        self._epoch, self._tally, self._seconds = epoch, Tally(trainer.metrics), 0.0
+        self._tell("on_epoch_begin", epoch)
+        self._progress.begin(epoch, last, len(self._samples))
+        order = self._order(epoch)
+        for batch, (start, stop) in enumerate(self._ranges):
+            self._interrupt.check()
+            self._tell("on_batch_begin", batch)
+            loss = self._train_on(order[start:stop], self._tally)
+            self._tell("on_batch_end", batch, loss)
+            self._progress.advance(self._tally)
+        trainer.epoch = epoch
+        values = self._values(validate=True)
+        self._record(values)
+        self._tell("on_epoch_end", epoch, values)
+
+    def _train_on(self, indices: npt.NDArray[np.intp], tally: Tally) -> float:
+        start = time.perf_counter()
+        plan = self._trainer.model.training_plan(len(indices))
+        targets = self._samples.gather(indices, plan)
+        loss = self._trainer.learn(plan, targets, lambda: self._samples.copy_of(indices), tally)
+        self._seconds += time.perf_counter() - start
+        return loss
+
+    def _order(self, epoch: int) -> npt.NDArray[np.intp]:
+        if not self._shuffle:
+            return np.arange(len(self._samples))
+        generator = np.random.default_rng(np.random.SeedSequence([self._seed, epoch]))
+        return generator.permutation(len(self._samples))
+
+    def _values(self, validate: bool) -> dict[str, float]:
+        trainer, tally = self._trainer, self._tally
+        assert tally is not None
+        values = tally.means()
+        if validate and self._validation is not None:
+            measured = trainer.evaluate_samples(self._validation, EVALUATION_BATCH)
+            values |= {f"val_{name}": value for name, value in measured.items()}
+        values["learning_rate"] = trainer.optimizer.learning_rate_at(max(trainer.steps - 1, 0))
+        values["seconds"] = self._seconds
+        values["images_per_second"] = tally.samples / self._seconds if self._seconds else 0.0
+        return values
+
+    def _record(self, values: dict[str, float]) -> None:
+        history = self._trainer.history
+        assert history is not None
+        history.append(self._epoch, values)
+        self._progress.end(self._epoch, values)
+        self._tally = None
+
+    def _record_what_was_trained(self) -> None:
+        """After Ctrl-C: the epoch that it cut short, unless that was recorded already or had no step yet."""
+        if self._tally is not None and self._tally.samples:
+            history = self._trainer.history
+            assert history is not None
+            if self._trainer.epoch < self._epoch:
+                history.partial_epoch = self._epoch
+            self._record(self._values(validate=False))
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        for callback in self._callbacks:
+            getattr(callback, event)(self._trainer, *arguments)
+
+    def _divide(self, batch_size: int) -> list[tuple[int, int]]:
+        """Cut an epoch into batches; a last single sample gets its own only where the net can train on it."""
+        divided = ranges(len(self._samples), batch_size)
+        if len(divided) > 1 and divided[-1][1] - divided[-1][0] == 1 and not self._trains_on_one():
+            return ranges(len(self._samples), batch_size, join_single=True)
+        return divided
+
+    def _trains_on_one(self) -> bool:
+        try:
+            self._trainer.model.training_plan(1)
+        except ValueError:
+            return False
+        return True
+
+    def _reserve_memory(self) -> None:
+        """Let the arena grow to what the largest plan needs now: growing makes the plans bound before useless."""
+        model = self._trainer.model
+        if self._validation is not None:
+            model.inference_plan(min(EVALUATION_BATCH, len(self._validation)))
+        for size in sorted({stop - start for start, stop in self._ranges}, reverse=True):
+            model.training_plan(size)
+
+
+def _check_validation(trainer: Trainer, validation_data: tuple[Any, npt.ArrayLike] | None) -> Samples | None:
+    if validation_data is None:
+        return None
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+        raise ValueError("validation_data: expected a pair (x, y)")
+    try:
+        return Samples(trainer.model, trainer.loss, *validation_data)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"validation_data: {error}") from None

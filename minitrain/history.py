@@ -1,0 +1,105 @@
+"""History: what was measured in each epoch, as numbers, as a picture, as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from minitrain._optional import require
+from minitrain.files import replacing, write_text
+
+__all__ = ["History"]
+
+
+@dataclass
+class History:
+    """Measurements of one `fit`.
+
+    Attributes
+    ----------
+    epochs : list of int
+        Numbers of the epochs, counted from 1 over the life of the trainer.
+    metrics : dict of name to list of float
+        One value for each epoch: "loss" and "accuracy" (means over the epoch's batches while the net was learning),
+        "val_loss" and "val_accuracy" (of the trained net after the epoch), "learning_rate" (of the last step),
+        "seconds" (of training, without validation), "images_per_second". NaN where something was not measured.
+    interrupted : bool
+        Whether Ctrl-C ended the training.
+    partial_epoch : int or None
+        The epoch that Ctrl-C cut short; its values, the last ones, are means over the batches that were trained.
+    """
+
+    epochs: list[int] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    interrupted: bool = False
+    partial_epoch: int | None = None
+
+    def append(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Add the values of one epoch; names that come or go are filled with NaN."""
+        for name in values:
+            self.metrics.setdefault(name, [math.nan] * len(self.epochs))
+        self.epochs.append(epoch)
+        for name, series in self.metrics.items():
+            series.append(float(values.get(name, math.nan)))
+
+    def last(self) -> dict[str, float]:
+        """Return the values of the last epoch."""
+        return {name: series[-1] for name, series in self.metrics.items()}
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a table with a header and a row for each epoch; whole or not at all."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["epoch", *self.metrics])
+        table.writerows(zip(self.epochs, *self.metrics.values(), strict=True))
+        write_text(path, text.getvalue())
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw the curves of loss and accuracy over the epochs.
+
+        Parameters
+        ----------
+        path : str or path-like, optional
+            Where to write the picture too; the ending says the format (png, svg, pdf).
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Notebooks show it.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        figure = require("matplotlib.figure", "drawing training curves").Figure(figsize=(9, 3.6), layout="constrained")
+        names = [name for name in self.metrics if self._is_curve(name)]
+        axes = figure.subplots(1, max(len(names), 1), squeeze=False)[0]
+        for axis, name in zip(axes, names, strict=False):
+            self._draw(axis, name)
+        if path is not None:
+            with replacing(path) as temporary:
+                figure.savefig(temporary, dpi=150)
+        return figure
+
+    def _is_curve(self, name: str) -> bool:
+        return not name.startswith("val_") and name not in ("learning_rate", "seconds", "images_per_second")
+
+    def _draw(self, axis: Any, name: str) -> None:
+        marker = "o" if len(self.epochs) < 30 else None
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in self.metrics:
+                axis.plot(self.epochs, self.metrics[key], marker=marker, markersize=3, label=label)
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(f"{name} (mean per sample)" if name == "loss" else name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.legend()

@@ -1,0 +1,130 @@
+"""Small nets: a multilayer perceptron, LeNet, and plain deep nets without shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy.typing as npt
+
+from minitrain.layers import GlobalAvgPool
+from minitrain.model import Model
+from minitrain.models._stack import Activation, Norm, Stack
+
+__all__ = ["lenet", "mlp", "plain"]
+
+
+def mlp(
+    input_shape: Sequence[int] = (1, 28, 28),
+    classes: int = 10,
+    hidden: Sequence[int] = (100, 100, 100),
+    *,
+    activation: Activation = "relu",
+    norm: Norm = "before",
+    weight_scale: float = 1.0,
+    seed: int = 0,
+    dtype: npt.DTypeLike = "float32",
+) -> Model:
+    """Return dense layers with activations: dense1, dense2 ... head.
+
+    With `activation="sigmoid"` and the default sizes it is the net of Ioffe & Szegedy 2015, figure 1.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Of one sample; images are flattened.
+    classes : int
+        Number of logits.
+    hidden : sequence of int
+        Width of each hidden layer.
+    activation : str or Layer
+        "relu", "leaky_relu", "prelu", "sigmoid", "tanh", or a layer whose copies are used.
+    norm : "before", "after" or None
+        Batch norm before or after each activation, or nowhere.
+    weight_scale : float
+        Multiplies the standard deviation of all first weights.
+    seed, dtype
+        Of the model.
+
+    Examples
+    --------
+    >>> from minitrain import models
+    >>> models.mlp((1, 8, 8), norm=None).params["dense1.weight"].shape
+    (100, 64)
+    """
+    stack = Stack(input_shape, norm, activation, weight_scale)
+    for features in hidden:
+        stack.dense(features)
+    stack.head(classes)
+    return stack.model(seed, dtype)
+
+
+def lenet(
+    input_shape: Sequence[int] = (1, 28, 28),
+    classes: int = 10,
+    *,
+    activation: Activation = "relu",
+    norm: Norm = "before",
+    weight_scale: float = 1.0,
+    seed: int = 0,
+    dtype: npt.DTypeLike = "float32",
+) -> Model:
+    """Return LeNet-5 (LeCun et al. 1998) with today's parts: conv1, conv2, dense1, dense2, head.
+
+    Two 5 x 5 convolutions (padded, so that 8 x 8 images are large enough), each with largest-of-2x2 pooling, with 16
+    and 32 filters in place of 6 and 16; then dense layers of 120 and 84. Arguments as for `mlp`.
+    """
+    stack = Stack(input_shape, norm, activation, weight_scale)
+    for filters in (16, 32):
+        stack.conv(filters, kernel_size=5)
+        stack.pool()
+    stack.dense(120)
+    stack.dense(84)
+    stack.head(classes)
+    return stack.model(seed, dtype)
+
+
+def plain(
+    depth: int = 20,
+    kind: Literal["conv", "dense"] = "conv",
+    input_shape: Sequence[int] = (1, 8, 8),
+    classes: int = 10,
+    *,
+    width: int | None = None,
+    activation: Activation = "relu",
+    norm: Norm = "before",
+    weight_scale: float = 1.0,
+    seed: int = 0,
+    dtype: npt.DTypeLike = "float32",
+) -> Model:
+    """Return a deep net without shortcuts: what batch norm makes trainable.
+
+    `depth` layers with weights, the head included: depth - 1 equal convolutions 3 x 3 (conv1, conv2 ...), then the
+    mean over the plane; or depth - 1 equal dense layers (dense1, dense2 ...). The first convolution takes images of 16
+    and more pixels a side in steps of two.
+
+    Parameters
+    ----------
+    depth : int
+        At least 2.
+    kind : "conv" or "dense"
+    width : int, optional
+        Filters of each convolution (16 by default) or features of each dense layer (64).
+    input_shape, classes, activation, norm, weight_scale, seed, dtype
+        As for `mlp`.
+    """
+    if depth < 2:
+        raise ValueError(f"depth: expected at least 2, got {depth!r}")
+    if kind not in ("conv", "dense"):
+        raise ValueError(f"kind: expected 'conv' or 'dense', got {kind!r}")
+    stack = Stack(input_shape, norm, activation, weight_scale)
+    for number in range(1, depth):
+        if kind == "dense":
+            stack.dense(64 if width is None else width)
+        else:
+            large = number == 1 and min(stack.node.shape[1:], default=0) >= 16
+            stack.conv(16 if width is None else width, stride=2 if large else 1)
+    if kind == "conv":
+        stack.node = GlobalAvgPool(name="pool")(stack.node)
+    stack.head(classes)
+    return stack.model(seed, dtype)
