@@ -1,0 +1,247 @@
+"""Losses: the mean over a batch and its gradient with respect to the outputs of the net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from minitrain.kernels import losses as kernels
+from minitrain.metrics import BinaryAccuracy, accuracy
+from nbnorm._checks import expect_number, mismatch
+
+__all__ = ["LOSSES", "BinaryCrossEntropy", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy", "accuracy_of"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Base of all losses: frozen dataclasses of hyperparameters."""
+
+    def targets(self, targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
+        """Check targets against the shape of the outputs, batch axis first, and return them as the loss computes.
+
+        Done once for a whole data set; rows of the result are targets of batches.
+        """
+        raise TypeError(f"{type(self).__name__} does not define targets")
+
+    def __call__(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
+        """Return the mean loss of a batch; a loss that is not finite is returned as it is.
+
+        Parameters
+        ----------
+        outputs : array of the net, C-contiguous, float32 or float64
+        targets : array
+            As `targets()` returns them; anything else is passed through it first.
+        gradient : array of the shape and dtype of outputs, optional
+            Overwritten with the derivative of the loss with respect to the outputs.
+        """
+        raise TypeError(f"{type(self).__name__} does not define __call__")
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy(Loss):
+    """Cross-entropy of softmax(outputs) against classes; outputs are logits (N, C). Mean over the batch.
+
+    Targets are integer labels (N,) in [0, C), or probabilities (N, C) of which one-hot rows are a special case.
+    The same as PyTorch's `CrossEntropyLoss`; Szegedy et al., "Rethinking the Inception architecture", 2016
+    (arXiv:1512.00567), section 7, for the smoothing.
+
+    Parameters
+    ----------
+    label_smoothing : float
+        Share of each target, in [0, 1], that is divided equally among all classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss = SoftmaxCrossEntropy()
+    >>> round(loss(np.zeros((2, 10)), np.array([3, 7])), 6) == round(float(np.log(10)), 6)
+    True
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        expect_number("label_smoothing", self.label_smoothing, 0.0, 1.0)
+
+    def targets(self, targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
+        """Return labels (N,) as int64 or probabilities (N, C).
+
+        Raises
+        ------
+        ValueError
+            Outputs that are not (N, C > 1), another shape, labels outside [0, C), rows that do not sum to 1.
+        TypeError
+            Labels that are not integers.
+        """
+        if len(output_shape) != 2 or output_shape[1] < 2:
+            raise ValueError(mismatch("outputs", "logits of shape (N, C) for two or more classes", output_shape))
+        given = np.asarray(targets)
+        rows, classes = output_shape
+        if given.shape == (rows,):
+            return _labels(given, classes)
+        if given.shape == (rows, classes):
+            return _probabilities(given, rows_sum_to_one=True)
+        expected = f"labels of shape ({rows},) or probabilities of shape {(rows, classes)}"
+        raise ValueError(mismatch("targets", expected, f"shape {given.shape}"))
+
+    def __call__(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
+        if not _is_ready(targets, np.int64, outputs.shape[:1]) and not _is_ready(targets, None, outputs.shape):
+            targets = self.targets(targets, outputs.shape)
+        if targets.ndim == 1:
+            labels, probabilities = targets, np.empty((0, 0), outputs.dtype)
+        else:
+            labels, probabilities = np.empty(0, np.int64), targets
+        gradient = np.empty((0, 0), outputs.dtype) if gradient is None else gradient
+        run = kernels.softmax_cross_entropy.for_work(16 * outputs.size)
+        return float(run(outputs, labels, probabilities, float(self.label_smoothing), gradient))
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Loss):
+    """Mean over all elements of (outputs - targets)^2. Targets have the shape of the outputs; (N,) stands for (N, 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MeanSquaredError()(np.array([[1.0], [2.0]]), np.array([1.0, 4.0]))
+    2.0
+    """
+
+    def targets(self, targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
+        """Return targets of the shape of the outputs, float32 or float64.
+
+        Raises
+        ------
+        ValueError
+            Another shape.
+        TypeError
+            Targets that are not real numbers.
+        """
+        return _real(_as_outputs(targets, output_shape))
+
+    def __call__(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
+        if not _is_ready(targets, None, outputs.shape):
+            targets = self.targets(targets, outputs.shape)
+        run = kernels.mean_squared_error.for_work(outputs.size)
+        return float(run(outputs.reshape(-1), targets.reshape(-1), _flat(gradient, outputs)))
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """Cross-entropy of yes-or-no outputs, each on its own; mean over all elements.
+
+    Targets are 0 and 1, or probabilities, in the shape of the outputs; (N,) stands for (N, 1). The same as PyTorch's
+    `BCELoss` (logarithms of probabilities are at least -100) and, from logits, its `BCEWithLogitsLoss`.
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether the outputs are logits, to which the loss applies the sigmoid, rather than probabilities. Prefer it to a
+        Sigmoid at the end of the net: the gradient of a confident mistake does not vanish.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss = BinaryCrossEntropy(from_logits=True)
+    >>> round(loss(np.array([[0.0], [0.0]]), np.array([0, 1])), 6) == round(float(np.log(2)), 6)
+    True
+    """
+
+    from_logits: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.from_logits, bool):
+            raise TypeError(mismatch("from_logits", "True or False", repr(self.from_logits)))
+
+    def targets(self, targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
+        """Return targets of the shape of the outputs, float32 or float64.
+
+        Raises
+        ------
+        ValueError
+            Another shape, or values outside [0, 1].
+        TypeError
+            Targets that are not real numbers.
+        """
+        return _probabilities(_as_outputs(targets, output_shape))
+
+    def __call__(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
+        if not _is_ready(targets, None, outputs.shape):
+            targets = self.targets(targets, outputs.shape)
+        run = kernels.binary_cross_entropy.for_work(16 * outputs.size)
+        return float(run(outputs.reshape(-1), targets.reshape(-1), self.from_logits, _flat(gradient, outputs)))
+
+
+# The fixed set that a saved run may name.
+LOSSES: dict[str, type[Loss]] = {
+    loss.__name__: loss for loss in (SoftmaxCrossEntropy, MeanSquaredError, BinaryCrossEntropy)
+}
+
+
+def accuracy_of(loss: Loss) -> Callable[[Array, Array], float] | None:
+    """Return the accuracy that goes with a loss of classes, and None for any other loss."""
+    if isinstance(loss, SoftmaxCrossEntropy):
+        return accuracy
+    if isinstance(loss, BinaryCrossEntropy):
+        decisions = BinaryAccuracy(0.0 if loss.from_logits else 0.5)
+        return lambda outputs, targets: decisions(outputs.reshape(-1), targets.reshape(-1))
+    return None
+
+
+def _is_ready(targets: Any, dtype: Any, shape: tuple[int, ...]) -> bool:
+    """Whether targets are as `Loss.targets` returns them; a dtype of None stands for float32 and float64."""
+    if not isinstance(targets, np.ndarray) or targets.shape != shape or not targets.flags.c_contiguous:
+        return False
+    return targets.dtype in (np.float32, np.float64) if dtype is None else targets.dtype == dtype
+
+
+def _flat(gradient: Array | None, outputs: Array) -> Array:
+    """View the gradient as one axis; an empty array stands for None."""
+    return np.empty(0, outputs.dtype) if gradient is None else gradient.reshape(-1)
+
+
+def _as_outputs(targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
+    """Targets in the shape of the outputs, of which a last axis of size 1 may have been left out."""
+    given = np.asarray(targets)
+    if given.shape != output_shape and (output_shape[-1] != 1 or given.shape != output_shape[:-1]):
+        raise ValueError(mismatch("targets", f"shape {output_shape}", given.shape))
+    return given.reshape(output_shape)
+
+
+def _real(given: Array) -> Array:
+    """Real numbers as float32 where that is exact by type, else as float64; contiguous, copied only if they must be."""
+    if given.dtype.kind not in "biuf":
+        raise TypeError(mismatch("targets", "real numbers", f"dtype {given.dtype}"))
+    exact = given.dtype.itemsize <= (4 if given.dtype.kind == "f" else 2)
+    return np.ascontiguousarray(given, np.float32 if exact else np.float64)
+
+
+def _labels(given: Array, classes: int) -> Array:
+    if given.dtype.kind not in "iu":
+        raise TypeError(
+            mismatch("targets", "integer labels, or probabilities with an axis of classes", f"dtype {given.dtype}")
+        )
+    wrong = (given < 0) | (given >= classes)
+    if wrong.any():
+        raise ValueError(mismatch("targets", f"labels from 0 to {classes - 1}", given[wrong][0]))
+    return np.ascontiguousarray(given, np.int64)
+
+
+def _probabilities(given: Array, rows_sum_to_one: bool = False) -> Array:
+    values = _real(given)
+    inside = (values >= 0) & (values <= 1)
+    if not inside.all():
+        raise ValueError(mismatch("targets", "probabilities from 0 to 1", values[~inside][0]))
+    if rows_sum_to_one:
+        sums = values.sum(axis=1, dtype=np.float64)
+        wrong = abs(sums - 1.0) > 1e-3
+        if wrong.any():
+            expected = "rows of probabilities that sum to 1"
+            raise ValueError(mismatch("targets", expected, f"a sum of {sums[wrong][0]:g} in row {wrong.argmax()}"))
+    return values
