@@ -53,7 +53,9 @@ def test_layers_do_not_import_each_other_or_the_graph():
     for path, module in modules():
         if module.startswith("minitrain.layers.") and path.name != "__init__.py":
             for name in imports(path):
-                assert not name.startswith(("minitrain.layers", "minitrain.graph", "minitrain.compile")), module
+                shared = name.startswith("minitrain.layers._")  # what several layers are built on
+                others = ("minitrain.layers", "minitrain.graph", "minitrain.compile")
+                assert shared or not name.startswith(others), f"{module} imports {name}"
 
 
 def test_optimizers_see_only_arrays():
@@ -65,8 +67,9 @@ def test_only_simd_touches_llvmlite():
     for path, module in modules():
         if not module.startswith("nbnorm.simd"):
             found = [name for name in imports(path) if name.startswith("llvmlite")]
-            allowed = {"nbnorm._jit", "nbnorm.config"}  # the versions, for the cache's key and for show_config
-            assert not found or (module in allowed and set(found) == {"llvmlite"}), module
+            # Versions and the host's name, for the cache's key and for show_config: nothing that generates code.
+            allowed = module in ("nbnorm._jit", "nbnorm.config") and set(found) <= {"llvmlite", "llvmlite.binding"}
+            assert not found or allowed, f"{module} imports {found}"
 
 
 def test_optional_packages_are_imported_inside_functions():

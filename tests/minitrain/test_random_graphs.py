@@ -34,7 +34,7 @@ def random_layer(rng, h, pool):
             groups = 2 if channels % 2 == 0 and rng.random() < 0.3 else 1
             return layers.Conv2d(
                 int(rng.integers(1, 10)) * groups, kernel, stride=int(rng.integers(1, 3)),
-                padding=(int(rng.integers(0, 2)), int(rng.integers(0, 2))), groups=groups, bias=bool(rng.random() < 0.5),
+                padding=(int(rng.integers(0, 2)), int(rng.integers(0, 2))), groups=groups, bias=rng.random() < 0.5,
             )(h)  # fmt: skip
         case 2 | 3:
             h = layers.BatchNorm(momentum=float(rng.choice([0.1, 0.3])))(h)
