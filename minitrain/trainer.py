@@ -14,8 +14,7 @@ from minitrain.callbacks import Callback
 from minitrain.compile.plan import Plan
 from minitrain.fitting import Fitting
 from minitrain.history import History
-from minitrain.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
-from minitrain.metrics import accuracy
+from minitrain.losses import Loss, accuracy_of
 from minitrain.model import Model
 from minitrain.optimizers import Optimizer, gradient_norm
 
@@ -186,13 +185,13 @@ class Trainer:
             gradients = self.model.gradients.items()
             name = next((name for name, each in gradients if not np.isfinite(each).all()), "the parameters")
             return f"step {self.steps}: the gradient of {name} is not finite (the loss is {loss:g}); {advice}"
-        name = self.model.first_non_finite(xb)
-        if name in self.model.params:
-            cause = f"the parameter {name} is not finite"
-        elif name in self.model.input_shapes:
-            return f"step {self.steps}: the loss is {loss}: the data of {name} are not finite; nothing was updated"
-        elif name is not None:
-            cause = f"{name} is the first layer whose output is not finite"
+        first = self.model.first_non_finite(xb)
+        if first in self.model.params:
+            cause = f"the parameter {first} is not finite"
+        elif first in self.model.input_shapes:
+            return f"step {self.steps}: the loss is {loss}: the data of {first} are not finite; nothing was updated"
+        elif first is not None:
+            cause = f"{first} is the first layer whose output is not finite"
         else:
             cause = "every layer's output is finite, so look at the targets and the size of the outputs"
         return f"step {self.steps}: the loss is {loss}: {cause}; {advice}"
@@ -289,7 +288,8 @@ class Trainer:
 
 def _named_metrics(loss: Loss, metrics: Mapping[str, Metric] | Iterable[Metric] | None) -> dict[str, Metric]:
     if metrics is None:
-        return {"accuracy": accuracy} if isinstance(loss, (SoftmaxCrossEntropy, BinaryCrossEntropy)) else {}
+        accuracy = accuracy_of(loss)
+        return {} if accuracy is None else {"accuracy": accuracy}
     if isinstance(metrics, Mapping):
         named = dict(metrics)
     else:

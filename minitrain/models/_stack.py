@@ -67,7 +67,7 @@ class Stack:
             activation = ACTIVATIONS[activation]
         elif not isinstance(activation, Layer):
             raise TypeError(f"activation: expected a name or a layer, got {activation!r}")
-        self.input = self.node = Input(tuple(input_shape))
+        self.input = Input(input_shape)
         self.node: Node = self.input
         self.norm = norm
         self._activation = activation

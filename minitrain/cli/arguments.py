@@ -1,0 +1,68 @@
+"""What the subcommands' arguments share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numba
+
+__all__ = ["HelpFormatter", "add_common", "add_data", "add_parser", "positive", "use_threads"]
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, and leaves the examples as they are written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help  # "(default: None)" says nothing
+        return super()._get_help_string(action)
+
+
+def add_parser(commands: Any, name: str, summary: str, details: str = "", examples: str = "") -> Any:
+    """Add a subcommand with its help: a summary, more of it, examples."""
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}. {details}".strip(),
+        epilog=f"examples:\n{examples}" if examples else None,
+        formatter_class=HelpFormatter,
+    )
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add what every subcommand has."""
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads of the kernels (default: all cores)")
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add where data sets come from."""
+    parser.add_argument(
+        "--data-folder",
+        type=Path,
+        metavar="DIR",
+        help="folder with the data set's files; without it they are downloaded once and kept",
+    )
+
+
+def positive(text: str) -> int:
+    """Read an integer of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
+    return number
+
+
+def use_threads(threads: int | None) -> None:
+    """Run kernels on this many threads; ValueError where there are fewer."""
+    if threads is None:
+        return
+    most = int(numba.config.NUMBA_NUM_THREADS)
+    if threads > most:
+        raise ValueError(f"--threads: expected at most {most} (set NUMBA_NUM_THREADS for more), got {threads}")
+    numba.set_num_threads(threads)

@@ -1,0 +1,135 @@
+"""`minitrain predict`: classes and probabilities of images."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from minitrain._optional import require
+from minitrain.cli import arguments as shared
+from minitrain.cli.runs import load_model
+from minitrain.datasets import read_idx
+from minitrain.layer import Shape
+
+__all__ = ["add_commands"]
+
+DETAILS = (
+    "Inputs are .npy arrays, .npz archives (the array x, or the only one), PNG images, or IDX files such as MNIST's, "
+    "compressed or not. Numbers with a point are taken as they are; integers are taken for pixels from 0 to 255 and "
+    "divided by 255. An axis for the only channel may be left out."
+)
+EXAMPLES = """\
+  minitrain predict run images.npy > classes.csv
+  minitrain predict run seven.png --invert                  a dark digit on light paper, for a net trained on MNIST
+  minitrain predict net.safetensors t10k-images-idx3-ubyte.gz --format json
+"""
+Array = npt.NDArray[Any]
+
+
+def add_commands(commands: Any) -> None:
+    """Add `predict`."""
+    summary = "classify images with a trained net: classes and probabilities"
+    parser = shared.add_parser(commands, "predict", summary, DETAILS, EXAMPLES)
+    parser.set_defaults(run=run)
+    parser.add_argument("path", type=Path, metavar="RUN_DIR|WEIGHTS", help="run folder or file of weights")
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help=".npy, .npz, .png or IDX file")
+    parser.add_argument("--format", choices=("csv", "json"), default="csv", help="of what is printed")
+    parser.add_argument("--invert", action="store_true", help="exchange dark and light: 1 - pixel")
+    shared.add_common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a row for each image: file, number in the file, class, probability of each class."""
+    shared.use_threads(arguments.threads)
+    model = load_model(arguments.path)
+    shapes = list(model.input_shapes.values())
+    if len(shapes) != 1 or len(model.output_shape) != 1:
+        raise ValueError(f"{arguments.path}: expected a net with one input that gives classes")
+    rows: list[tuple[str, int, Array]] = []
+    for path in arguments.inputs:
+        x = read_images(path, shapes[0])
+        probabilities = softmax(model.predict(1.0 - x if arguments.invert else x))
+        rows.extend((str(path), number, each) for number, each in enumerate(probabilities))
+    write = _write_json if arguments.format == "json" else _write_csv
+    write(rows)
+    return 0
+
+
+def softmax(logits: Array) -> Array:
+    """Return probabilities (N, C) in float64."""
+    logits = logits.astype(np.float64)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def read_images(path: Path, shape: Shape) -> Array:
+    """Return the samples in a file as floats (N, *shape); ValueError where they have another shape."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    values = _read(path)
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{path}: expected numbers, got dtype {values.dtype}")
+    x = values if values.dtype.kind == "f" else values / np.float32(255 if values.dtype != bool else 1)
+    planes = shape[1:] if len(shape) == 3 and shape[0] == 1 else None
+    for single in filter(None, (shape, planes)):
+        if x.shape == single or x.shape[1:] == single:
+            return x.reshape(-1, *shape)
+    expected = " or ".join(f"(N, {', '.join(map(str, each))})" for each in (shape, planes) if each)
+    raise ValueError(f"{path}: expected shape {expected}, or without N, got {values.shape}")
+
+
+def _read(path: Path) -> Array:
+    if path.suffix == ".npy":
+        return np.asarray(np.load(path, allow_pickle=False))
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            name = "x" if "x" in archive.files else archive.files[0] if len(archive.files) == 1 else None
+            if name is None:
+                raise ValueError(f"{path}: expected an array called x or a single one, got {', '.join(archive.files)}")
+            return np.asarray(archive[name])
+    if path.suffix.lower() == ".png":
+        return _read_png(path)
+    if "ubyte" in path.name or path.suffix in (".idx", ".gz"):
+        return read_idx(path)
+    raise ValueError(f"{path}: expected a .npy, .npz, .png or IDX file")
+
+
+def _read_png(path: Path) -> Array:
+    """Return an image as (C, H, W) for colours and as (H, W) for grey, in [0, 1]; transparency is left out."""
+    image = require("matplotlib.image", "reading PNG images")
+    try:
+        pixels = np.asarray(image.imread(path), dtype=np.float32)
+    except (SyntaxError, ValueError) as error:  # what the library raises for damaged files
+        raise ValueError(f"{path}: not a readable PNG image ({error})") from None
+    if pixels.ndim == 2:
+        return pixels
+    colours = pixels[:, :, :3].transpose(2, 0, 1) if pixels.shape[2] >= 3 else pixels[:, :, :1].transpose(2, 0, 1)
+    grey = (colours == colours[:1]).all()
+    return colours[0] if grey else colours
+
+
+def _write_csv(rows: list[tuple[str, int, Array]]) -> None:
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    classes = len(rows[0][2]) if rows else 0
+    table.writerow(["file", "number", "class", *(f"p{label}" for label in range(classes))])
+    for file, number, probabilities in rows:
+        table.writerow([file, number, int(probabilities.argmax()), *(f"{each:.6f}" for each in probabilities)])
+
+
+def _write_json(rows: list[tuple[str, int, Array]]) -> None:
+    for file, number, probabilities in rows:
+        entry = {
+            "file": file,
+            "number": number,
+            "class": int(probabilities.argmax()),
+            "probabilities": [round(float(each), 6) for each in probabilities],
+        }
+        print(json.dumps(entry))
