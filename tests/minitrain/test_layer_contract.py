@@ -1,0 +1,221 @@
+"""Every layer, on every one of its examples, keeps the contract of minitrain/layer.py."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+from dataclasses import dataclass, fields
+
+import gradient_check as check
+import numpy as np
+import pytest
+
+import minitrain.layers
+from minitrain.initializers import Initializer
+from minitrain.layer import Declaration, Layer, zeros
+from minitrain.layers import LAYERS
+from minitrain.layers.fused import FUSED_LAYERS
+
+ALL_LAYERS = LAYERS | FUSED_LAYERS
+CASES = [(layer, example) for layer in ALL_LAYERS.values() for example in layer.examples]
+
+
+def label(value):
+    return value.__name__ if inspect.isclass(value) else repr(value)
+
+
+def each_example(function):
+    return pytest.mark.parametrize(("layer", "example"), CASES, ids=label)(function)
+
+
+def defined_layers():
+    """All layer classes in public files of the package."""
+    for info in pkgutil.walk_packages(minitrain.layers.__path__, "minitrain.layers."):
+        if not info.name.rpartition(".")[2].startswith("_"):
+            for value in vars(importlib.import_module(info.name)).values():
+                if inspect.isclass(value) and issubclass(value, Layer) and value.__module__ == info.name:
+                    yield value
+
+
+def test_every_layer_is_listed():
+    assert {layer.__name__ for layer in defined_layers()} == set(ALL_LAYERS)
+
+
+@pytest.mark.parametrize("layer", ALL_LAYERS.values(), ids=label)
+def test_every_layer_has_examples_a_prefix_and_documentation(layer):
+    assert layer.examples, f"{layer.__name__} has no examples"
+    assert layer.prefix
+    assert layer.__doc__
+    assert not layer.__doc__.startswith(f"{layer.__name__}(")
+
+
+@each_example
+def test_arguments_can_be_saved_as_json(layer, example):
+    made = layer(**example.arguments)
+    for field in fields(made):
+        value = getattr(made, field.name)
+        if not isinstance(value, Initializer):
+            saved = json.loads(json.dumps(value))
+            assert layer(**{**example.arguments, field.name: saved}) == made
+
+
+@each_example
+def test_names_of_buffers_are_distinct_and_the_batch_comes_first(layer, example):
+    declared = layer(**example.arguments).declare(*example.shapes)
+    groups = [declared.outputs, declared.params, declared.state, declared.saved, declared.scratch]
+    names = [name for group in [*groups, declared.backward_scratch] for name in group]
+    names += [f"d{name}" for name in [*declared.outputs, *declared.params]]
+    assert len(names) == len(set(names))
+    assert next(iter(declared.outputs)) == "y"
+    assert all(shape[0] == example.shapes[0][0] for shape in declared.outputs.values())
+    assert set(declared.backward_reads) <= {"x", *declared.outputs}
+
+
+@each_example
+def test_overwrites_all_it_writes_and_reads_only_what_it_declares(layer, example):
+    check.check_overwrites(check.BoundLayer(layer(**example.arguments), example.shapes))
+
+
+@each_example
+def test_changes_nothing_it_reads(layer, example):
+    check.check_reads_only(check.BoundLayer(layer(**example.arguments), example.shapes))
+
+
+@each_example
+def test_gradients(layer, example):
+    check.check_gradients(check.BoundLayer(layer(**example.arguments), example.shapes))
+
+
+@each_example
+def test_gradients_of_inputs_are_optional(layer, example):
+    check.check_optional_gradients(layer(**example.arguments), example.shapes)
+
+
+@each_example
+def test_float32_agrees_with_float64(layer, example):
+    check.check_float32(layer(**example.arguments), example.shapes)
+
+
+@each_example
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_bits_for_any_number_of_threads(layer, example, dtype):
+    check.check_same_bits(layer(**example.arguments), example.shapes, dtype)
+
+
+@each_example
+def test_allocates_nothing(layer, example):
+    check.check_allocates_nothing(layer(**example.arguments), example.shapes)
+
+
+@each_example
+def test_infers_without_gradients(layer, example):
+    made = layer(**example.arguments)
+    trained = check.BoundLayer(made, example.shapes)
+    bound = check.BoundLayer(made, example.shapes, training=False)
+    before = bound.copies("inputs", "params", "state")
+    outputs = bound.infer()
+    for name, expected in trained.infer().items():
+        assert np.isfinite(outputs[name]).all()
+        assert check.same_bits(outputs[name], expected)
+    for key, content in bound.copies("inputs", "params", "state").items():
+        assert check.same_bits(before[key], content), key
+
+
+# ------------------------------------------------------------------------------------ the checks see what they are for
+
+
+@dataclass(frozen=True)
+class Scale(Layer):
+    """y = weight x, right in everything."""
+
+    reads = ("x",)
+
+    def declare(self, *shapes):
+        return Declaration({"y": shapes[0]}, params={"weight": zeros((1,))}, backward_reads=self.reads)
+
+    def forward(self, t):
+        np.multiply(t.x, t.weight[0], out=t.y)
+
+    def backward(self, t):
+        t.dweight[0] = np.vdot(t.dy, t.x)
+        if t.dx is not None:
+            np.multiply(t.dy, t.weight[0], out=t.dx)
+
+
+class Accumulates(Scale):
+    def backward(self, t):
+        t.dweight[0] += np.vdot(t.dy, t.x)
+        np.multiply(t.dy, t.weight[0], out=t.dx)
+
+
+class LeavesAnElement(Scale):
+    def forward(self, t):
+        np.multiply(t.x[1:], t.weight[0], out=t.y[1:])
+
+
+class ReadsMoreThanItSays(Scale):
+    reads = ()
+
+
+class ChangesItsInput(Scale):
+    def backward(self, t):
+        super().backward(t)
+        t.x[0] = 0
+
+
+class ChangesStateInInference(Scale):
+    def declare(self, *shapes):
+        return Declaration(
+            {"y": shapes[0]}, params={"weight": zeros((1,))}, state={"count": zeros((1,))}, backward_reads=("x",)
+        )
+
+    def infer(self, t):
+        t.count[0] += 1
+        super().forward(t)
+
+
+class WrongGradient(Scale):
+    def backward(self, t):
+        super().backward(t)
+        t.dx[0] *= 1.0001
+
+
+class WrongGradientOfWeight(Scale):
+    def backward(self, t):
+        super().backward(t)
+        t.dweight[0] += 0.01
+
+
+class Allocates(Scale):
+    def forward(self, t):
+        t.y[...] = t.x * t.weight[0]
+
+
+class NeedsAllGradients(Scale):
+    def backward(self, t):
+        super().backward(t)
+        t.dweight[0] = np.inf if t.dx is None else t.dweight[0]
+
+
+SHAPES = [(40, 5)]
+
+
+@pytest.mark.parametrize(
+    ("layer", "checked"),
+    [
+        (Accumulates, lambda layer: check.check_overwrites(check.BoundLayer(layer, SHAPES))),
+        (LeavesAnElement, lambda layer: check.check_overwrites(check.BoundLayer(layer, SHAPES))),
+        (ReadsMoreThanItSays, lambda layer: check.check_overwrites(check.BoundLayer(layer, SHAPES))),
+        (ChangesItsInput, lambda layer: check.check_reads_only(check.BoundLayer(layer, SHAPES))),
+        (ChangesStateInInference, lambda layer: check.check_reads_only(check.BoundLayer(layer, SHAPES))),
+        (WrongGradient, lambda layer: check.check_gradients(check.BoundLayer(layer, SHAPES))),
+        (WrongGradientOfWeight, lambda layer: check.check_gradients(check.BoundLayer(layer, SHAPES))),
+        (Allocates, lambda layer: check.check_allocates_nothing(layer, SHAPES)),
+        (NeedsAllGradients, lambda layer: check.check_optional_gradients(layer, SHAPES)),
+    ],
+    ids=label,
+)
+def test_a_layer_that_breaks_the_contract_is_caught(layer, checked):
+    checked(Scale())
+    with pytest.raises(AssertionError):
+        checked(layer())
