@@ -274,7 +274,8 @@ class Trainer:
         Raises
         ------
         NonFiniteLossError
-            The loss or a gradient is not finite; the parameters are those before that step.
+            The loss or a gradient is not finite; the parameters are those before that step (where an update has
+            overflowed them, the next step says so).
         ValueError, TypeError
             Data that do not fit the model or the loss; raised before anything is trained.
         """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import warnings
 from pathlib import Path
@@ -45,7 +44,7 @@ class RunFolder:
         """Write down what is about to run."""
         given = {name: value for name, value in vars(arguments).items() if name not in ("run", "debug", "force", "out")}
         folder = given["data_folder"]
-        given["data_folder"] = None if folder is None else os.fspath(folder)
+        given["data_folder"] = None if folder is None else str(folder.resolve())
         self._config = {
             **given,
             "threads": numba.get_num_threads(),

@@ -153,7 +153,6 @@ def _schedule(arguments: argparse.Namespace, peak: float, steps_per_epoch: int) 
         raise ValueError(f"--warmup-epochs: expected at least 0, got {arguments.warmup_epochs:g}")
     warmup = round(arguments.warmup_epochs * steps_per_epoch)
     steps = max(arguments.epochs * steps_per_epoch - warmup, 1)
-    milestones = tuple(sorted({max(steps // 2, 1), max(3 * steps // 4, 1)}))
     schedule: schedules.Schedule
     if arguments.schedule == "constant":
         schedule = schedules.Constant(peak)
