@@ -165,6 +165,10 @@ class Layer:
         """Name every buffer for inputs of these shapes, batch axis first; ValueError for shapes that do not fit."""
         raise TypeError(f"{type(self).__name__} does not define declare")
 
+    def flops(self, *shapes: Shape) -> int:
+        """Multiplications and additions of one forward call, where they are what its time goes into; else 0."""
+        return 0
+
     def prepare(self, t: Tensors) -> None:
         """Run once for each binding: add views and constants that every call would otherwise make anew."""
 

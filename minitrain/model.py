@@ -13,6 +13,7 @@ import numpy.typing as npt
 from minitrain import model_file
 from minitrain.compile.fuse import fuse as fuse_graph
 from minitrain.compile.plan import Plan, new_arena
+from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph import Graph, Node, trace
 from minitrain.layer import Shape
 from minitrain.summary import summarize
@@ -150,9 +151,14 @@ class Model:
         """Return the number of learned values."""
         return int(self.flat_params.size)
 
-    def summary(self, print_fn: Callable[[str], object] = print) -> None:
-        """Print the layers with their output shapes and numbers of parameters."""
-        print_fn(summarize(self.graph, self.dtype))
+    def summary(self, print_fn: Callable[[str], object] = print, *, batch_size: int = 32) -> None:
+        """Print the layers with output shapes, operations and parameters, and the memory that a batch takes."""
+        arenas = {
+            f"for training batches of {batch_size}": schedule_training(self._run_graph, batch_size, self.dtype),
+            f"for inference batches of {batch_size}": schedule_inference(self._run_graph, batch_size, self.dtype),
+        }
+        sizes = {purpose: schedule.arena_size() for purpose, schedule in arenas.items()}
+        print_fn(summarize(self.graph, self.dtype, sizes))
 
     def __repr__(self) -> str:
         return f"<Model {len(self.graph.nodes)} layers, {self.count_parameters():,} parameters, {self.dtype}>"

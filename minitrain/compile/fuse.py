@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from minitrain import layers
 from minitrain.graph import Graph, GraphNode
+from minitrain.layer import Layer
 from minitrain.layers import fused
 
 __all__ = ["fuse"]
@@ -50,7 +51,7 @@ def _fuse_batch_norm_add_relu(graph: Graph) -> Graph:
     return _replace_at_relu(graph, match)
 
 
-def _take_over(norm: GraphNode, layer: layers.Layer, inputs: tuple[str, ...]) -> GraphNode:
+def _take_over(norm: GraphNode, layer: Layer, inputs: tuple[str, ...]) -> GraphNode:
     declared = norm.layer.declare((2, 2))
     names = {local: norm.variable(local) for local in (*declared.params, *declared.state)}
     return GraphNode(norm.name, layer, inputs, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ __all__ = ["Plan", "new_arena"]
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
-Call = tuple[Callable[[Tensors], None], Tensors]
+Call = tuple[str, Callable[[Tensors], None], Tensors]  # name of the node, what runs, on what
 
 
 def new_arena(size: int) -> npt.NDArray[np.uint8]:
@@ -88,7 +89,7 @@ class Plan:
             self.tensors[step.node.name] = tensors
             layer = step.node.layer
             if not step.declaration.output_is_view:
-                self._forward.append((layer.forward if self.training else layer.infer, tensors))
+                self._forward.append((step.node.name, layer.forward if self.training else layer.infer, tensors))
         if schedule.output_gradient is not None:
             self.output_gradient = binding[schedule.output_gradient]
             for step in reversed(schedule.steps):
@@ -109,23 +110,29 @@ class Plan:
 
     def forward(self) -> None:
         """Run all layers on the loaded inputs; `output` holds the result."""
-        for run, tensors in self._forward:
+        for _, run, tensors in self._forward:
             run(tensors)
 
     def backward(self) -> None:
         """Write the gradients of all parameters, from `output_gradient`."""
-        for run, tensors in self._backward:
+        for _, run, tensors in self._backward:
             run(tensors)
 
     def forward_one_by_one(self) -> Iterator[tuple[str, tuple[Array, ...]]]:
         """Run forward and yield each layer's name and outputs while they are still there."""
-        run_by_tensors = {id(tensors): run for run, tensors in self._forward}
+        calls = {name: run for name, run, _ in self._forward}
         for node in self.graph.nodes:
             tensors = self.tensors[node.name]
-            run = run_by_tensors.get(id(tensors))
-            if run is not None:
-                run(tensors)
+            if node.name in calls:
+                calls[node.name](tensors)
             yield node.name, tensors.ys
+
+    def calls(self) -> Iterator[tuple[str, str, Callable[[], None]]]:
+        """Yield what `forward` and `backward` do, call by call: node, "forward" or "backward" or "sum", the call."""
+        for direction, calls in (("forward", self._forward), ("backward", self._backward)):
+            for name, run, tensors in calls:
+                kind = direction if hasattr(run, "__self__") else "sum"
+                yield name, kind, partial(run, tensors)
 
     def _bind_input_gradients(self, schedule: Schedule, binding: _Binding) -> dict[str, Array]:
         """Name the gradients of the inputs; those that are read more than once are summed at the end."""
@@ -140,7 +147,7 @@ class Plan:
             total = parts[0]
             if len(parts) > 1:
                 total = np.empty_like(parts[0])
-                self._backward.extend(_sum_calls(total, parts))
+                self._backward.extend(_sum_calls(name, total, parts))
             gradients[name] = total
         return gradients
 
@@ -149,7 +156,7 @@ class _Binding:
     """Arrays for the requests of a schedule."""
 
     def __init__(self, schedule: Schedule, arena: Callable[[int], npt.NDArray[np.uint8]], share_memory: bool) -> None:
-        owners = [request for request in schedule.requests if request.view_of is None]
+        owners = schedule.owners()
         lifetimes = [request.lifetime() for request in owners]
         if not share_memory:
             end = max(each.last for each in lifetimes)
@@ -190,22 +197,20 @@ def _bind_step(binding: _Binding, step: Step, params: Arrays, state: Arrays, gra
 def _backward_calls(binding: _Binding, step: Step, tensors: Tensors) -> list[Call]:
     calls: list[Call] = []
     for total, parts in step.sums:
-        calls.extend(_sum_calls(binding[total], [binding[part] for part in parts]))
+        calls.extend(_sum_calls(step.node.name, binding[total], [binding[part] for part in parts]))
     declaration = step.declaration
     idle = declaration.output_is_view or declaration.gradients_are_views
     if not idle and (declaration.params or any(dx is not None for dx in step.dxs)):
-        calls.append((step.node.layer.backward, tensors))
+        calls.append((step.node.name, step.node.layer.backward, tensors))
     return calls
 
 
-def _sum_calls(total: Array, parts: Sequence[Array]) -> list[Call]:
+def _sum_calls(name: str, total: Array, parts: Sequence[Array]) -> list[Call]:
     """Add parts in the order they were written; no part at all leaves zeros (an output that nobody reads)."""
     flat = [part.reshape(-1) for part in parts]
     target = total.reshape(-1)
     run = add.for_work(target.size)
     if not flat:
-        return [(lambda _: target.fill(0), Tensors())]
-    calls: list[Call] = [(lambda _: run(flat[0], flat[1], target), Tensors())]
-    for part in flat[2:]:
-        calls.append((lambda _, part=part: run(target, part, target), Tensors()))  # type: ignore[misc]
-    return calls
+        return [(name, lambda _: target.fill(0), Tensors())]
+    pairs = [(flat[0], flat[1]), *((target, part) for part in flat[2:])]
+    return [(name, lambda _, a=a, b=b: run(a, b, target), Tensors()) for a, b in pairs]  # type: ignore[misc]

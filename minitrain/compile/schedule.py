@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minitrain.compile.memory import Lifetime
+from minitrain.compile.memory import Lifetime, place
 from minitrain.graph import Graph, GraphNode, output_values
 from minitrain.layer import Buffer, Declaration, Shape
 
@@ -60,6 +60,14 @@ class Schedule:
     output: Request
     requests: list[Request]
     output_gradient: Request | None = None
+
+    def owners(self) -> list[Request]:
+        """Return the requests that need memory of their own."""
+        return [request for request in self.requests if request.view_of is None]
+
+    def arena_size(self) -> int:
+        """Return the bytes that all of it takes."""
+        return place([request.lifetime() for request in self.owners()])[1]
 
 
 class _Builder:

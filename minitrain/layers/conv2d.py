@@ -124,6 +124,9 @@ class Conv2d(Layer):
             backward_reads=("x",),
         )
 
+    def flops(self, *shapes: Shape) -> int:
+        return self.geometry(shapes[0]).flops
+
     def prepare(self, t: Tensors) -> None:
         t.geometry = self.geometry(t.x.shape)
         if not self.bias:

@@ -62,6 +62,9 @@ class Dense(Layer):
             params["bias"] = Buffer((self.out_features,), None, self.bias_init, x[1], self.out_features)
         return Declaration(outputs={"y": (x[0], self.out_features)}, params=params, backward_reads=("x",))
 
+    def flops(self, *shapes: Shape) -> int:
+        return 2 * shapes[0][0] * shapes[0][1] * self.out_features
+
     def prepare(self, t: Tensors) -> None:
         if not self.bias:
             t.bias = t.dbias = np.empty(0, t.x.dtype)
