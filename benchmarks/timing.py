@@ -1,0 +1,131 @@
+"""Side-by-side timing: all candidates in one process, interleaved, judged by the 20th percentile.
+
+Other programs take a core for milliseconds at a time, so that means and single runs say little; what is compared must
+have met the same disturbances.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Timing", "geometric_mean", "installed", "interleave", "machine", "markdown", "write_json"]
+
+PERCENTILE = 20
+PEERS = ("numba", "numpy", "scipy", "torch", "jax", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one candidate: 20th percentile and median of its runs."""
+
+    p20: float
+    median: float
+    runs: int
+
+    @property
+    def milliseconds(self) -> float:
+        return self.p20 * 1e3
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], object]], *, runs: int = 30, warmup: int = 3, seconds: float = 4.0
+) -> dict[str, Timing]:
+    """Time the calls in turn, each run of one beside a run of every other, in an order that rotates.
+
+    Each gets `runs` timed runs, fewer (never below 5) where all of them together would take longer than `seconds`.
+    Calls shorter than 50 microseconds are repeated within a run.
+    """
+    repeats, total = {}, 0.0
+    for name, call in calls.items():
+        for _ in range(warmup):
+            call()
+        start = time.perf_counter()
+        call()
+        once = max(time.perf_counter() - start, 1e-7)
+        repeats[name] = max(1, math.ceil(50e-6 / once))
+        total += once * repeats[name]
+    count = int(min(runs, max(5, seconds / total)))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for run in range(count):
+        for name in names[run % len(names) :] + names[: run % len(names)]:
+            call, repeat = calls[name], repeats[name]
+            start = time.perf_counter()
+            for _ in range(repeat):
+                call()
+            times[name].append((time.perf_counter() - start) / repeat)
+    return {
+        name: Timing(float(np.percentile(each, PERCENTILE)), float(np.median(each)), count)
+        for name, each in times.items()
+    }
+
+
+def installed(package: str) -> str | None:
+    """Return the version of a peer, None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Describe where and with what is measured."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "python": platform.python_version(),
+        **{name: installed(name) or "not installed" for name in PEERS},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Return the geometric mean; NaN for none."""
+    return math.exp(math.fsum(map(math.log, values)) / len(values)) if values else math.nan
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Format a Markdown table; numbers to three significant digits, what is missing as a dash."""
+    cells = [list(header), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return str(value)
+
+
+def write_json(path: str | os.PathLike[str], results: Mapping[str, Any]) -> None:
+    """Write results under a temporary name and rename."""
+    temporary = Path(f"{os.fspath(path)}.tmp")
+    temporary.write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
+    os.replace(temporary, path)
