@@ -71,9 +71,6 @@ class Normalization(Layer):
         absent = np.empty((0, 0, 0), x.dtype)
         t.x3, t.y3 = _as_3d(x), _as_3d(t.y)
         t.residual3 = _as_3d(t.xs[1]) if self.adds_residual else absent
-        t.run_forward = batch_norm.forward.for_work(x.size)
-        t.run_infer = batch_norm.infer.for_work(x.size)
-        t.run_backward = batch_norm.backward.for_work(x.size)
         if hasattr(t, "dy"):
             t.dy3 = _as_3d(t.dy)
             gradients = [absent if dx is None else _as_3d(dx) for dx in t.dxs]
@@ -85,18 +82,18 @@ class Normalization(Layer):
             momentum = 1.0 / float(t.num_batches[0])
         else:
             momentum = self.momentum
-        t.run_forward(
+        batch_norm.forward(
             t.x3, t.residual3, t.gamma, t.beta, t.running_mean, t.running_var, momentum, self.eps, self.relu,
             t.mean, t.inv_std, t.y3,
         )  # fmt: skip
 
     def infer(self, t: Tensors) -> None:
-        t.run_infer(
+        batch_norm.infer(
             t.x3, t.residual3, t.gamma, t.beta, t.running_mean, t.running_var, self.eps, self.relu, t.y3
         )  # fmt: skip
 
     def backward(self, t: Tensors) -> None:
-        t.run_backward(
+        batch_norm.backward(
             t.dy3, t.x3, t.y3, t.mean, t.inv_std, t.gamma, t.beta, self.relu, self.adds_residual,
             t.dx3, t.dgamma, t.dbeta, t.dresidual3,
         )  # fmt: skip
