@@ -14,7 +14,7 @@ from nbnorm._jit import device, kernel, prange
 
 __all__ = ["adam", "rmsprop", "sgd", "sgd_momentum", "sum_of_squares"]
 
-SUMS = 64  # partial sums of a norm: a fixed number, so that their order is fixed too
+PART, LANES = 8192, 64  # of a norm: elements of one partial sum, and running sums side by side in it
 
 
 @device
@@ -31,28 +31,30 @@ def shaped(gradient, parameter, shaping, penalized):
 
 @kernel
 def sum_of_squares(grads):
-    """Sum of g^2 in float64, from SUMS contiguous parts with eight accumulators each, added in a fixed order."""
-    length = -(-grads.size // SUMS)
-    sums = np.zeros(SUMS)
-    for k in prange(SUMS):
-        part = grads[min(k * length, grads.size) : min((k + 1) * length, grads.size)]
-        a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = 0.0
-        whole = part.size // 8 * 8
-        for i in range(0, whole, 8):
-            a0 += np.float64(part[i]) * np.float64(part[i])
-            a1 += np.float64(part[i + 1]) * np.float64(part[i + 1])
-            a2 += np.float64(part[i + 2]) * np.float64(part[i + 2])
-            a3 += np.float64(part[i + 3]) * np.float64(part[i + 3])
-            a4 += np.float64(part[i + 4]) * np.float64(part[i + 4])
-            a5 += np.float64(part[i + 5]) * np.float64(part[i + 5])
-            a6 += np.float64(part[i + 6]) * np.float64(part[i + 6])
-            a7 += np.float64(part[i + 7]) * np.float64(part[i + 7])
-        for i in range(whole, part.size):
-            a0 += np.float64(part[i]) * np.float64(part[i])
-        sums[k] = ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7))
+    """Sum of g^2 in float64: LANES sums side by side in each part of PART elements, added in a fixed order.
+
+    The lanes are in memory so that the loop over them is elementwise: LLVM vectorizes it without reordering a sum.
+    """
+    parts = -(-grads.size // PART)
+    sums = np.zeros((parts, LANES))
+    for k in prange(parts):
+        part, lanes = grads[k * PART : min((k + 1) * PART, grads.size)], sums[k]
+        whole = part.size // LANES
+        rows = part[: whole * LANES].reshape(whole, LANES)
+        for i in range(whole):
+            row = rows[i]
+            for j in range(LANES):
+                lanes[j] += np.float64(row[j]) * np.float64(row[j])
+        rest = part[whole * LANES :]
+        for j in range(rest.size):
+            lanes[j] += np.float64(rest[j]) * np.float64(rest[j])
+        for i in range(8, LANES, 8):
+            for j in range(8):
+                lanes[j] += lanes[i + j]
     total = 0.0
-    for k in range(SUMS):
-        total += sums[k]
+    for k in range(parts):
+        for j in range(8):
+            total += sums[k, j]
     return total
 
 
