@@ -1,15 +1,34 @@
 """Shapes of a two-dimensional convolution: everything that is known before the first number arrives."""
 
 from dataclasses import dataclass
+from functools import cached_property
+
+from minitrain.kernels.conv2d_plan import (
+    Correlation,
+    WeightGradient,
+    plan_forward,
+    plan_input_gradient,
+    plan_weight_gradient,
+)
 
 __all__ = ["Conv2dGeometry"]
+
+LONG_ROW = 512
 
 
 @dataclass(frozen=True)
 class Conv2dGeometry:
     """A convolution of (N, C, H, W) arrays; pairs are (rows, columns).
 
-    Nothing is checked here: the layer that makes one does that.
+    Nothing is checked here: the layer that makes one does that. The plans are made once, when they are first used.
+
+    Examples
+    --------
+    >>> geometry = Conv2dGeometry((8, 3, 32, 32), out_channels=16, kernel=(3, 3), padding=(1, 1))
+    >>> geometry.output_shape
+    (8, 16, 32, 32)
+    >>> geometry.weight_shape
+    (16, 3, 3, 3)
     """
 
     input_shape: tuple[int, int, int, int]
@@ -43,12 +62,39 @@ class Conv2dGeometry:
 
     def forward_scratch(self) -> int:
         """Elements of scratch that `forward` needs."""
-        return 0
+        return self.forward_plan.scratch
 
     def input_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_input` needs."""
-        return 0
+        return self.input_gradient_plan.scratch
 
     def weight_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_weight` needs."""
-        return 0
+        return self.weight_gradient_plan.scratch
+
+    @cached_property
+    def forward_plan(self) -> Correlation:
+        """What `forward` does."""
+        return plan_forward(self._with_long_rows)
+
+    @cached_property
+    def input_gradient_plan(self) -> Correlation:
+        """What `backward_input` does."""
+        return plan_input_gradient(self._with_long_rows)
+
+    @cached_property
+    def weight_gradient_plan(self) -> WeightGradient:
+        """What `backward_weight` does."""
+        return plan_weight_gradient(self._with_long_rows)
+
+    @property
+    def _with_long_rows(self) -> "Conv2dGeometry":
+        """The same products with rows joined, where the kernel is a single tap and rows mean nothing."""
+        if self.kernel != (1, 1) or self.stride != (1, 1) or self.padding != (0, 0):
+            return self
+        images, channels, height, width = self.input_shape
+        join = max(
+            rows for rows in range(1, height + 1) if height % rows == 0 and (rows == 1 or rows * width <= LONG_ROW)
+        )
+        shape = (images, channels, height // join, width * join)
+        return Conv2dGeometry(shape, self.out_channels, self.kernel, groups=self.groups)
