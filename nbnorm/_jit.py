@@ -22,6 +22,7 @@ import numba
 from numba import njit, prange
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 __all__ = ["SERIAL_WORK", "Kernel", "device", "kernel", "prange"]
@@ -49,7 +50,9 @@ _workqueue_lock = threading.Lock()
 
 def device(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper that kernels call. It is not cached by itself: its code ends up in the kernel's."""
-    compiled: Callable[..., Any] = njit(nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+    compiled: Callable[..., Any] = njit(
+        nogil=True, error_model="numpy", fastmath=FASTMATH, no_cpython_wrapper=True, no_cfunc_wrapper=True
+    )(function)
     return compiled
 
 
@@ -143,7 +146,9 @@ class KernelCache(NullCache):  # type: ignore[misc]
         return cache_folder() / sources / f"{function.__module__}.{function.__qualname__}-{self._form}-{name}.nbc"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        target_context.refresh()
+        # Loaded code needs Numba's runtime. Numba's own caches call refresh() here, which also imports everything that
+        # compilation could need (SciPy's linear algebra among it): half a second that loading alone can do without.
+        rtsys.initialize(target_context)
         try:
             content = self._path(sig, target_context).read_bytes()
             payload = content[32:]

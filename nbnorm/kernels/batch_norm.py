@@ -1,88 +1,56 @@
-"""Batch normalization on (N, C, L) arrays: arrays in, arrays out, no checks."""
+"""Batch normalization on C-contiguous (N, C, L) arrays: arrays in, arrays out, no checks.
 
-import math
+These choose among the kernels by shape: rows of values (L > 1) or columns of channels (L = 1), parallel or serial.
+gamma, beta and running_* have x's dtype, mean and inv_std are float64. All results are overwritten. The bits of a
+result do not depend on the number of threads, nor on whether the serial form was chosen.
+"""
 
-from nbnorm._jit import kernel, prange
+from typing import Any
+
+from nbnorm.kernels import columns, columns_backward, columns_forward, inference, rows, rows_backward, rows_forward
 
 
-@kernel
-def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, mean, inv_std, y):
-    """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); the running statistics move."""
+def forward(
+    x: Any, residual: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any, momentum: float, eps: float,
+    relu: bool, mean: Any, inv_std: Any, y: Any,
+) -> None:  # fmt: skip
+    """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); moves the running statistics.
+
+    An empty (0, 0, 0) residual is none; empty running statistics are not moved. y may be x or residual.
+    """
     images, channels, length = x.shape
-    count = images * length
-    for c in prange(channels):
-        total = 0.0
-        for n in range(images):
-            for i in range(length):
-                total += x[n, c, i]
-        m = total / count
-        squares = 0.0
-        for n in range(images):
-            for i in range(length):
-                d = x[n, c, i] - m
-                squares += d * d
-        mean[c] = m
-        inv_std[c] = 1.0 / math.sqrt(squares / count + eps)
-        if running_mean.size > 0:
-            running_mean[c] = (1.0 - momentum) * running_mean[c] + momentum * m
-        if running_var.size > 0:
-            running_var[c] = (1.0 - momentum) * running_var[c] + momentum * (squares / max(count - 1, 1))
-        scale = gamma[c] * inv_std[c]
-        for n in range(images):
-            for i in range(length):
-                v = (x[n, c, i] - m) * scale + beta[c]
-                if residual.size > 0:
-                    v += residual[n, c, i]
-                y[n, c, i] = 0.0 if relu and v <= 0.0 else v
+    if length == 1:
+        kernel, plan = columns_forward.forward, columns.plan(images, channels, x.itemsize, 1)
+    else:
+        kernel, plan = rows_forward.forward, rows.plan(images, channels, length, x.itemsize, 1)
+    kernel.for_work(x.size)(
+        x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, mean, inv_std, y
+    )
 
 
-@kernel
-def infer(x, residual, gamma, beta, running_mean, running_var, eps, relu, y):
+def infer(
+    x: Any, residual: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any, eps: float, relu: bool, y: Any
+) -> None:
     """y = [relu](gamma (x - running_mean) / sqrt(running_var + eps) + beta [+ residual])"""
-    images, channels, length = x.shape
-    for c in prange(channels):
-        m = running_mean[c]
-        scale = gamma[c] / math.sqrt(running_var[c] + eps)
-        for n in range(images):
-            for i in range(length):
-                v = (x[n, c, i] - m) * scale + beta[c]
-                if residual.size > 0:
-                    v += residual[n, c, i]
-                y[n, c, i] = 0.0 if relu and v <= 0.0 else v
+    inference.infer.for_work(x.size)(x, residual, gamma, beta, running_mean, running_var, eps, relu, y)
 
 
-@kernel
-def backward(dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, dx, dgamma, dbeta, dresidual):
-    """Gradients of `forward`. With g = dy where the ReLU passed: dbeta = sum g, dgamma = sum g x_hat,
-    dx = gamma inv_std (g - dbeta / n - x_hat dgamma / n), dresidual = g. An empty dx or dresidual is not written."""
+def backward(
+    dy: Any, x: Any, y: Any, mean: Any, inv_std: Any, gamma: Any, beta: Any, relu: bool, residual_given: bool,
+    dx: Any, dgamma: Any, dbeta: Any, dresidual: Any,
+) -> None:  # fmt: skip
+    """Gradients of `forward`; see `rows_backward.backward` for the formulas.
+
+    What the ReLU cut off is computed anew from x, or taken from y where a residual was added (y may be empty
+    otherwise). An empty (0, 0, 0) dx or dresidual is not wanted. dx may be dy or x, dresidual may be dy.
+    """
     images, channels, length = x.shape
-    count = images * length
-    for c in prange(channels):
-        m = mean[c]
-        scale = gamma[c] * inv_std[c]
-        total = 0.0
-        product = 0.0
-        for n in range(images):
-            for i in range(length):
-                g = dy[n, c, i]
-                if relu:
-                    v = y[n, c, i] if residual_given else (x[n, c, i] - m) * scale + beta[c]
-                    if v <= 0.0:
-                        g = 0.0 * g
-                if dresidual.size > 0:
-                    dresidual[n, c, i] = g
-                total += g
-                product += g * (x[n, c, i] - m)
-        dbeta[c] = total
-        dgamma[c] = product * inv_std[c]
-        if dx.size > 0:
-            a = total / count
-            b = product / count * inv_std[c] ** 2
-            for n in range(images):
-                for i in range(length):
-                    g = dy[n, c, i]
-                    if relu:
-                        v = y[n, c, i] if residual_given else (x[n, c, i] - m) * scale + beta[c]
-                        if v <= 0.0:
-                            g = 0.0 * g
-                    dx[n, c, i] = scale * (g - a - (x[n, c, i] - m) * b)
+    if residual_given and not relu:
+        y = dy  # any output will do: nothing was cut off
+    if length == 1:
+        kernel, plan = columns_backward.backward, columns.plan(images, channels, x.itemsize, 2)
+    else:
+        kernel, plan = rows_backward.backward, rows.plan(images, channels, length, x.itemsize, 2)
+    kernel.for_work(x.size)(
+        dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, plan, dx, dgamma, dbeta, dresidual
+    )

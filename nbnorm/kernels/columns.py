@@ -1,0 +1,167 @@
+"""Batch norm where each channel is a column: (M, C) arrays, a sample of all channels after the other.
+
+That is (N, C) data, and (N, C, *spatial) data with the channels last in memory. A vector holds neighbouring channels.
+Work is cut by shape alone: into groups of channels, all rows of which stay in the cache between the passes, or, where
+rows are many or channels few, into ranges of rows, all of which are summed before the first is normalized.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from nbnorm._jit import device
+from nbnorm.kernels import channel
+from nbnorm.kernels.rows import STREAM_BYTES
+from nbnorm.simd.vectors import (
+    VECTOR_BYTES,
+    add,
+    add_wide,
+    elements_to_boundary,
+    fma,
+    gate,
+    lanes_of,
+    load_part,
+    maximum,
+    multiply,
+    splat,
+    store_part,
+    stream,
+    subtract,
+)
+
+BLOCK_ROWS = 64  # rows of a sum in the type of x
+GROUP_CACHE = 256 * 1024
+GROUPS = 16
+PART_ELEMENTS = 32 * 1024
+FACTORS = 5  # kept for each channel: center, scale, shift; slope and offset of the gradient
+
+
+class Plan(NamedTuple):
+    """How the work is cut."""
+
+    width: int  # channels in a task
+    height: int  # rows in a task
+    streaming: bool  # store past the caches
+
+
+@lru_cache(maxsize=1024)
+def plan(rows: int, channels: int, itemsize: int, arrays: int) -> Plan:
+    """Cut the work on (M, C) arrays of which `arrays` are read in both passes."""
+    lanes = VECTOR_BYTES // itemsize
+    vectors = channels // lanes
+    fitting = GROUP_CACHE // (rows * VECTOR_BYTES * arrays)
+    streaming = rows * channels * itemsize >= STREAM_BYTES
+    if vectors >= GROUPS // 2 and fitting:
+        return Plan(lanes * min(max(vectors // GROUPS, 1), fitting), rows, streaming)
+    height = -(-max(PART_ELEMENTS // channels, 1) // BLOCK_ROWS) * BLOCK_ROWS
+    return Plan(channels, min(height, rows), streaming)
+
+
+@device
+def sampled_shifts(x, rows, channels, shifts):
+    """shifts[c] near the mean of column c, exactly its value where that is constant."""
+    for c in range(channels):
+        shifts[c] = 0.0
+    for k in range(channel.SAMPLES):
+        at = k * rows // channel.SAMPLES * channels
+        for c in range(channels):
+            shifts[c] += x[at + c] - x[c]
+    for c in range(channels):
+        shifts[c] = x[c] + shifts[c] / x.dtype.type(channel.SAMPLES)
+
+
+@device
+def add_deviations(x, at, stride, rows, part, shifts, c, totals, t, t2):
+    """totals[t ...] += x - shift, totals[t2 ...] += (x - shift)^2, over the rows of `part` columns from c on."""
+    k = load_part(shifts, c, part, splat(x.dtype.type(0)))
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat(x.dtype.type(0))
+    i = at
+    for _ in range(rows // 4):
+        d0 = subtract(load_part(x, i, part, k), k)
+        d1 = subtract(load_part(x, i + stride, part, k), k)
+        d2 = subtract(load_part(x, i + 2 * stride, part, k), k)
+        d3 = subtract(load_part(x, i + 3 * stride, part, k), k)
+        a0, a1, a2, a3 = add(a0, d0), add(a1, d1), add(a2, d2), add(a3, d3)
+        b0, b1, b2, b3 = fma(d0, d0, b0), fma(d1, d1, b1), fma(d2, d2, b2), fma(d3, d3, b3)
+        i += 4 * stride
+    for _ in range(rows % 4):
+        d0 = subtract(load_part(x, i, part, k), k)
+        a0, b0 = add(a0, d0), fma(d0, d0, b0)
+        i += stride
+    add_wide(totals, t, add(add(a0, a1), add(a2, a3)))
+    add_wide(totals, t2, add(add(b0, b1), add(b2, b3)))
+
+
+@device
+def add_products(dy, x, y, at, stride, rows, part, factors, c, floor, by_output, dresidual, totals, t, t2):
+    """totals[t ...] += g, totals[t2 ...] += g * (x - center), over the rows of `part` columns from c on.
+
+    g is dy where the output (y, or computed anew from x) is not <= floor, else 0. It is kept in
+    dresidual if that is not empty.
+    """
+    zero = splat(x.dtype.type(0))
+    channels = factors.size // FACTORS
+    m = load_part(factors, c, part, zero)
+    a = load_part(factors, channels + c, part, zero)
+    b = load_part(factors, 2 * channels + c, part, zero)
+    low = splat(floor)
+    keep = dresidual.size > 0
+    s0 = s1 = p0 = p1 = zero
+    for row in range(rows):
+        i = at + row * stride
+        d = subtract(load_part(x, i, part, m), m)
+        v = load_part(y, i, part, zero) if by_output else fma(d, a, b)
+        g = gate(v, low, load_part(dy, i, part, zero))
+        if keep:
+            store_part(dresidual, i, part, g)
+        s0, s1 = s1, add(s0, g)
+        p0, p1 = p1, fma(g, d, p0)
+    add_wide(totals, t, add(s0, s1))
+    add_wide(totals, t2, add(p0, p1))
+
+
+@device
+def normalize(x, residual, y, at, stride, rows, part, factors, c, floor, streaming):
+    """y = max((x - center) * scale + shift [+ residual], floor) over the rows of `part` columns from c on."""
+    zero = splat(x.dtype.type(0))
+    channels = factors.size // FACTORS
+    m = load_part(factors, c, part, zero)
+    a = load_part(factors, channels + c, part, zero)
+    b = load_part(factors, 2 * channels + c, part, zero)
+    low = splat(floor)
+    added = residual.size > 0
+    aligned = streaming and part == lanes_of(x) and elements_to_boundary(y, at) == elements_to_boundary(y, stride) == 0
+    for row in range(rows):
+        i = at + row * stride
+        v = fma(subtract(load_part(x, i, part, m), m), a, b)
+        if added:
+            v = add(v, load_part(residual, i, part, zero))
+        if aligned:
+            stream(y, i, maximum(low, v))
+        else:
+            store_part(y, i, part, maximum(low, v))
+
+
+@device
+def differentiate(dy, x, y, dx, at, stride, rows, part, factors, c, floor, by_output, streaming):
+    """dx = scale * (g - offset - (x - center) * slope) over the rows of `part` columns from c on; g as above."""
+    zero = splat(x.dtype.type(0))
+    channels = factors.size // FACTORS
+    m = load_part(factors, c, part, zero)
+    a = load_part(factors, channels + c, part, zero)
+    b = load_part(factors, 2 * channels + c, part, zero)
+    k = subtract(zero, load_part(factors, 3 * channels + c, part, zero))
+    o = load_part(factors, 4 * channels + c, part, zero)
+    low = splat(floor)
+    aligned = (
+        streaming and part == lanes_of(x) and elements_to_boundary(dx, at) == elements_to_boundary(dx, stride) == 0
+    )
+    for row in range(rows):
+        i = at + row * stride
+        d = subtract(load_part(x, i, part, m), m)
+        v = load_part(y, i, part, zero) if by_output else fma(d, a, b)
+        g = gate(v, low, load_part(dy, i, part, zero))
+        v = multiply(a, fma(d, k, subtract(g, o)))
+        if aligned:
+            stream(dx, i, v)
+        else:
+            store_part(dx, i, part, v)
