@@ -1,0 +1,129 @@
+"""What the person at the terminal sees of the experiments while they run."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+__all__ = ["LiveWatch", "PlainWatch", "Watch", "make_watch"]
+
+LIVE_SECONDS = 0.2
+PLAIN_SECONDS = 15.0
+
+
+class Watch:
+    """Counts the work and shows nothing; base of those that show it. A context around all experiments.
+
+    Work is counted in layers times steps, so that the time left holds for shallow and for deep nets.
+
+    Parameters
+    ----------
+    total : float
+        All the work there is.
+    """
+
+    def __init__(self, total: float) -> None:
+        self.total = max(total, 1.0)
+        self.done = 0.0
+        self.name = ""
+        self._layers = 1.0
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the terminal back as it was."""
+
+    def experiment(self, name: str) -> None:
+        """Begin an experiment."""
+        self.name = name
+
+    def run(self, layers: float) -> None:
+        """Begin a training run of a net with so many layers."""
+        self._layers = layers
+
+    def step(self, steps: int = 1) -> None:
+        """Take steps that were made, or that a run that broke off will not make."""
+        self.done += steps * self._layers
+        self.show()
+
+    def show(self) -> None:
+        """Draw, where enough time has passed."""
+
+
+class PlainWatch(Watch):
+    """Prints a line when an experiment begins and every fifteen seconds."""
+
+    def __init__(self, total: float) -> None:
+        super().__init__(total)
+        self._began = self._shown = time.perf_counter()
+
+    def experiment(self, name: str) -> None:
+        super().experiment(name)
+        self._line()
+
+    def show(self) -> None:
+        if time.perf_counter() - self._shown >= PLAIN_SECONDS:
+            self._line()
+
+    def _line(self) -> None:
+        self._shown = time.perf_counter()
+        passed = self._shown - self._began
+        part = min(self.done / self.total, 1.0)
+        left = f", about {passed / part - passed:.0f} s left" if part > 0.02 else ""
+        print(f"[{passed:5.0f} s] {part:4.0%}  {self.name}{left}", flush=True)
+
+
+class LiveWatch(Watch):
+    """Draws a bar with the experiment's name, the part that is done and the time left."""
+
+    def __init__(self, total: float) -> None:
+        super().__init__(total)
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        # Without its own refreshing thread: that would take turns with the training for Python's lock.
+        self._bars: Any = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
+            auto_refresh=False,
+            transient=True,
+            speed_estimate_period=120.0,
+        )
+        self._shown = 0.0
+
+    def __enter__(self) -> Watch:
+        self._bars.start()
+        self._bar = self._bars.add_task("stability", total=self.total)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def experiment(self, name: str) -> None:
+        super().experiment(name)
+        self._bars.update(self._bar, description=name, refresh=True)
+
+    def show(self) -> None:
+        now = time.perf_counter()
+        if now - self._shown >= LIVE_SECONDS:
+            self._shown = now
+            self._bars.update(self._bar, completed=self.done, refresh=True)
+
+
+def make_watch(total: float, show: bool) -> Watch:
+    """Return what shows the progress: a live bar on a terminal, lines elsewhere, nothing where `show` is False."""
+    if not show:
+        return Watch(total)
+    live = sys.stdout is not None and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
+    return LiveWatch(total) if live else PlainWatch(total)
