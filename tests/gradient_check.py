@@ -10,7 +10,7 @@ from minitrain.layer import Tensors
 from nbnorm import _jit
 
 STEP = 1e-6  # of the central differences
-POSITIONS = 40  # elements of an array that are moved one by one; then all of them are moved along one direction
+POSITIONS = 16  # elements of an array that are moved one by one; then all of them are moved along one direction
 PEAK_BYTES = 6000  # what calling a few kernels may take for boxing arguments, whatever the batch
 
 READ_BY_FORWARD = ("inputs", "params")
@@ -144,7 +144,7 @@ def poison(array):
 
 @contextmanager
 def serial_below(elements):
-    """Choose the form of the kernels as if this were the size from which threads pay (in `prepare`)."""
+    """Choose the form of the kernels as if this were the size from which threads pay."""
     before, _jit.SERIAL_WORK = _jit.SERIAL_WORK, elements
     try:
         yield
@@ -257,16 +257,16 @@ def check_same_bits(layer, shapes, dtype):
     """One thread, all threads and the serial form give the same bits."""
     with serial_below(0):
         parallel = BoundLayer(layer, shapes, dtype)
+        expected = all_results(parallel)
+        threads = numba.get_num_threads()
+        try:
+            numba.set_num_threads(1)
+            alone = all_results(parallel)
+        finally:
+            numba.set_num_threads(threads)
     with serial_below(2**62):
-        serial = BoundLayer(layer, shapes, dtype)
-    expected = all_results(parallel)
-    threads = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        alone = all_results(parallel)
-    finally:
-        numba.set_num_threads(threads)
-    for form, results in (("one thread", alone), ("serial form", all_results(serial))):
+        serial = all_results(BoundLayer(layer, shapes, dtype))
+    for form, results in (("one thread", alone), ("serial form", serial)):
         for key, value in expected.items():
             assert same_bits(results[key], value), f"{form}: {key} differs"
 

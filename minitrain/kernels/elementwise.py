@@ -7,6 +7,7 @@ import numpy as np
 
 from minitrain.kernels import exponential
 from nbnorm._jit import kernel, prange
+from nbnorm.simd.vectors import flat
 
 BLOCK = 8192  # elements that one iteration of a parallel loop works on
 
@@ -88,11 +89,13 @@ def tanh_backward(dy, y, dx):
 @kernel
 def prelu(x, weight, y):
     """y = x where x > 0, weight[c] x elsewhere; x and y (N, C, L), weight (C,)."""
-    channels = x.shape[1]
+    images, channels, length = x.shape
     zero = x.dtype.type(0)
-    for row in prange(x.shape[0] * channels):
-        n, c = row // channels, row % channels
-        source, target, slope = x[n, c], y[n, c], weight[c]
+    values, results = flat(x), flat(y)
+    for row in prange(images * channels):
+        source = values[row * length : (row + 1) * length]
+        target = results[row * length : (row + 1) * length]
+        slope = weight[row % channels]
         for i in range(source.size):
             target[i] = source[i] if source[i] > zero else slope * source[i]
 
@@ -104,19 +107,22 @@ def prelu_backward(dy, x, weight, partial, dx, dweight):
     dy, x and dx (N, C, L); weight and dweight (C,); partial (N, C), float64, is working space. An empty dx is not
     written.
     """
-    images, channels, _ = x.shape
+    images, channels, length = x.shape
     zero = x.dtype.type(0)
+    gradients, values, results = flat(dy), flat(x), flat(dx)
     for row in prange(images * channels):
-        n, c = row // channels, row % channels
-        gradient, source, slope = dy[n, c], x[n, c], weight[c]
-        if dx.size > 0:
-            target = dx[n, c]
+        gradient = gradients[row * length : (row + 1) * length]
+        source = values[row * length : (row + 1) * length]
+        if results.size > 0:
+            target = results[row * length : (row + 1) * length]
+            slope = weight[row % channels]
             for i in range(source.size):
                 target[i] = gradient[i] if source[i] > zero else slope * gradient[i]
         total = 0.0
         for i in range(source.size):
             total += 0.0 if source[i] > zero else np.float64(gradient[i]) * np.float64(source[i])
-        partial[n, c] = total
+        # Not through a flat view: Numba drops a write at the loop's own index to an array that nobody reads later.
+        partial[row // channels, row % channels] = total
     for c in range(channels):
         total = 0.0
         for n in range(images):
@@ -127,8 +133,11 @@ def prelu_backward(dy, x, weight, partial, dx, dweight):
 @kernel
 def copy_columns(source, source_start, width, target, target_start):
     """Copy columns: target[:, target_start + i] = source[:, source_start + i] for i < width; shapes (rows, *)."""
-    for row in prange(source.shape[0]):
-        read = source[row, source_start : source_start + width]
-        written = target[row, target_start : target_start + width]
+    rows, source_width = source.shape
+    target_width = target.shape[1]
+    values, results = flat(source), flat(target)
+    for row in prange(rows):
+        read = values[row * source_width + source_start : (row + 1) * source_width]
+        written = results[row * target_width + target_start : (row + 1) * target_width]
         for i in range(width):
             written[i] = read[i]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from minitrain.kernels import pool
-from minitrain.layer import Declaration, Example, Shape, Tensors, array
+from minitrain.layer import Declaration, Example, Shape, Tensors
 from minitrain.layers._arguments import boolean
 from minitrain.layers._pool import Pool2d
 
@@ -48,8 +48,7 @@ class AvgPool2d(Pool2d):
         boolean("count_include_pad", self.count_include_pad)
 
     def declare(self, *shapes: Shape) -> Declaration:
-        y = self.output_shape(shapes)
-        return Declaration(outputs={"y": y}, saved={"divisors": array(y[2:])})
+        return Declaration(outputs={"y": self.output_shape(shapes)})
 
     def prepare(self, t: Tensors) -> None:
         super().prepare(t)
@@ -57,8 +56,8 @@ class AvgPool2d(Pool2d):
         t.run_backward = pool.average_pool_backward.for_work(t.x.size)
 
     def forward(self, t: Tensors) -> None:
-        t.run(t.planes, self.geometry, self.count_include_pad, t.divisors, t.y_planes)
+        t.run(t.planes, self.geometry, self.count_include_pad, t.y_planes)
 
     def backward(self, t: Tensors) -> None:
         if t.dx is not None:
-            t.run_backward(t.dy_planes, self.geometry, t.divisors, t.dx_planes)
+            t.run_backward(t.dy_planes, self.geometry, self.count_include_pad, t.dx_planes)

@@ -45,7 +45,11 @@ class MaxPool2d(Pool2d):
         y = self.output_shape(shapes)
         kernel_height, kernel_width, *_ = self.geometry
         places = "uint8" if kernel_height * kernel_width <= 256 else "int32"
-        return Declaration(outputs={"y": y}, saved={"chosen": array(y, places)})
+        return Declaration(
+            outputs={"y": y},
+            saved={"chosen": array(y, places)},
+            backward_scratch={"offsets": array((kernel_height * kernel_width,), "int64")},
+        )
 
     def prepare(self, t: Tensors) -> None:
         super().prepare(t)
@@ -58,4 +62,4 @@ class MaxPool2d(Pool2d):
 
     def backward(self, t: Tensors) -> None:
         if t.dx is not None:
-            t.run_backward(t.dy_planes, t.chosen_planes, self.geometry, t.dx_planes)
+            t.run_backward(t.dy_planes, t.chosen_planes, self.geometry, t.offsets, t.dx_planes)
