@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import pickle
+import shutil
 import sys
 import tempfile
 import threading
@@ -24,6 +25,7 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
+from numba.np.ufunc import parallel
 
 __all__ = ["SERIAL_WORK", "Kernel", "device", "kernel", "prange"]
 
@@ -35,17 +37,31 @@ FASTMATH = {"contract"}
 # Below this many elements of work a parallel region costs more than it saves.
 SERIAL_WORK = 16 * 1024
 
-_forked = False  # this process was forked from one that had imported us: OpenMP's threads did not come along
+KEPT_VERSIONS = 16  # of the sources, in the cache
+
+# Python threads must not run parallel kernels at the same time on Numba's "workqueue" layer, which would abort the
+# process: there the lock is held during a parallel kernel. None: the layer is not chosen yet.
+_one_at_a_time: bool | None = None
+_workqueue_lock = threading.Lock()
+_forked = False  # this process was forked from one with running threads, which did not come along: OpenMP would abort
 
 
 def _after_fork_in_child() -> None:
     global _forked, _workqueue_lock
-    _forked = True
+    _forked = _forked or bool(parallel._is_initialized)
     _workqueue_lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
-_workqueue_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _must_be_alone() -> bool:
+    global _one_at_a_time
+    if _one_at_a_time is None:
+        parallel._launch_threads()
+        _one_at_a_time = numba.threading_layer() == "workqueue"
+    return _one_at_a_time
 
 
 def device(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,7 +90,14 @@ class Kernel:
     def __call__(self, *args: Any) -> Any:
         if _forked:
             return self.serial(*args)
-        return self.parallel(*args)
+        if _one_at_a_time is False or not _must_be_alone():
+            return self.parallel(*args)
+        if not _workqueue_lock.acquire(blocking=False):
+            return self.serial(*args)
+        try:
+            return self.parallel(*args)
+        finally:
+            _workqueue_lock.release()
 
     def for_work(self, elements: int) -> Callable[..., Any]:
         """Return the form that pays for this many elements of work: chosen by size, never by thread count."""
@@ -140,7 +163,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
 
     def _path(self, signature: Any, target_context: Any) -> Path:
         function = self._function
-        key = (signature, target_context.codegen().magic_tuple(), numba.get_num_threads() > 0, self._form)
+        key = (signature, target_context.codegen().magic_tuple(), self._form)
         name = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
         sources = _source_key(Path(function.__code__.co_filename).parent)
         return cache_folder() / sources / f"{function.__module__}.{function.__qualname__}-{self._form}-{name}.nbc"
@@ -163,15 +186,20 @@ class KernelCache(NullCache):  # type: ignore[misc]
             warnings.warn(f"{self._function.__qualname__} cannot be cached on disk", stacklevel=2)
             return
         payload = dumps(data._reduce())
-        with contextlib.suppress(OSError):
-            path = self._path(sig, _context(data))
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
+            path = self._path(sig, data.target_context)
+            if not path.parent.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _prune(path.parent.parent)
             with _replacing(path) as file:
                 file.write(hashlib.sha256(payload).digest() + payload)
 
 
-def _context(result: Any) -> Any:
-    return result.target_context
+def _prune(folder: Path) -> None:
+    """Forget all but the newest versions of the sources."""
+    versions = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for path in versions[:-KEPT_VERSIONS]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

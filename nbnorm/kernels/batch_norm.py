@@ -19,12 +19,13 @@ def forward(
     An empty (0, 0, 0) residual is none; empty running statistics are not moved. y may be x or residual.
     """
     images, channels, length = x.shape
+    cut: rows.Plan | columns.Plan
     if length == 1:
-        kernel, plan = columns_forward.forward, columns.plan(images, channels, x.itemsize, 1)
+        kernel, cut = columns_forward.forward, columns.plan(images, channels, x.itemsize, 1)
     else:
-        kernel, plan = rows_forward.forward, rows.plan(images, channels, length, x.itemsize, 1)
+        kernel, cut = rows_forward.forward, rows.plan(images, channels, length, x.itemsize, 1)
     kernel.for_work(x.size)(
-        x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, mean, inv_std, y
+        x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, cut, mean, inv_std, y
     )
 
 
@@ -45,12 +46,13 @@ def backward(
     otherwise). An empty (0, 0, 0) dx or dresidual is not wanted. dx may be dy or x, dresidual may be dy.
     """
     images, channels, length = x.shape
+    cut: rows.Plan | columns.Plan
     if residual_given and not relu:
         y = dy  # any output will do: nothing was cut off
     if length == 1:
-        kernel, plan = columns_backward.backward, columns.plan(images, channels, x.itemsize, 2)
+        kernel, cut = columns_backward.backward, columns.plan(images, channels, x.itemsize, 2)
     else:
-        kernel, plan = rows_backward.backward, rows.plan(images, channels, length, x.itemsize, 2)
+        kernel, cut = rows_backward.backward, rows.plan(images, channels, length, x.itemsize, 2)
     kernel.for_work(x.size)(
-        dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, plan, dx, dgamma, dbeta, dresidual
+        dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, cut, dx, dgamma, dbeta, dresidual
     )
