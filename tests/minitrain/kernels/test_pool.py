@@ -1,0 +1,94 @@
+"""The pooling kernels against their NumPy twins, into buffers that hold rubbish."""
+
+import numpy as np
+import pytest
+import reference_layers as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minitrain.kernels import pool
+
+
+@st.composite
+def cases(draw):
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    padding = tuple(draw(st.integers(0, size // 2)) for size in kernel)
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    sizes = tuple(draw(st.integers(max(1, k - 2 * p), 9)) for k, p in zip(kernel, padding, strict=True))
+    return (draw(st.integers(1, 3)), *sizes), (*kernel, *stride, *padding)
+
+
+def values(shape, dtype, seed=0):
+    """Few different values, so that there are ties."""
+    return np.random.default_rng(seed).integers(-4, 5, shape).astype(dtype)
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases(), st.sampled_from(["float32", "float64"]))
+def test_maximum(case, dtype):
+    shape, geometry = case
+    x = values(shape, dtype)
+    expected = reference.max_pool(x, geometry)
+    y, chosen = np.full(expected.shape, np.nan, dtype), np.full(expected.shape, 255, np.uint8)
+    pool.max_pool.serial(x, geometry, y, chosen)
+    np.testing.assert_array_equal(y, expected)
+    dy, dx = values(y.shape, dtype, 1), np.full(shape, np.nan, dtype)
+    offsets = np.full(geometry[0] * geometry[1], -1)
+    pool.max_pool_backward.serial(dy, chosen, geometry, offsets, dx)
+    np.testing.assert_array_equal(dx, reference.max_pool_backward(dy, x, geometry))
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases(), st.booleans(), st.sampled_from(["float32", "float64"]))
+def test_average(case, count_padding, dtype):
+    shape, geometry = case
+    x = values(shape, dtype)
+    expected = reference.average_pool(x, geometry, count_padding)
+    y = np.full(expected.shape, np.nan, dtype)
+    pool.average_pool.serial(x, geometry, count_padding, y)
+    tolerance = {"rtol": 0, "atol": 2e-6 if dtype == "float32" else 1e-14}
+    np.testing.assert_allclose(y, expected, **tolerance)
+    dy, dx = values(y.shape, dtype, 1), np.full(shape, np.nan, dtype)
+    pool.average_pool_backward.serial(dy, geometry, count_padding, dx)
+    expected = reference.average_pool_backward(dy, x, geometry, count_padding)
+    np.testing.assert_allclose(dx, expected, rtol=0, atol=10 * tolerance["atol"])
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_nan_reaches_the_maximum_and_minus_infinity_is_a_value(kernel):
+    x = np.full((1, kernel, 2 * kernel), -np.inf)
+    x[0, 0, 0] = np.nan
+    x[0, 1, kernel + 1] = -np.inf
+    y, chosen = np.zeros((1, 1, 2)), np.zeros((1, 1, 2), np.uint8)
+    pool.max_pool.serial(x, (kernel, kernel, kernel, kernel, 0, 0), y, chosen)
+    np.testing.assert_array_equal(y, [[[np.nan, -np.inf]]])
+    np.testing.assert_array_equal(chosen, 0)
+
+
+@pytest.mark.parametrize("position", range(4))
+def test_nan_anywhere_in_a_window(position):
+    x = np.arange(4.0)
+    x[position] = np.nan
+    y, chosen = np.zeros((1, 1, 1)), np.zeros((1, 1, 1), np.uint8)
+    pool.max_pool.serial(x.reshape(1, 2, 2), (2, 2, 2, 2, 0, 0), y, chosen)
+    assert np.isnan(y).all()
+    assert chosen[0, 0, 0] == position
+
+
+@given(st.integers(1, 4), st.integers(1, 20))
+@settings(max_examples=30, deadline=None)
+def test_global_average(planes, length):
+    x = np.random.default_rng(length).standard_normal((planes, length)) + 1e3
+    y, dx = np.full(planes, np.nan), np.full_like(x, np.nan)
+    pool.global_average.serial(x, y)
+    np.testing.assert_allclose(y, x.mean(axis=1), rtol=1e-15)
+    pool.global_average_backward.serial(y, dx)
+    np.testing.assert_allclose(dx, np.repeat(y[:, None] / length, length, axis=1), rtol=1e-15)
+
+
+def test_global_average_of_float32_is_summed_in_float64():
+    x = np.full((1, 10_001), 0.1, np.float32)
+    x[0, 0] = 1e6
+    y = np.zeros(1, np.float32)
+    pool.global_average.serial(x, y)
+    assert y[0] == np.float32(x.mean(dtype=np.float64))
