@@ -10,7 +10,17 @@ import numpy as np
 
 from minitrain._optional import require
 
-__all__ = ["LEVEL", "SIDES", "draw_all", "legend_below", "new_figure", "panel_title", "spread", "to_png"]
+__all__ = [
+    "LEVEL",
+    "SIDES",
+    "draw_all",
+    "legend_below",
+    "new_figure",
+    "panel_title",
+    "plain_logarithm",
+    "spread",
+    "to_png",
+]
 
 # Colours of Okabe & Ito, told apart by people with any common colour vision and in grey; lines and marks differ too.
 SIDES: dict[str, dict[str, Any]] = {
@@ -87,3 +97,11 @@ def spread(values: Sequence[float | None]) -> tuple[float, float, float] | None:
     """Return mean, lowest and highest of what is finite; None where nothing is."""
     known = [value for value in values if value is not None]
     return (float(np.mean(known)), min(known), max(known)) if known else None
+
+
+def plain_logarithm(axis: Any) -> None:
+    """Label a short logarithmic axis with numbers instead of powers."""
+    ticker = require("matplotlib.ticker", "drawing the figures")
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.set_minor_formatter(ticker.NullFormatter())

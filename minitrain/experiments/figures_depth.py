@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain._optional import require
-from minitrain.experiments.figures import LEVEL, SIDES, legend_below, new_figure, panel_title, spread
+from minitrain.experiments.figures import LEVEL, SIDES, legend_below, new_figure, panel_title, plain_logarithm, spread
 
 __all__ = ["FLOOR", "draw_depth", "draw_first_gradients", "draw_gradients"]
 
@@ -34,7 +34,7 @@ def draw_depth(results: dict[str, Any]) -> Any:
     panels[0, 0].set_ylabel("test accuracy (%)")
     panels[1, 0].set_yscale("log")
     panels[1, 0].set_ylabel("test loss (nats per image)")
-    _plain_logarithm(panels[1, 0].yaxis)
+    plain_logarithm(panels[1, 0].yaxis)
     panels[1, 0].set_xscale("log")
     panels[1, 0].set_xticks(depths, [str(depth) for depth in depths])
     panels[1, 0].set_xticks([], minor=True)
@@ -55,7 +55,7 @@ def draw_first_gradients(results: dict[str, Any]) -> Any:
                 layers = np.arange(1, norms.shape[1] + 1)
                 thin = net["depth"] != deepest
                 look = {"color": style["color"], "linestyle": style["linestyle"]}
-                middle = np.exp(np.nanmean(np.log(norms), axis=0))
+                middle = np.exp(np.ma.masked_invalid(np.log(norms)).mean(axis=0))  # geometric mean of what is finite
                 panel.plot(layers, middle, **look, linewidth=0.9 if thin else 2.2, alpha=0.6 if thin else 1.0)
                 if not thin:
                     panel.fill_between(layers, norms.min(0), norms.max(0), color=look["color"], alpha=0.18, linewidth=0)
@@ -129,11 +129,3 @@ def _line(**look: Any) -> Any:
 
 def _side_handles(marks: bool = True) -> list[Any]:
     return [_line(**(style if marks else {**style, "marker": None})) for style in SIDES.values()]
-
-
-def _plain_logarithm(axis: Any) -> None:
-    """Label a short logarithmic axis with numbers instead of powers."""
-    ticker = require("matplotlib.ticker", "drawing the figures")
-    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axis.set_minor_formatter(ticker.NullFormatter())

@@ -6,9 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from minitrain.experiments.figures import LEVEL, SIDES, new_figure
+from minitrain._optional import require
+from minitrain.experiments.figures import LEVEL, SIDES, legend_below, new_figure
 
 __all__ = ["draw_sigmoid"]
+
+LINES: dict[str, dict[str, Any]] = {
+    "85th": {"color": "0.3", "linewidth": 1.1, "linestyle": (0, (4, 2))},
+    "50th": {"color": "0.3", "linewidth": 2.0, "linestyle": "-"},
+    "15th": {"color": "0.3", "linewidth": 1.3, "linestyle": (0, (1, 1.5))},
+}
 
 
 def draw_sigmoid(results: dict[str, Any]) -> Any:
@@ -24,15 +31,16 @@ def draw_sigmoid(results: dict[str, Any]) -> Any:
         color = SIDES[side]["color"]
         low, middle, high = (np.array(run["percentiles"][name], dtype=np.float64) for name in ("15", "50", "85"))
         panel.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
-        panel.plot(steps, high, color=color, linewidth=1.1, linestyle=(0, (4, 2)))
-        panel.plot(steps, middle, color=color, linewidth=2.0)
-        panel.plot(steps, low, color=color, linewidth=1.1, linestyle=(0, (1, 1.5)))
-        for name, values in (("85 %", high), ("50 %", middle), ("15 %", low)):
-            panel.annotate(name, (steps[-1], values[-1]), xytext=(4, 0), textcoords="offset points", va="center")
+        for values, look in zip((high, middle, low), LINES.values(), strict=True):
+            panel.plot(steps, values, **{**look, "color": color})
         panel.set_title(f"input of a typical unit,\n{SIDES[side]['label']}")
         panel.set_xlabel("training steps")
-        panel.set_xlim(0, steps[-1] * 1.14)
+        panel.set_xlim(0, steps[-1])
     panels[1].set_ylabel("input of the last hidden sigmoid")
+    line = require("matplotlib.lines", "drawing the figures").Line2D
+    handles = [line([], [], **{**style, "marker": None}) for style in SIDES.values()]
+    handles += [line([], [], label=f"{name} percentile", **look) for name, look in LINES.items()]
+    legend_below(figure, [*handles, line([], [], label="guessing", **LEVEL)], columns=6)
     return figure
 
 
@@ -43,9 +51,8 @@ def _draw_accuracy(panel: Any, results: dict[str, Any], experiment: dict[str, An
         accuracy = 100 * np.array([run["accuracy"] for run in curves], dtype=np.float64)
         panel.fill_between(steps, accuracy.min(0), accuracy.max(0), color=style["color"], alpha=0.18, linewidth=0)
         panel.plot(steps, accuracy.mean(0), **{**style, "marker": None})
-    panel.axhline(100 * results["data"]["chance_accuracy"], label="guessing", **LEVEL)
+    panel.axhline(100 * results["data"]["chance_accuracy"], **LEVEL)
     panel.set_ylim(0, 103)
     panel.set_title("test accuracy\nmean and range of the seeds")
     panel.set_xlabel("training steps")
     panel.set_ylabel("test accuracy (%)")
-    panel.legend(loc="lower right")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from minitrain._optional import require
-from minitrain.experiments.figures import LEVEL, SIDES, legend_below, new_figure
+from minitrain.experiments.figures import LEVEL, SIDES, legend_below, new_figure, plain_logarithm
 
 __all__ = ["draw_rates", "draw_scales"]
 
@@ -14,20 +15,28 @@ def draw_rates(results: dict[str, Any]) -> Any:
     """Draw accuracy and training loss against the learning rate, with the largest stable rates."""
     experiment = results["experiments"]["learning_rate"]
     figure, panels = _draw(results, experiment, "learning rate")
+    summary = experiment["summary"]
+    limits = {side: summary[side]["largest_stable"] for side in SIDES}
     for side, style in SIDES.items():
-        limit = experiment["summary"][side]["largest_stable"]
-        if limit is not None:
-            panels[0].annotate(
-                f"largest stable:\n{limit:g}" + (" or more" if experiment["summary"][side]["at_the_end"] else ""),
-                xy=(limit, 100.5),
-                xytext=(limit, 111),
-                ha="center",
-                va="bottom",
-                color=style["color"],
-                fontsize=9,
-                annotation_clip=False,
-                arrowprops={"arrowstyle": "->", "color": style["color"]},
-            )
+        if limits[side] is None:
+            continue
+        left = (
+            side == "without"
+            if limits["with"] is None or limits["without"] is None
+            else ((limits[side], side == "with") == min((limits["without"], False), (limits["with"], True)))
+        )
+        panels[0].annotate(
+            f"largest stable:\n{limits[side]:g}" + (" or more" if summary[side]["at_the_end"] else ""),
+            xy=(limits[side], 100.5),
+            xytext=(-6 if left else 6, 16),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="bottom",
+            color=style["color"],
+            fontsize=9,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "->", "color": style["color"]},
+        )
     return figure
 
 
@@ -47,7 +56,7 @@ def _draw(results: dict[str, Any], experiment: dict[str, Any], label: str) -> tu
         accuracies = [[100 * run["test_accuracy"] for run in entry["runs"]] for entry in entries]
         losses = [[_drawn_loss(run, diverged_at) for run in entry["runs"]] for entry in entries]
         for panel, rows in zip(panels, (accuracies, losses), strict=True):
-            panel.plot(values, [_mean(row) for row in rows], **style)
+            panel.plot(values, [statistics.median_high(row) for row in rows], **style)
             for number, entry in enumerate(entries):
                 _draw_runs(panel, entry, rows[number], style)
     values = [entry["value"] for entry in experiment["with"]]
@@ -61,6 +70,7 @@ def _draw(results: dict[str, Any], experiment: dict[str, Any], label: str) -> tu
     panels[0].axhline(100 * results["data"]["chance_accuracy"], **LEVEL)
     panels[1].axhline(results["data"]["chance_loss"], **LEVEL)
     panels[1].set_yscale("log")
+    plain_logarithm(panels[1].yaxis)
     panels[1].set_ylabel("final training loss (nats per image)")
     panels[1].axhspan(diverged_at / 1.35, diverged_at * 1.35, color="0.93", zorder=0)
     panels[1].annotate(
@@ -96,7 +106,3 @@ def _loss_of_diverged(results: dict[str, Any], experiment: dict[str, Any]) -> fl
         if run["outcome"] != "diverged"
     ]
     return float(2.5 * max([*losses, results["data"]["chance_loss"]]))
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

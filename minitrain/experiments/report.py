@@ -42,8 +42,8 @@ FIGURES: list[tuple[str, str, str, Callable[[Results], str]]] = [
     (
         "learning_rate",
         "Learning rate",
-        "One net at constant learning rates. Lines join the means over the seeds, faint marks are single runs, crosses "
-        "are runs that diverged.",
+        "One net at constant learning rates. Lines join the medians over the seeds, faint marks are single runs, "
+        "crosses are runs that diverged.",
         statements.about_learning_rate,
     ),
     (

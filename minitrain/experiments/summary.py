@@ -70,7 +70,7 @@ def _sigmoid_rows(experiment: dict[str, Any]) -> list[tuple[str, str, str]]:
     reached = ["never" if steps is None else f"{steps:,}" for steps in times]
     drift = ["" if runs[0]["median_drift"] is None else f"{runs[0]['median_drift']:.2g} widths" for runs in sides]
     return [
-        (f"3 x 100 sigmoid: steps to {MILESTONE:.0%} of the test images", reached[0], reached[1]),
+        (f"3 x 100 sigmoid: steps to {100 * MILESTONE:g} % of the test images", reached[0], reached[1]),
         ("3 x 100 sigmoid: drift of a typical unit's input", drift[0], drift[1]),
     ]
 

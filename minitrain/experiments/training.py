@@ -25,7 +25,7 @@ CHANCE_LOSS_FRACTION = 0.9  # a final training loss above this part of ln(classe
 DIVERGED_LOSS_FACTOR = 1.5  # one above this multiple of it is worse than guessing
 
 OUTCOMES = {
-    "trained": f"at least {TRAINED_ACCURACY:.0%} of the test images right",
+    "trained": f"at least {100 * TRAINED_ACCURACY:g} % of the test images right",
     "partly": "better than guessing on the training batches, but fewer test images right than that",
     "chance": f"a final training loss above {CHANCE_LOSS_FRACTION:g} ln(classes): no better than guessing",
     "diverged": "a loss or gradient that is not finite, or a final training loss above "
