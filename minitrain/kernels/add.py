@@ -9,5 +9,9 @@ BLOCK = 4096
 def add(a, b, y):
     """y = a + b; all of shape (n,). y may be a or b."""
     for block in prange((y.size + BLOCK - 1) // BLOCK):
-        for i in range(block * BLOCK, min(y.size, (block + 1) * BLOCK)):
-            y[i] = a[i] + b[i]
+        start = block * BLOCK
+        stop = min(y.size, start + BLOCK)
+        # Slices start at index 0: LLVM then knows that no index is negative, and vectorizes.
+        part_a, part_b, part_y = a[start:stop], b[start:stop], y[start:stop]
+        for i in range(part_y.size):
+            part_y[i] = part_a[i] + part_b[i]
