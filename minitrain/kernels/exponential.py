@@ -45,16 +45,17 @@ def _reduce(x):
 
 @device
 def exp(x):
-    """exp(x) of a float64, to 1 unit in the last place; below -708 it stays at 3e-308, above 709 at 8e307."""
+    """exp(x) of a float64, to 1 unit in the last place; 0 below -708, infinite above 709."""
     scale, m = _reduce(x)
-    return scale * m + scale
+    value = scale * m + scale
+    value = 0.0 if x < LOWEST else value
+    return np.inf if x > HIGHEST else value
 
 
 @device
 def sigmoid(x):
     """1 / (1 + exp(-x)); no overflow for any x."""
-    scale, m = _reduce(-x)
-    return 1.0 / (1.0 + (scale * m + scale))
+    return 1.0 / (1.0 + exp(-x))
 
 
 @device

@@ -13,7 +13,7 @@ from nbnorm._jit import device, kernel, prange
 
 CHUNKS = 32
 LOG_FLOOR = -100.0  # of the logarithms of probabilities
-PRODUCT_FLOOR = 1e-12  # of p (1 - p), by which the gradient divides
+PRODUCT_FLOOR = float(np.float32(1e-12))  # of p (1 - p), by which the gradient divides; rounded as in PyTorch
 
 
 @device
