@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from minitrain.compile.plan import Plan
-from minitrain.losses import Loss
+from minitrain.losses import Loss, accuracy_of
 from minitrain.model import Model
 
-__all__ = ["Samples", "Tally", "ranges"]
+__all__ = ["Metric", "Samples", "Tally", "named_metrics", "ranges"]
 
 Array = npt.NDArray[Any]
+Metric = Callable[[Array, Array], float]
 
 
 class Samples:
@@ -67,7 +68,7 @@ class Samples:
 class Tally:
     """Loss and metrics summed over batches, each weighted by its number of samples."""
 
-    def __init__(self, metrics: Mapping[str, Callable[[Array, Array], float]]) -> None:
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
         self._metrics = metrics
         self._sums = dict.fromkeys(("loss", *metrics), 0.0)
         self.samples = 0
@@ -98,3 +99,18 @@ def ranges(samples: int, batch_size: int, join_single: bool = False) -> list[tup
     if join_single and len(starts) > 1 and starts[-1] == samples - 1:
         del starts[-1]
     return list(zip(starts, [*starts[1:], samples], strict=True))
+
+
+def named_metrics(loss: Loss, metrics: Mapping[str, Metric] | Iterable[Metric] | None) -> dict[str, Metric]:
+    """Return metrics by their names: those given, or the accuracy where the loss is one of classes."""
+    if metrics is None:
+        accuracy = accuracy_of(loss)
+        return {} if accuracy is None else {"accuracy": accuracy}
+    if isinstance(metrics, Mapping):
+        named = dict(metrics)
+    else:
+        named = {getattr(metric, "__name__", type(metric).__name__): metric for metric in metrics}
+    for name, metric in named.items():
+        if not callable(metric) or name == "loss":
+            raise TypeError(f"metrics: expected callables under names other than 'loss', got {name!r}: {metric!r}")
+    return named

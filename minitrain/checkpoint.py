@@ -17,9 +17,10 @@ from minitrain import model_file
 from minitrain.files import write_bytes
 
 if TYPE_CHECKING:
+    from minitrain.batches import Metric
     from minitrain.losses import Loss
     from minitrain.optimizers import Optimizer
-    from minitrain.trainer import Metric, Trainer
+    from minitrain.trainer import Trainer
 
 __all__ = ["load_checkpoint", "restore", "save_checkpoint"]
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.batches import Samples, Tally, ranges
+from minitrain.batches import Metric, Samples, Tally, named_metrics, ranges
 from minitrain.callbacks import Callback
 from minitrain.compile.plan import Plan
+from minitrain.diagnosis import NonFiniteLossError, explain
 from minitrain.fitting import Fitting
 from minitrain.history import History
-from minitrain.losses import Loss, accuracy_of
+from minitrain.losses import Loss
 from minitrain.model import Model
 from minitrain.optimizers import Optimizer, gradient_norm
 from minitrain.profile import LayerProfile, format_profile, profile_plan
@@ -23,11 +25,6 @@ __all__ = ["NonFiniteLossError", "Trainer"]
 
 Array = npt.NDArray[Any]
 Batch = Array | Sequence[Array]
-Metric = Callable[[Array, Array], float]
-
-
-class NonFiniteLossError(ArithmeticError):
-    """A loss or a gradient is NaN or infinite. Parameters and state are as they were before that step."""
 
 
 class Trainer:
@@ -84,7 +81,7 @@ class Trainer:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
-        self.metrics = _named_metrics(loss, metrics)
+        self.metrics = named_metrics(loss, metrics)
         self.slots = optimizer.slots(model.flat_params)
         self.steps = 0
         self.epoch = 0
@@ -127,13 +124,10 @@ class Trainer:
         """
         plan = self._load(xb)
         targets = self._batch_targets(yb, plan)
-        np.copyto(self._state_before, self.model.flat_state)
-        try:
+        with self._state_kept():
             plan.forward()
             loss = self.loss(plan.output, targets, plan.output_gradient)
             plan.backward()
-        finally:
-            self._restore_state()
         return loss, {name: gradient.copy() for name, gradient in self.model.gradients.items()}
 
     def learn(self, plan: Plan, targets: Array, batch: Callable[[], Batch], tally: Tally | None = None) -> float:
@@ -145,7 +139,8 @@ class Trainer:
         loss = self._forward_and_backward(plan, targets, tally)
         if not (math.isfinite(loss) and math.isfinite(gradient_norm(self.model.flat_gradients))):
             self._restore_state()
-            raise NonFiniteLossError(self._explain(loss, batch()))
+            rate = self.optimizer.learning_rate_at(self.steps)
+            raise NonFiniteLossError(explain(self.model, self.steps, loss, batch(), rate))
         model = self.model
         self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, self._penalized)
         self.steps += 1
@@ -165,6 +160,14 @@ class Trainer:
             raise
         return loss
 
+    @contextlib.contextmanager
+    def _state_kept(self) -> Iterator[None]:
+        np.copyto(self._state_before, self.model.flat_state)
+        try:
+            yield
+        finally:
+            self._restore_state()
+
     def _restore_state(self) -> None:
         np.copyto(self.model.flat_state, self._state_before)
 
@@ -178,24 +181,6 @@ class Trainer:
 
     def _batch_targets(self, yb: npt.ArrayLike, plan: Plan) -> Array:
         return self.loss.targets(yb, plan.output.shape)
-
-    def _explain(self, loss: float, xb: Batch) -> str:
-        rate = self.optimizer.learning_rate_at(self.steps)
-        advice = f"the parameters are as before this step; try a learning rate below {rate:g}, or batch norm"
-        if math.isfinite(loss):
-            gradients = self.model.gradients.items()
-            name = next((name for name, each in gradients if not np.isfinite(each).all()), "the parameters")
-            return f"step {self.steps}: the gradient of {name} is not finite (the loss is {loss:g}); {advice}"
-        first = self.model.first_non_finite(xb)
-        if first in self.model.params:
-            cause = f"the parameter {first} is not finite"
-        elif first in self.model.input_shapes:
-            return f"step {self.steps}: the loss is {loss}: the data of {first} are not finite; nothing was updated"
-        elif first is not None:
-            cause = f"{first} is the first layer whose output is not finite"
-        else:
-            cause = "every layer's output is finite, so look at the targets and the size of the outputs"
-        return f"step {self.steps}: the loss is {loss}: {cause}; {advice}"
 
     def profile(
         self, xb: Batch, yb: npt.ArrayLike, *, runs: int = 10, print_fn: Callable[[str], object] = print
@@ -218,11 +203,8 @@ class Trainer:
         """
         plan = self._load(xb)
         targets = self._batch_targets(yb, plan)
-        np.copyto(self._state_before, self.model.flat_state)
-        try:
+        with self._state_kept():
             layers = profile_plan(plan, lambda: self.loss(plan.output, targets, plan.output_gradient), runs)
-        finally:
-            self._restore_state()
         print_fn(format_profile(layers, plan.graph, plan.batch))
         return layers
 
@@ -315,17 +297,3 @@ class Trainer:
     def stop(self) -> None:
         """End the running `fit` after this epoch; for callbacks."""
         self.stop_requested = True
-
-
-def _named_metrics(loss: Loss, metrics: Mapping[str, Metric] | Iterable[Metric] | None) -> dict[str, Metric]:
-    if metrics is None:
-        accuracy = accuracy_of(loss)
-        return {} if accuracy is None else {"accuracy": accuracy}
-    if isinstance(metrics, Mapping):
-        named = dict(metrics)
-    else:
-        named = {getattr(metric, "__name__", type(metric).__name__): metric for metric in metrics}
-    for name, metric in named.items():
-        if not callable(metric) or name == "loss":
-            raise TypeError(f"metrics: expected callables under names other than 'loss', got {name!r}: {metric!r}")
-    return named
