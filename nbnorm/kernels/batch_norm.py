@@ -7,6 +7,8 @@ result do not depend on the number of threads, nor on whether the serial form wa
 
 from typing import Any
 
+import numpy as np
+
 from nbnorm.kernels import columns, columns_backward, columns_forward, inference, rows, rows_backward, rows_forward
 
 
@@ -18,14 +20,20 @@ def forward(
 
     An empty (0, 0, 0) residual is none; empty running statistics are not moved. y may be x or residual.
     """
+    if x.size == 0:
+        return
     images, channels, length = x.shape
-    cut: rows.Plan | columns.Plan
+    running = (running_mean, running_var, momentum, eps)
     if length == 1:
-        kernel, cut = columns_forward.forward, columns.plan(images, channels, x.itemsize, 1)
-    else:
-        kernel, cut = rows_forward.forward, rows.plan(images, channels, length, x.itemsize, 1)
-    kernel.for_work(x.size)(
-        x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, cut, mean, inv_std, y
+        plan, slots = columns.plan(images, channels, x.itemsize, 1)
+        columns_forward.forward.for_work(x.size)(
+            x, residual, gamma, beta, running, relu, plan, np.empty(slots),
+            np.empty(columns.FACTORS * channels, x.dtype), mean, inv_std, y,
+        )  # fmt: skip
+        return
+    cut, slots = rows.plan(images, channels, length, x.itemsize, 1)
+    rows_forward.forward.for_work(x.size)(
+        x, residual, gamma, beta, running, relu, cut, np.empty(slots), mean, inv_std, y
     )
 
 
@@ -33,7 +41,10 @@ def infer(
     x: Any, residual: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any, eps: float, relu: bool, y: Any
 ) -> None:
     """y = [relu](gamma (x - running_mean) / sqrt(running_var + eps) + beta [+ residual])"""
-    inference.infer.for_work(x.size)(x, residual, gamma, beta, running_mean, running_var, eps, relu, y)
+    if x.size == 0:
+        return
+    factors = np.empty(columns.FACTORS * x.shape[1], x.dtype)
+    inference.infer.for_work(x.size)(x, residual, gamma, beta, running_mean, running_var, eps, relu, factors, y)
 
 
 def backward(
@@ -45,14 +56,19 @@ def backward(
     What the ReLU cut off is computed anew from x, or taken from y where a residual was added (y may be empty
     otherwise). An empty (0, 0, 0) dx or dresidual is not wanted. dx may be dy or x, dresidual may be dy.
     """
+    if x.size == 0:
+        return
     images, channels, length = x.shape
-    cut: rows.Plan | columns.Plan
     if residual_given and not relu:
         y = dy  # any output will do: nothing was cut off
     if length == 1:
-        kernel, cut = columns_backward.backward, columns.plan(images, channels, x.itemsize, 2)
-    else:
-        kernel, cut = rows_backward.backward, rows.plan(images, channels, length, x.itemsize, 2)
-    kernel.for_work(x.size)(
-        dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, cut, dx, dgamma, dbeta, dresidual
+        plan, slots = columns.plan(images, channels, x.itemsize, 2)
+        columns_backward.backward.for_work(x.size)(
+            dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, plan, np.empty(slots),
+            np.empty(columns.FACTORS * channels, x.dtype), dx, dgamma, dbeta, dresidual,
+        )  # fmt: skip
+        return
+    cut, slots = rows.plan(images, channels, length, x.itemsize, 2)
+    rows_backward.backward.for_work(x.size)(
+        dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, cut, np.empty(slots), dx, dgamma, dbeta, dresidual
     )

@@ -63,8 +63,9 @@ def _two_passes(x, images, channels, length, c):
 
 
 @device
-def store_statistics(mean, var, count, c, momentum, eps, running_mean, running_var, means, inv_stds):
+def store_statistics(mean, var, count, c, running, means, inv_stds):
     """Store a channel's statistics and move the running ones (the variance unbiased) towards them."""
+    running_mean, running_var, momentum, eps = running
     means[c] = mean
     inv_stds[c] = 1.0 / math.sqrt(var + eps)
     if running_mean.size > 0:

@@ -6,7 +6,6 @@ rows are many or channels few, into ranges of rows, all of which are summed befo
 """
 
 from functools import lru_cache
-from typing import NamedTuple
 
 from nbnorm._jit import device
 from nbnorm.kernels import channel
@@ -32,47 +31,53 @@ BLOCK_ROWS = 64  # rows of a sum in the type of x
 GROUP_CACHE = 256 * 1024
 GROUPS = 16
 PART_ELEMENTS = 32 * 1024
-FACTORS = 5  # kept for each channel: center, scale, shift; slope and offset of the gradient
+FACTORS = 6  # kept for each channel: center, scale, shift; slope and offset of the gradient; shift of the sums
 
 
-class Plan(NamedTuple):
-    """How the work is cut."""
-
-    width: int  # channels in a task
-    height: int  # rows in a task
-    streaming: bool  # store past the caches
+Plan = tuple[int, int, bool]
 
 
 @lru_cache(maxsize=1024)
-def plan(rows: int, channels: int, itemsize: int, arrays: int) -> Plan:
-    """Cut the work on (M, C) arrays of which `arrays` are read in both passes."""
+def plan(rows: int, channels: int, itemsize: int, arrays: int) -> tuple[Plan, int]:
+    """Cut the work on (M, C) arrays of which `arrays` are read in both passes.
+
+    Returns the plan (the channels and the rows of a task, whether to store past the caches) and the float64 values of
+    scratch memory it needs.
+    """
     lanes = VECTOR_BYTES // itemsize
     vectors = channels // lanes
     fitting = GROUP_CACHE // (rows * VECTOR_BYTES * arrays)
-    streaming = rows * channels * itemsize >= STREAM_BYTES
+    width, height = channels, min(-(-max(PART_ELEMENTS // channels, 1) // BLOCK_ROWS) * BLOCK_ROWS, rows)
     if vectors >= GROUPS // 2 and fitting:
-        return Plan(lanes * min(max(vectors // GROUPS, 1), fitting), rows, streaming)
-    height = -(-max(PART_ELEMENTS // channels, 1) // BLOCK_ROWS) * BLOCK_ROWS
-    return Plan(channels, min(height, rows), streaming)
+        width, height = lanes * min(max(vectors // GROUPS, 1), fitting), rows
+    slots = -(-rows // height) * 2 * -(-channels // lanes) * lanes
+    return (width, height, rows * channels * itemsize >= STREAM_BYTES), slots
 
 
 @device
-def sampled_shifts(x, rows, channels, shifts):
-    """shifts[c] near the mean of column c, exactly its value where that is constant."""
+def padded(x, channels):
+    """Channels, rounded up to whole vectors: the length of a row of sums in the scratch memory."""
+    return -(-channels // lanes_of(x)) * lanes_of(x)
+
+
+@device
+def sampled_shifts(x, rows, channels, factors):
+    """The last row of factors: near the mean of each column, exactly its value where that is constant."""
+    row = (FACTORS - 1) * channels
     for c in range(channels):
-        shifts[c] = 0.0
+        factors[row + c] = 0.0
     for k in range(channel.SAMPLES):
         at = k * rows // channel.SAMPLES * channels
         for c in range(channels):
-            shifts[c] += x[at + c] - x[c]
+            factors[row + c] += x[at + c] - x[c]
     for c in range(channels):
-        shifts[c] = x[c] + shifts[c] / x.dtype.type(channel.SAMPLES)
+        factors[row + c] = x[c] + factors[row + c] / x.dtype.type(channel.SAMPLES)
 
 
 @device
-def add_deviations(x, at, stride, rows, part, shifts, c, totals, t, t2):
+def add_deviations(x, at, stride, rows, part, factors, c, totals, t, t2):
     """totals[t ...] += x - shift, totals[t2 ...] += (x - shift)^2, over the rows of `part` columns from c on."""
-    k = load_part(shifts, c, part, splat(x.dtype.type(0)))
+    k = load_part(factors, (FACTORS - 1) * stride + c, part, splat(x.dtype.type(0)))
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat(x.dtype.type(0))
     i = at
     for _ in range(rows // 4):

@@ -9,87 +9,61 @@ from nbnorm.simd.vectors import flat, lanes_of
 
 
 @device
-def _sums(x, channels, r0, r1, c0, c1, shifts, partial, at):
-    """partial[at + c] and partial[at + channels + c] = the sums of deviations of rows r0 to r1"""
-    lanes = lanes_of(x)
-    width = -(-(c1 - c0) // lanes) * lanes
-    totals = np.zeros(2 * width)
-    for r in range(r0, r1, columns.BLOCK_ROWS):
-        count = columns.BLOCK_ROWS if r + columns.BLOCK_ROWS < r1 else r1 - r
-        for t in range(0, c1 - c0, lanes):
-            part = lanes if c0 + t + lanes <= c1 else c1 - c0 - t
-            columns.add_deviations(
-                x, r * channels + c0 + t, channels, count, part, shifts, c0 + t, totals, t, width + t
-            )
-    for c in range(c0, c1):
-        partial[at + c] = totals[c - c0]
-        partial[at + channels + c] = totals[width + c - c0]
-
-
-@device
-def _normalize(x, residual, y, channels, r0, r1, c0, c1, factors, floor, streaming):
-    lanes = lanes_of(x)
-    block = columns.BLOCK_ROWS
-    for r in range(r0 + (r1 - r0 - 1) // block * block, r0 - 1, -block):
-        count = block if r + block < r1 else r1 - r
-        for c in range(c0, c1, lanes):
-            part = lanes if c + lanes <= c1 else c1 - c
-            columns.normalize(x, residual, y, r * channels + c, channels, count, part, factors, c, floor, streaming)
-
-
-@device
-def _task(
-    phase, task, plan, shape, x, residual, gamma, beta, running, floor, shifts, partial, factors, mean, inv_std, y
-):
+def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y):
     width, height, streaming = plan
-    rows, channels, _ = shape
-    running_mean, running_var, momentum, eps = running
-    parts = -(-rows // height)
-    across = -(-channels // width)
-    c0 = task if phase == FINISH else task % across * width
-    c1 = min(c0 + (1 if phase == FINISH else width), channels)
-    r0 = task // across * height
-    r1 = min(r0 + height, rows)
+    rows, channels, _ = x.shape
+    xs, added, ys, lanes, block = flat(x), flat(residual), flat(y), lanes_of(x), columns.BLOCK_ROWS
+    line = columns.padded(x, channels)
+    across = 1 if phase == FINISH else -(-channels // width)
+    c0, r0 = task % across * width, task // across * height
+    c1 = c0 + width if c0 + width < channels else channels
+    r1 = r0 + height if r0 + height < rows else rows
     if phase & SUM:
-        _sums(x, channels, r0, r1, c0, c1, shifts, partial, task // across * 2 * channels)
+        at = task // across * 2 * line
+        for t in range(c0, -(-c1 // lanes) * lanes):
+            scratch[at + t] = scratch[at + line + t] = 0.0
+        for r in range(r0, r1, block):
+            count = block if r + block < r1 else r1 - r
+            for c in range(c0, c1, lanes):
+                part = lanes if c + lanes <= c1 else c1 - c
+                columns.add_deviations(
+                    xs, r * channels + c, channels, count, part, factors, c, scratch, at + c, at + line + c
+                )
     if phase & FINISH:
         for c in range(c0, c1):
             total = squares = 0.0
-            for p in range(parts):
-                total += partial[2 * p * channels + c]
-                squares += partial[(2 * p + 1) * channels + c]
-            m, var = channel.statistics(x, rows, channels, 1, c, shifts[c], total, squares)
-            channel.store_statistics(m, var, rows, c, momentum, eps, running_mean, running_var, mean, inv_std)
-            factors[c], factors[channels + c], factors[2 * channels + c] = channel.factors(
-                mean, inv_std, gamma, beta, c
-            )
+            for p in range(-(-rows // height)):
+                total += scratch[2 * p * line + c]
+                squares += scratch[(2 * p + 1) * line + c]
+            shift = factors[(columns.FACTORS - 1) * channels + c]
+            m, var = channel.statistics(xs, rows, channels, 1, c, shift, total, squares)
+            channel.store_statistics(m, var, rows, c, running, mean, inv_std)
+            own = channel.factors(mean, inv_std, gamma, beta, c)
+            factors[c], factors[channels + c], factors[2 * channels + c] = own
     if phase & APPLY:
-        _normalize(x, residual, y, channels, r0, r1, c0, c1, factors, floor, streaming)
+        floor = x.dtype.type(0.0 if relu else np.nan)
+        for r in range(r0 + (r1 - r0 - 1) // block * block, r0 - 1, -block):
+            count = block if r + block < r1 else r1 - r
+            for c in range(c0, c1, lanes):
+                part = lanes if c + lanes <= c1 else c1 - c
+                at = r * channels + c
+                columns.normalize(xs, added, ys, at, channels, count, part, factors, c, floor, streaming)
 
 
 @kernel
-def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, mean, inv_std, y):
+def forward(x, residual, gamma, beta, running, relu, plan, scratch, factors, mean, inv_std, y):
     """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); the running statistics move.
 
-    x, y: (M, C, 1); residual like x, or empty; running_*: (C,), or empty. Written: mean, inv_std (float64), y.
+    x, y: (M, C, 1); the rest as in `rows_forward.forward`. Written: scratch, factors, mean, inv_std (float64), y.
     """
     width, height, _ = plan
-    shape = x.shape
-    rows, channels, _ = shape
+    rows, channels, _ = x.shape
     parts = -(-rows // height)
-    floor = x.dtype.type(0.0 if relu else np.nan)
-    shifts = np.empty(channels, x.dtype)
-    factors = np.empty(columns.FACTORS * channels, x.dtype)
-    partial = np.empty(parts * 2 * channels)
-    xs, added, ys = flat(x), flat(residual), flat(y)
-    running = (running_mean, running_var, momentum, eps)
-    columns.sampled_shifts(xs, rows, channels, shifts)
-    phases = 1 if parts == 1 and width < channels else 3
-    for k in range(phases):
-        phase = WHOLE if phases == 1 else 1 << k
-        tasks = channels if phase == FINISH else -(-channels // width) * parts
+    columns.sampled_shifts(flat(x), rows, channels, factors)
+    for k in range(1 if parts == 1 else 3):
+        phase = WHOLE if parts == 1 else 1 << k
+        tasks = 1 if phase == FINISH else -(-channels // width) * parts
         for task in prange(tasks):
             _task(
-                phase, np.intp(task), plan, shape, xs, added, gamma, beta, running, floor, shifts, partial, factors,
-                mean, inv_std, ys,
-            )  # fmt: skip
+                phase, np.intp(task), plan, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y
+            )

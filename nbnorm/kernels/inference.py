@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from nbnorm._jit import kernel, prange
+from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import columns, spans
 from nbnorm.kernels.rows import STREAM_BYTES
 from nbnorm.simd.vectors import flat, lanes_of
@@ -12,31 +12,41 @@ from nbnorm.simd.vectors import flat, lanes_of
 TASK_ELEMENTS = 16 * 1024
 
 
-@kernel
-def infer(x, residual, gamma, beta, running_mean, running_var, eps, relu, y):
-    """y = [relu](gamma (x - running_mean) / sqrt(running_var + eps) + beta [+ residual]), for (N, C, L)."""
+@device
+def _task(task, step, x, residual, relu, factors, y):
     images, channels, length = x.shape
+    xs, added, ys, lanes = flat(x), flat(residual), flat(y), lanes_of(x)
     floor = x.dtype.type(0.0 if relu else np.nan)
     streaming = x.size * x.itemsize >= STREAM_BYTES
-    factors = np.empty(columns.FACTORS * channels, x.dtype)
-    xs, added, ys = flat(x), flat(residual), flat(y)
+    rows = images if length == 1 else images * channels
+    first = task * step
+    last = first + step if first + step < rows else rows
+    if length == 1:
+        for c in range(0, channels, lanes):
+            part = lanes if c + lanes <= channels else channels - c
+            at = first * channels + c
+            columns.normalize(xs, added, ys, at, channels, last - first, part, factors, c, floor, streaming)
+    else:
+        for row in range(first, last):
+            c = row % channels
+            own = (factors[c], factors[channels + c], factors[2 * channels + c])
+            spans.normalize(xs, added, ys, row * length, 0, 1, length, own, floor, streaming)
+
+
+@kernel
+def infer(x, residual, gamma, beta, running_mean, running_var, eps, relu, factors, y):
+    """y = [relu](gamma (x - running_mean) / sqrt(running_var + eps) + beta [+ residual]), for (N, C, L).
+
+    Written: factors (FACTORS * C), y.
+    """
+    images, channels, length = x.shape
     for c in range(channels):
         factors[c] = running_mean[c]
         factors[channels + c] = gamma[c] / math.sqrt(running_var[c] + eps)
         factors[2 * channels + c] = beta[c]
-    # Rows of values are taken one by one, rows of channels in blocks.
+    # Rows of values are taken one by one, rows of channels (length 1) together.
     rows = images if length == 1 else images * channels
-    step = max(TASK_ELEMENTS // max(channels if length == 1 else length, 1), 1)
+    row = channels if length == 1 else length
+    step = 1 if row > TASK_ELEMENTS else TASK_ELEMENTS // row
     for task in prange(-(-rows // step)):
-        first = np.intp(task) * step
-        last = min(first + step, rows)
-        if length == 1:
-            for c in range(0, channels, lanes_of(x)):
-                part = min(lanes_of(x), channels - c)
-                at = first * channels + c
-                columns.normalize(xs, added, ys, at, channels, last - first, part, factors, c, floor, streaming)
-        else:
-            for row in range(first, last):
-                c = row % channels
-                own = (factors[c], factors[channels + c], factors[2 * channels + c])
-                spans.normalize(xs, added, ys, row * length, 0, 1, length, own, floor, streaming)
+        _task(np.intp(task), step, x, residual, relu, factors, y)

@@ -5,10 +5,9 @@ cache. Channels that are few for many threads are cut into parts: all parts are 
 """
 
 from functools import lru_cache
-from typing import NamedTuple
 
 from nbnorm._jit import device
-from nbnorm.simd.vectors import VECTOR_BYTES
+from nbnorm.simd.vectors import VECTOR_BYTES, lanes_of
 
 BLOCK_BYTES = 256 * VECTOR_BYTES  # a float32 sum is this long (64 vectors for each of 4 accumulators), then in float64
 WHOLE_CHANNELS = 16  # from this many channels on, tasks are whole channels
@@ -23,19 +22,20 @@ SUM, FINISH, APPLY = 1, 2, 4  # phases, one after the other
 WHOLE = SUM | FINISH | APPLY  # or all in one, where a task has whole channels
 
 
-class Plan(NamedTuple):
-    """How the work is cut, and the lengths that the kernels go by."""
-
-    group: int  # channels in a task
-    parts: int  # tasks for each channel; ranges of images, or of each row where there are fewer images than parts
-    rows: int  # rows in a block, whose sums are in the type of x
-    step: int  # elements of a row in a block
-    streaming: bool  # store past the caches
+Plan = tuple[int, int, int, int, bool]
 
 
 @lru_cache(maxsize=1024)
-def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) -> Plan:
-    """Cut the work on (N, C, L) arrays of which `arrays` are read in both passes."""
+def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) -> tuple[Plan, int]:
+    """Cut the work on (N, C, L) arrays of which `arrays` are read in both passes.
+
+    Returns the plan and the float64 values of scratch memory it needs. A plan is
+
+    - the number of channels in a task,
+    - the number of tasks for each channel: ranges of images, or of each row where there are fewer images than parts,
+    - the rows, and the elements of a row, in a block, whose sums are in the type of x,
+    - whether to store past the caches.
+    """
     row = length * itemsize
     group, parts = 1, 1
     if channels >= WHOLE_CHANNELS:
@@ -48,7 +48,17 @@ def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) ->
     block = BLOCK_BYTES // itemsize
     step = length if length <= 2 * block else block
     rows = max(min(block // length, GROUP_ROWS if group > 1 else block), 1)
-    return Plan(group, parts, rows, step, images * channels * row >= STREAM_BYTES)
+    slots = channels * parts * 3 * (VECTOR_BYTES // itemsize)
+    return (group, parts, rows, step, images * channels * row >= STREAM_BYTES), slots
+
+
+@device
+def slot_of(x, p):
+    """Where the scratch memory of task p of whole channels (or part p) begins: three vectors' lanes.
+
+    The first two hold sums (their totals in the end), the third what becomes of them.
+    """
+    return p * 3 * lanes_of(x)
 
 
 @device
@@ -64,10 +74,11 @@ def bounds(part, parts, images, length):
 
 
 @device
-def sum_lanes(totals, t, lanes):
-    """The sums of the lanes of two vectors, at t and behind it."""
+def sum_lanes(scratch, t, lanes):
+    """Put the sum of the lanes of the two vectors at t into their first lanes."""
     first = second = 0.0
     for k in range(t, t + lanes):
-        first += totals[k]
-        second += totals[k + lanes]
-    return first, second
+        first += scratch[k]
+        second += scratch[k + lanes]
+    scratch[t] = first
+    scratch[t + lanes] = second

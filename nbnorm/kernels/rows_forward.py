@@ -4,93 +4,65 @@ import numpy as np
 
 from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import channel, spans
-from nbnorm.kernels.rows import APPLY, FINISH, SUM, WHOLE, bounds, sum_lanes
+from nbnorm.kernels.rows import APPLY, FINISH, SUM, WHOLE, bounds, slot_of, sum_lanes
 from nbnorm.simd.vectors import flat, lanes_of
 
 
 @device
-def _sums(x, shape, plan, first, last, box, shifts, totals):
-    """Fill totals (two vectors for each channel from `first` on) with the sums of deviations over a box."""
-    _, channels, length = shape
-    _, _, rows, step, _ = plan
-    n0, n1, i0, i1 = box
-    lanes = lanes_of(x)
-    for t in range(totals.size):
-        totals[t] = 0.0
-    for n in range(n0, n1, rows):
-        count = rows if n + rows < n1 else n1 - n
-        for c in range(first, last):
-            for i in range(i0, i1, step):
-                at = (n * channels + c) * length + i
-                width = step if i + step < i1 else i1 - i
-                t = (c - first) * 2 * lanes
-                spans.add_deviations(x, at, channels * length, count, width, shifts[c - first], totals, t)
-
-
-@device
-def _normalize(x, residual, gamma, beta, mean, inv_std, floor, y, shape, plan, first, last, box):
-    _, channels, length = shape
-    _, _, rows, _, streaming = plan
-    n0, n1, i0, i1 = box
-    for n in range(n0 + (n1 - n0 - 1) // rows * rows, n0 - 1, -rows):
-        count = rows if n + rows < n1 else n1 - n
-        for c in range(first, last):
-            factors = channel.factors(mean, inv_std, gamma, beta, c)
-            at = (n * channels + c) * length + i0
-            spans.normalize(x, residual, y, at, channels * length, count, i1 - i0, factors, floor, streaming)
-
-
-@device
-def _task(phase, task, plan, shape, x, residual, gamma, beta, running, floor, shifts, partial, mean, inv_std, y):
-    group, parts, _, _, _ = plan
-    images, channels, length = shape
-    running_mean, running_var, momentum, eps = running
-    count = images * length
+def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y):
+    group, parts, rows, step, streaming = plan
+    images, channels, length = x.shape
+    xs, added, ys, stride, lanes = flat(x), flat(residual), flat(y), channels * length, lanes_of(x)
     first = task if phase == FINISH else task // parts * group
     last = first + group if first + group < channels else channels
-    box = bounds(task % parts, parts, images, length)
-    lanes = lanes_of(x)
+    part = task % parts
+    n0, n1, i0, i1 = bounds(part, parts, images, length)
     if phase & SUM:
-        totals = np.empty(group * 2 * lanes)
-        own = shifts[first:last] if phase == WHOLE else shifts[task : task + 1]
         for c in range(first, last):
-            own[c - first] = channel.sampled_shift(x, images, channels, length, c)
-        _sums(x, shape, plan, first, last, box, own, totals)
+            t = slot_of(x, c * parts + part)
+            scratch[t : t + 2 * lanes] = 0.0
+            scratch[t + 2 * lanes] = channel.sampled_shift(xs, images, channels, length, c)
+        for n in range(n0, n1, rows):
+            count = rows if n + rows < n1 else n1 - n
+            for c in range(first, last):
+                t = slot_of(x, c * parts + part)
+                shift = x.dtype.type(scratch[t + 2 * lanes])
+                for i in range(i0, i1, step):
+                    at = (n * channels + c) * length + i
+                    width = step if i + step < i1 else i1 - i
+                    spans.add_deviations(xs, at, stride, count, width, shift, scratch, t)
         for c in range(first, last):
-            p = task if phase != WHOLE else c
-            partial[p, 0], partial[p, 1] = sum_lanes(totals, (c - first) * 2 * lanes, lanes)
+            sum_lanes(scratch, slot_of(x, c * parts + part), lanes)
     if phase & FINISH:
         for c in range(first, last):
             total = squares = 0.0
             for p in range(c * parts, (c + 1) * parts):
-                total += partial[p, 0]
-                squares += partial[p, 1]
-            m, var = channel.statistics(x, images, channels, length, c, shifts[c * parts], total, squares)
-            channel.store_statistics(m, var, count, c, momentum, eps, running_mean, running_var, mean, inv_std)
+                total += scratch[slot_of(x, p)]
+                squares += scratch[slot_of(x, p) + lanes]
+            shift = x.dtype.type(scratch[slot_of(x, c * parts) + 2 * lanes])
+            m, var = channel.statistics(xs, images, channels, length, c, shift, total, squares)
+            channel.store_statistics(m, var, images * length, c, running, mean, inv_std)
     if phase & APPLY:
-        _normalize(x, residual, gamma, beta, mean, inv_std, floor, y, shape, plan, first, last, box)
+        floor = x.dtype.type(0.0 if relu else np.nan)
+        for n in range(n0 + (n1 - n0 - 1) // rows * rows, n0 - 1, -rows):
+            count = rows if n + rows < n1 else n1 - n
+            for c in range(first, last):
+                factors = channel.factors(mean, inv_std, gamma, beta, c)
+                at = (n * channels + c) * length + i0
+                spans.normalize(xs, added, ys, at, stride, count, i1 - i0, factors, floor, streaming)
 
 
 @kernel
-def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, mean, inv_std, y):
+def forward(x, residual, gamma, beta, running, relu, plan, scratch, mean, inv_std, y):
     """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); the running statistics move.
 
-    x, y: (N, C, L); residual like x, or empty; running_*: (C,), or empty. Written: mean, inv_std (float64), y.
+    x, y: (N, C, L); residual like x, or empty; running: (running_mean, running_var, momentum, eps), the arrays (C,) or
+    empty. Written: scratch, mean, inv_std (float64), y.
     """
     group, parts, _, _, _ = plan
-    shape = x.shape
-    channels = shape[1]
-    floor = x.dtype.type(0.0 if relu else np.nan)
-    shifts = np.empty(channels * parts, x.dtype)
-    partial = np.empty((channels * parts, 2))
-    xs, added, ys = flat(x), flat(residual), flat(y)
-    running = (running_mean, running_var, momentum, eps)
-    phases = 1 if parts == 1 else 3
-    for k in range(phases):
-        phase = WHOLE if phases == 1 else 1 << k
+    channels = x.shape[1]
+    for k in range(1 if parts == 1 else 3):
+        phase = WHOLE if parts == 1 else 1 << k
         tasks = channels if phase == FINISH else -(-channels // group) * parts
         for task in prange(tasks):
-            _task(
-                phase, np.intp(task), plan, shape, xs, added, gamma, beta, running, floor, shifts, partial, mean,
-                inv_std, ys,
-            )  # fmt: skip
+            _task(phase, np.intp(task), plan, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y)

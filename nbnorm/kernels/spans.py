@@ -87,10 +87,10 @@ def add_products(dy, x, at, stride, spans, length, factors, floor, totals, t):
 
 
 @device
-def add_products_by_output(dy, x, y, at, stride, spans, length, center, floor, dresidual, totals, t):
+def add_products_by_output(dy, x, y, at, stride, spans, length, factors, floor, dresidual, totals, t):
     """The same with the output given as y; g is stored in dresidual where that is not empty."""
     lanes = lanes_of(x)
-    m, low, zero = splat(center), splat(floor), splat(x.dtype.type(0))
+    m, low, zero = splat(factors[0]), splat(floor), splat(x.dtype.type(0))
     keep = dresidual.size > 0
     s0 = s1 = p0 = p1 = zero
     for span in range(spans):

@@ -1,0 +1,113 @@
+"""Kernels write what they should, all of it, and nothing beside it."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nbnorm
+from nbnorm.kernels import batch_norm as kernels
+
+CANARY = -12345.0
+
+
+def framed(shape, dtype, offset):
+    """An array of NaN inside a larger one that holds a canary; and that larger one."""
+    size = int(np.prod(shape))
+    memory = np.full(size + 200, CANARY, dtype)
+    inside = memory[100 + offset : 100 + offset + size].reshape(shape)
+    inside[...] = np.nan
+    return inside, memory
+
+
+def intact(memory, size, offset):
+    return (memory[: 100 + offset] == CANARY).all() and (memory[100 + offset + size :] == CANARY).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    images=st.integers(1, 70),
+    channels=st.integers(1, 70),
+    length=st.one_of(st.just(1), st.integers(2, 70)),
+    dtype=st.sampled_from(["float32", "float64"]),
+    offset=st.integers(0, 17),
+    by_output=st.booleans(),
+    streaming=st.booleans(),
+)
+def test_outputs_are_written_whole_and_nothing_else(images, channels, length, dtype, offset, by_output, streaming):
+    if images * length < 2:
+        images = 2
+    shape = (images, channels, length)
+    rng = np.random.default_rng(0)
+    x, dy, residual = (rng.standard_normal(shape).astype(dtype) for _ in range(3))
+    ones, empty = np.ones(channels, dtype), np.empty((0, 0, 0), dtype)
+    outputs = [framed(s, t, offset) for s, t in
+               ((shape, dtype), (shape, dtype), (shape, dtype), (channels, dtype), (channels, dtype),
+                (channels, "float64"), (channels, "float64"))]  # fmt: skip
+    y, dx, dresidual, dgamma, dbeta, mean, inv_std = (inside for inside, _ in outputs)
+    before = [part.copy() for part in (x, dy, residual, ones)]
+    kernels.forward(x, residual if by_output else empty, ones, ones, ones.copy(), ones.copy(), 0.1, 1e-5, True,
+                    mean, inv_std, y)  # fmt: skip
+    if by_output:
+        kernels.backward(dy, x, y, mean, inv_std, ones, ones, True, True, dx, dgamma, dbeta, dresidual)
+    else:
+        kernels.backward(dy, x, empty, mean, inv_std, ones, ones, True, False, dx, dgamma, dbeta, empty)
+        dresidual[...] = 0
+    for (inside, memory), what in zip(outputs, "y dx dresidual dgamma dbeta mean inv_std".split(), strict=True):
+        assert np.isfinite(inside).all(), what
+        assert intact(memory, inside.size, offset), what
+    for part, original in zip((x, dy, residual, ones), before, strict=True):
+        np.testing.assert_array_equal(part, original)
+
+
+def test_streaming_stores_at_any_offset(monkeypatch):
+    """Outputs beyond the cache are stored past it, from the first whole cache line on; here all outputs are."""
+    from nbnorm.kernels import columns, rows
+
+    plans = [module.plan.__wrapped__ for module in (rows, columns)]
+
+    def streaming(plan):
+        def changed(*arguments):
+            cut, slots = plan(*arguments)
+            return (*cut[:-1], True), slots
+
+        return changed
+
+    for shape in ((5, 20, 49), (3, 17, 200), (2, 3, 5001), (40, 33, 1), (40, 64, 1), (500, 7, 1)):
+        rng = np.random.default_rng(0)
+        x, dy, residual = (rng.standard_normal(shape).astype(np.float32) for _ in range(3))
+        for added in (None, residual):
+            results = []
+            for stream in (False, True):
+                with monkeypatch.context() as patch:
+                    if stream:
+                        for module, plan in zip((rows, columns), plans, strict=True):
+                            patch.setattr(module, "plan", streaming(plan))
+                    for offset in range(0, 17, 5) if stream else [0]:
+                        y, memory = framed(shape, "float32", offset)
+                        _, stats = nbnorm.batch_norm_forward(x, residual=added, activation="relu", out=y)
+                        dx, gradient_memory = framed(shape, "float32", offset)
+                        nbnorm.batch_norm_backward(
+                            dy, x, stats, activation="relu", y=None if added is None else y, out=dx
+                        )
+                        assert intact(memory, y.size, offset)
+                        assert intact(gradient_memory, y.size, offset)
+                        results.append((y, dx))
+            for y, dx in results[1:]:
+                np.testing.assert_array_equal(y, results[0][0])
+                np.testing.assert_array_equal(dx, results[0][1])
+
+
+def test_kernels_compile_for_dtypes_not_for_shapes():
+    from nbnorm.kernels import columns_backward, columns_forward, inference, rows_backward, rows_forward
+
+    for shape in [(n, c, *s) for n in (2, 30) for c in (3, 40) for s in ((), (7,), (5, 6), (2, 3, 4), (1, 90))]:
+        x = np.ones(shape, np.float32)
+        channel = np.ones(shape[1], np.float32)
+        y, stats = nbnorm.batch_norm_forward(x, channel, channel, channel.copy(), channel.copy())
+        nbnorm.batch_norm_backward(y, x, stats, activation="relu")
+        nbnorm.batch_norm_infer(x, channel, channel)
+    for module in (rows_forward, columns_forward):
+        forms = module.forward.serial, module.forward.parallel
+        assert all(len(form.signatures) <= 2 for form in forms)  # float32, and float64 from other tests
+    for kernel in (rows_backward.backward, columns_backward.backward, inference.infer):
+        assert all(len(form.signatures) <= 2 for form in (kernel.serial, kernel.parallel))
