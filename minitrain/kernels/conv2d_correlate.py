@@ -4,117 +4,130 @@ from functools import cache
 
 from minitrain.kernels.conv2d_pack import pack
 from nbnorm._jit import Kernel, device, kernel, prange
+from nbnorm.simd.lanes import item, store_interleaved
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import VECTOR_BYTES
+from nbnorm.simd.vectors import flat, lanes_of, load
 
 __all__ = ["correlation_kernel"]
 
+UNROLL = 4  # steps of the reduction in one turn of its loop: the processor issues few instructions beside the products
+
 
 @device
-def _pack_weights(index, rows, problem, places, taps, starts, weight, bias, packed):
-    """Tile number `index`: a bias for each of its `rows` outputs, then for each phase [channel][tap][row]."""
-    channels, outs = problem[2], problem[3]
+def _pack_weights(index, rows, problem, places, indices, weight, bias, packed):
+    """Tile number `index`: a bias for each of its `rows` outputs, then `rows` weights for each (channel, tap)."""
+    outs = problem[3]
     tiles = (outs + rows - 1) // rows
     group, first = index // tiles, min(index % tiles * rows, outs - rows)
-    at = index * rows * (1 + channels * taps.shape[0])
+    at = index * rows * (1 + indices.size)
+    start = group * places[0] + first * places[1]
     for r in range(rows):
         packed[at + r] = bias[group * outs + first + r] if bias.size else 0
-    at += rows
-    start = group * places[0] + first * places[1]
-    for f in range(starts.size - 1):
-        for c in range(channels):
-            for t in range(starts[f], starts[f + 1]):
-                for r in range(rows):
-                    packed[at + r] = weight[start + r * places[1] + c * places[2] + taps[t, 1]]
-                at += rows
+        for m in range(indices.size):
+            packed[at + r + (m + 1) * rows] = weight[start + r * places[1] + item(indices, m)]
 
 
 @device
 def _interleave(phases, outs, planes, first, rows, temporary, at, target, to):
     """Put rows [first, first + rows) of all phases, temporary[at:] as [phase][output][row][column], into the result."""
     height, width, columns = planes[2], planes[3], planes[5]
+    lanes = lanes_of(target)
     for k in range(outs):
         for q in range(rows):
             for a in range(min(phases[0], height - (first + q) * phases[0])):
                 place = to + (k * height + (first + q) * phases[0] + a) * width
+                source = at + ((a * phases[1] * outs + k) * rows + q) * columns
+                done = width // 2 // lanes * lanes if phases[1] == 2 else 0
+                for column in range(0, done, lanes):
+                    odd = load(temporary, source + outs * rows * columns + column)
+                    store_interleaved(target, place + 2 * column, load(temporary, source + column), odd)
                 for b in range(phases[1]):
-                    source = at + (((a * phases[1] + b) * outs + k) * rows + q) * columns
-                    for column in range((width - b + phases[1] - 1) // phases[1]):
-                        target[place + b + column * phases[1]] = temporary[source + column]
+                    for column in range(done, (width - b + phases[1] - 1) // phases[1]):
+                        target[place + b + column * phases[1]] = temporary[source + b * outs * rows * columns + column]
 
 
 @cache
 def correlation_kernel(rows: int, columns: int) -> Kernel:
     """The kernel for tiles of `rows` outputs by `columns` vectors of pixels."""
     tile = make_tile(rows, columns)
-    splat_rows, add_outer, store, store_between = tile.splat_rows, tile.add_outer, tile.store, tile.store_between
+    splat_rows, add_outer, tile_offsets = tile.splat_rows, tile.add_outer, tile.offsets
+    store_columns, store_columns_between = tile.store_columns, tile.store_columns_between
 
     @device
     @tile.named
-    def correlate_band(
-        weights, at, packed, base, plane, channels, outs, taps, starts, length, target, to, pitch, phase
-    ):
-        """Every output of a band of `length` pixels: output k of phase f into target[to + k * pitch + f * phase:].
+    def correlate_band(memory, at, base, outs, vectors, vectors_at, count, offsets, starts, target, to, pitch, phase):
+        """Every output of a band of `count` vectors: output k of phase f into target[to + k * pitch + f * phase:].
 
-        The last block of pixels and the last tile of outputs are moved back to end where the band and the outputs end,
-        so that what two of them share is computed twice, alike; only a band shorter than a block needs masks.
+        memory[at:] holds the weights, memory[base:] the packed planes. The last tile is moved back to end where the
+        band and the outputs end: what it shares with the tile before is computed twice, alike.
         """
-        width = columns * (VECTOR_BYTES // target.itemsize)
-        tile_size = rows * (1 + channels * taps.shape[0])
-        for block in range(0, length, width):
-            start = max(0, min(block, length - width))
+        lanes = lanes_of(target)
+        tile_size = rows * (1 + offsets.size)
+        for v in range(0, count, columns):
+            v_at = vectors_at + max(0, min(v, count - columns))
+            pixels = tile_offsets(vectors, v_at)
+            places = tile_offsets(vectors, v_at + max(columns, count))
+            counts = tile_offsets(vectors, v_at + 2 * max(columns, count))
+            whole = min(counts) == lanes
             for k in range(0, outs, rows):
-                first = min(k, outs - rows)
                 biases = at + k // rows * tile_size
                 w = biases + rows
                 for f in range(starts.size - 1):
-                    acc = splat_rows(weights, biases)
-                    for c in range(channels):
-                        x = base + c * plane + start
-                        for t in range(starts[f], starts[f + 1]):
-                            acc = add_outer(acc, weights, w, packed, x + taps[t, 0])
-                            w += rows
-                    place = to + first * pitch + f * phase + start
-                    if length < width:
-                        store_between(acc, target, place, pitch, length)
+                    acc = splat_rows(memory, biases)
+                    m, last = item(starts, f), item(starts, f + 1)
+                    while m + UNROLL <= last:
+                        for u in range(UNROLL):
+                            acc = add_outer(acc, memory, w + u * rows, memory, pixels, base + item(offsets, m + u))
+                        w += UNROLL * rows
+                        m += UNROLL
+                    while m < last:
+                        acc = add_outer(acc, memory, w, memory, pixels, base + item(offsets, m))
+                        w += rows
+                        m += 1
+                    start = to + min(k, outs - rows) * pitch + f * phase
+                    if whole:
+                        store_columns(acc, target, start, places, pitch)
                     else:
-                        store(acc, target, place, pitch)
+                        store_columns_between(acc, target, start, places, pitch, counts)
 
     @device
     @tile.named
-    def correlate_task(task, problem, planes, phases, steps, places, shifts, taps, starts, source, scratch, at, target):
+    def correlate_task(task, problem, planes, phases, steps, places, shifts, vectors, offsets, starts, source,
+                       scratch, at, target):  # fmt: skip
         """One band of rows of one group of one image; scratch[at:] is the worker's own."""
         groups, channels, outs = problem[1], problem[2], problem[3]
         height, width, out_height, out_width, phase_height, phase_width = planes
-        row_step, column_step, residues, band, halo = steps
+        row_step, column_step, row_copies, band, halo, gap = steps
         bands = (phase_height + band - 1) // band
         image, first = task // bands, task % bands * band  # an image here is one group of an image
         used = min(band, phase_height - first)
-        slots = band + halo
-        pack(source, image * channels * height * width, height, width, channels, first, slots, phase_width, row_step,
-             column_step, shifts, residues, scratch, at)  # fmt: skip
-        plane = residues * (shifts.size - residues) * slots * phase_width
-        weights = image % groups * ((outs + rows - 1) // rows) * rows * (1 + channels * taps.shape[0])
+        pack(source, image * channels * height * width, height, width, channels, first, band + halo, phase_width + gap,
+             row_step, column_step, shifts, row_copies, scratch, at)  # fmt: skip
+        weights = image % groups * ((outs + rows - 1) // rows) * rows * (1 + offsets.size)
+        lanes = lanes_of(scratch)
         length = used * phase_width
+        count = used * ((phase_width + lanes - 1) // lanes) if gap else (length + lanes - 1) // lanes
+        vectors_at = 0 if used == band else vectors.size - 3 * max(count, columns)
         to = image * outs * out_height * out_width
         if phases[0] * phases[1] == 1:
-            correlate_band(scratch, weights, scratch, at, plane, channels, outs, taps, starts, length, target,
+            correlate_band(scratch, weights, at, outs, vectors, vectors_at, count, offsets, starts, target,
                            to + first * out_width, out_height * out_width, 0)  # fmt: skip
         else:
-            temporary = at + places[5]
-            correlate_band(scratch, weights, scratch, at, plane, channels, outs, taps, starts, length, scratch,
+            temporary = at + places[4]
+            correlate_band(scratch, weights, at, outs, vectors, vectors_at, count, offsets, starts, scratch,
                            temporary, length, outs * length)  # fmt: skip
             _interleave(phases, outs, planes, first, used, scratch, temporary, target, to)
 
-    def correlate(problem, planes, phases, steps, places, shifts, taps, starts, source, weight, bias, scratch, target):
-        source, weight, target = source.reshape(-1), weight.reshape(-1), target.reshape(-1)
+    def correlate(problem, planes, phases, steps, places, shifts, vectors, offsets, indices, starts, source, weight,
+                  bias, scratch, target):  # fmt: skip
+        source, weight, bias, scratch, target = flat(source), flat(weight), flat(bias), flat(scratch), flat(target)
         images, groups, outs, workers = problem[0], problem[1], problem[3], problem[4]
         for index in prange(groups * ((outs + rows - 1) // rows)):
-            _pack_weights(index, rows, problem, places, taps, starts, weight, bias, scratch)
+            _pack_weights(index, rows, problem, places, indices, weight, bias, scratch)
         tasks = images * groups * ((planes[4] + steps[3] - 1) // steps[3])
         for worker in prange(workers):
             for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-                correlate_task(task, problem, planes, phases, steps, places, shifts, taps, starts, source, scratch,
-                               places[3] + worker * places[4], target)  # fmt: skip
+                correlate_task(task, problem, planes, phases, steps, places, shifts, vectors, offsets, starts, source,
+                               scratch, places[2] + worker * places[3], target)  # fmt: skip
 
     return kernel(tile.named(correlate))

@@ -8,7 +8,7 @@ no tails. Rows that are a stride apart lie next to each other, one set of rows f
 
 from nbnorm._jit import device
 from nbnorm.simd.lanes import load_between, load_even_between
-from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES, splat, store
+from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, splat, store
 
 __all__ = ["OVERRUN", "pack"]
 
@@ -27,8 +27,8 @@ def pack(
     for _ in range(channels):
         for residue in range(residues):
             shift = shifts[residue]
-            low = min(slots, max(0, -((first * row_step + shift) // row_step)))
-            high = max(low, min(slots, -((first * row_step + shift - height) // row_step)))
+            low = min(slots, max(0, -_quotient(first * row_step + shift, row_step)))
+            high = max(low, min(slots, -_quotient(first * row_step + shift - height, row_step)))
             start = at + ((first + low) * row_step + shift) * width
             for j in range(residues, shifts.size):
                 _zeros(target, to, low * columns)
@@ -40,16 +40,21 @@ def pack(
 
 
 @device
+def _quotient(value, step):
+    return value if step == 1 else value // step  # a division takes as long as packing a few rows
+
+
+@device
 def _zeros(target, to, size):
     zero = splat(target.dtype.type(0))
-    for v in range(0, size, VECTOR_BYTES // target.itemsize):
+    for v in range(0, size, lanes_of(target)):
         store(target, to + v, zero)
 
 
 @device
 def _rows(source, start, width, stride, rows, columns, step, shift, target, to):
     """Copy `rows` rows; the last vector of a row runs over into the next row, which is written later."""
-    lanes = VECTOR_BYTES // target.itemsize
+    lanes = lanes_of(target)
     last = (columns - 1) // lanes * lanes
     for v in range(last, -1, -lanes):
         column = v * step + shift

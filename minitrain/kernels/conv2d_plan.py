@@ -26,6 +26,7 @@ BLOCK_PIXELS = 512  # of the weight gradient: a tile's rows of them stay in a le
 LANE_SUMS = 6144  # vectors of partial sums that a task of the weight gradient keeps: 384 KiB in float32
 CHUNK_PIXELS = 4096  # of the weight gradient: as many are summed by one task where there are enough of them
 PARTIAL_VALUES = 2 * 1024 * 1024  # of the weight gradient: all chunks together
+WASTE = 1.15  # more lanes than pixels, at most, for the sake of fewer copies of a plane
 TASKS = 16  # make at least as many where the shapes allow it
 
 Integers = tuple[int, ...]
@@ -36,11 +37,14 @@ class Correlation(NamedTuple):
     """What `correlate` does.
 
     The result consists of phases[0] x phases[1] interleaved phases (one, unless the stride of an input gradient makes
-    more). Phase f has the taps starts[f] to starts[f + 1]; a row of `taps` is (offset in the packed plane, index in the
-    weight's plane). `shifts` belongs to `pack`. `problem`: images, groups, channels and outputs of a group, workers.
+    more). Phase f has the (channel, tap) pairs starts[f] to starts[f + 1]: `offsets` in the packed planes, `indices`
+    in the group's weights. `shifts` belongs to `pack`. `vectors` has, for each item size, the vectors of a band's
+    pixels: all their places in the packed plane, all places in the result, all counts of lanes that are used; first
+    for a whole band, then for the last one. `problem`: images, groups, channels and outputs of a group, workers.
     `planes`: height and width of the source, of the result and of one phase. `steps`: of rows and columns in the
-    source, number of residues, rows of a band, rows of it beyond its results. `places`: strides of the weight (group,
-    output, channel), where the workers' scratch begins, its size, and where in it the temporary results begin.
+    source, copies by row, rows of a band, rows and columns that are packed beyond its results. `places`: strides of
+    the weight (group, output), where the workers' scratch begins, its size, and where in it the temporary results
+    begin.
     """
 
     tile: tuple[int, int]
@@ -50,7 +54,9 @@ class Correlation(NamedTuple):
     steps: Integers
     places: Integers
     shifts: Table
-    taps: Table
+    vectors: dict[int, Table]
+    offsets: Table
+    indices: Table
     starts: Table
     scratch: int
 
@@ -59,15 +65,17 @@ class WeightGradient(NamedTuple):
     """What `sum_products` does.
 
     `problem`: images, groups, channels and outputs of a group, workers. `planes`: height and width of x, of dy.
-    `steps`: of rows and columns in x, number of residues, rows of a packed plane. `blocks`: chunks, then the size of a
-    block of images, pixels, channels, outputs. `places`: where the workers' scratch begins, its size, and where in it
-    the panel of dy and the sums begin. `offsets`: of (channel, tap) in the packed planes.
+    `steps`: of rows and columns in x, copies by row, rows and columns of a packed plane. `lines` that vectors do not
+    cross: their number, their length in dy, in the packed plane. `blocks`: chunks, then the size of a block of images,
+    of lines, of pixels in a line, of channels, of outputs. `places`: where the workers' scratch begins, its size, and
+    where in it the panel of dy and the sums begin. `offsets`: of (channel, tap) in the packed planes.
     """
 
     tile: tuple[int, int]
     problem: Integers
     planes: Integers
     steps: Integers
+    lines: Integers
     blocks: Integers
     places: Integers
     shifts: Table
@@ -75,19 +83,44 @@ class WeightGradient(NamedTuple):
     scratch: int
 
 
+class _Copies(NamedTuple):
+    """Copies along one axis: where each begins in the source, and for each tap its copy and its shift in that."""
+
+    begins: list[int]
+    taps: list[tuple[int, int]]
+
+    @property
+    def reach(self) -> int:
+        return max(shift for _, shift in self.taps)
+
+
+def _copies(begins: list[int], step: int, shared: bool = True) -> _Copies:
+    """Taps that begin a multiple of the step apart share a copy, or every tap gets its own."""
+    if not shared:
+        return _Copies(begins, [(tap, 0) for tap in range(len(begins))])
+    first = {begin % step: begin for begin in sorted(begins, reverse=True)}
+    keys = list(first)
+    taps = [(keys.index(begin % step), (begin - first[begin % step]) // step) for begin in begins]
+    return _Copies(list(first.values()), taps)
+
+
+def _shares_columns(columns: int) -> bool:
+    """Whether one copy of a plane can serve all taps: vectors then end with their row, which wastes some lanes."""
+    return _rounded(columns) <= WASTE * columns
+
+
 def plan_forward(g: Conv2dGeometry) -> Correlation:
     """Plan the forward pass: tap (i, j) of row p meets row p * sh + i * dh - ph."""
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = g.kernel, g.stride, g.padding, g.dilation
-    residues = sorted({i * dh % sh for i in range(kh)})
-    shifts = [residue - ph for residue in residues] + [j * dw - pw for j in range(kw)]
-    taps = [(residues.index(i * dh % sh) * kw + j, i * dh // sh, i * kw + j) for i in range(kh) for j in range(kw)]
     images, _, height, width = g.input_shape
+    out_height, out_width = g.output_shape[2:]
+    rows = _copies([i * dh - ph for i in range(kh)], sh)
+    columns = _copies([j * dw - pw for j in range(kw)], sw, _shares_columns(out_width))
     outs, channels = g.out_channels // g.groups, g.weight_shape[1]
     strides = (outs * channels * kh * kw, channels * kh * kw, kh * kw)
-    planes = (height, width, *g.output_shape[2:], *g.output_shape[2:])
-    return _correlation(
-        (images, g.groups, channels, outs), planes, (1, 1), (sh, sw, len(residues)), shifts, [taps], strides
-    )
+    planes = (height, width, out_height, out_width, out_height, out_width)
+    taps = [[(i, j) for i in range(kh) for j in range(kw)]]
+    return _correlation((images, g.groups, channels, outs), planes, (1, 1), (sh, sw), rows, columns, taps, strides)
 
 
 def plan_input_gradient(g: Conv2dGeometry) -> Correlation:
@@ -100,17 +133,18 @@ def plan_input_gradient(g: Conv2dGeometry) -> Correlation:
     phases = (min(sh, height), min(sw, width))
     row_phases = [(i * dh - ph) % sh for i in range(kh)]
     column_phases = [(j * dw - pw) % sw for j in range(kw)]
-    row_shifts = [(a + ph - i * dh) // sh for i, a in enumerate(row_phases)]
-    shifts = [min(row_shifts)] + [(b + pw - j * dw) // sw for j, b in enumerate(column_phases)]
-    taps: list[list[tuple[int, int, int]]] = [[] for _ in range(phases[0] * phases[1])]
-    for i, a in enumerate(row_phases):
-        for j, b in enumerate(column_phases):
-            if a < phases[0] and b < phases[1]:
-                taps[a * phases[1] + b].append((j, row_shifts[i] - shifts[0], i * kw + j))
+    planes = (*g.output_shape[2:], height, width, -(-height // sh), -(-width // sw))
+    rows = _copies([(a + ph - i * dh) // sh for i, a in enumerate(row_phases)], 1)
+    begins = [(b + pw - j * dw) // sw for j, b in enumerate(column_phases)]
+    columns = _copies(begins, 1, _shares_columns(planes[5]))
+    taps = [
+        [(i, j) for i in range(kh) for j in range(kw) if row_phases[i] == a and column_phases[j] == b]
+        for a in range(phases[0])
+        for b in range(phases[1])
+    ]
     channels, outs = g.out_channels // g.groups, g.weight_shape[1]
     strides = (channels * outs * kh * kw, kh * kw, outs * kh * kw)
-    planes = (*g.output_shape[2:], height, width, -(-height // sh), -(-width // sw))
-    return _correlation((images, g.groups, channels, outs), planes, phases, (1, 1, 1), shifts, taps, strides)
+    return _correlation((images, g.groups, channels, outs), planes, phases, (1, 1), rows, columns, taps, strides)
 
 
 def _correlation(
@@ -118,40 +152,50 @@ def _correlation(
     planes: Integers,
     phases: Integers,
     steps: Integers,
-    shifts: list[int],
-    taps: list[list[tuple[int, int, int]]],
+    row_copies: _Copies,
+    column_copies: _Copies,
+    taps: list[list[tuple[int, int]]],
     strides: Integers,
 ) -> Correlation:
-    """Choose the tile and the bands; taps are (copy, shift in rows, index in the weight), a list for each phase."""
+    """Choose the tile and the bands; `taps` are pairs of (row, column) of the kernel, a list for each phase."""
     images, groups, channels, outs = problem
     tile = _tile_of_outer_products(outs)
-    halo = max((shift for phase in taps for _, shift, _ in phase), default=0)
+    halo, gap = row_copies.reach, column_copies.reach
     rows, columns = planes[4:]
-    copies = len(shifts) - steps[2] if steps[2] == 1 else steps[2] * (len(shifts) - steps[2])
-    phase_count = phases[0] * phases[1]
-    values = channels * copies * columns + (outs * phase_count * columns if phase_count > 1 else 0)
+    copies = len(row_copies.begins) * len(column_copies.begins)
+    several = phases[0] * phases[1] if phases != (1, 1) else 0
+    values = channels * copies * (columns + gap) + outs * several * columns
     band = max(BAND_VALUES // values - halo, -(-BAND_PIXELS // columns))
     bands = max(-(-rows // band), min(-(-TASKS // (images * groups)), rows * columns // BAND_PIXELS))
     band = -(-rows // max(1, bands))
-    slots = band + halo
-    flat = [((copy * slots + shift) * columns, index) for phase in taps for copy, shift, index in phase]
-    weights = groups * -(-outs // tile[0]) * tile[0] * (1 + channels * len(flat))
+    plane = (band + halo) * (columns + gap)
+    offsets, indices = [], []
+    for phase in taps:
+        for channel in range(channels):
+            for i, j in phase:
+                (row_copy, row), (column_copy, column) = row_copies.taps[i], column_copies.taps[j]
+                copy = (channel * len(row_copies.begins) + row_copy) * len(column_copies.begins) + column_copy
+                offsets.append(copy * plane + row * (columns + gap) + column)
+                indices.append(channel * strides[2] + i * len(column_copies.taps) + j)
     block = tile[1] * LANES_FLOAT32
-    packed = _rounded(channels * copies * slots * columns + max(block, OVERRUN))
-    temporary = _rounded(phase_count * outs * band * columns + block) if phase_count > 1 else 0
+    weights = groups * -(-outs // tile[0]) * tile[0] * (1 + len(offsets))
+    packed = _rounded(channels * copies * plane + max(block, OVERRUN))
+    temporary = _rounded(several * outs * band * columns + block) if several else 0
     workers = min(numba.config.NUMBA_NUM_THREADS, images * groups * -(-rows // band))
-    places = (*strides, _rounded(weights), packed + temporary, packed)
+    places = (*strides[:2], _rounded(weights), packed + temporary, packed)
     return Correlation(
         tile,
         (*problem, workers),
         planes,
         phases,
-        (*steps, band, halo),
+        (*steps, len(row_copies.begins), band, halo, gap),
         places,
-        np.array(shifts, dtype=np.int64),
-        np.array(flat, dtype=np.int64).reshape(-1, 2),
-        np.cumsum([0] + [len(phase) for phase in taps], dtype=np.int64),
-        places[3] + workers * places[4],
+        _table(row_copies.begins + column_copies.begins),
+        {size: _vectors(rows, band, columns, gap, VECTOR_BYTES // size, tile[1]) for size in (4, 8)},
+        _table(offsets),
+        _table(indices),
+        channels * np.cumsum([0] + [len(phase) for phase in taps], dtype=np.int64),
+        places[2] + workers * places[3],
     )
 
 
@@ -160,24 +204,27 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
     forward = plan_forward(g)
     images, groups, channels, outs, _ = forward.problem
     height, width, rows, columns, *_ = forward.planes
-    row_step, column_step, residues, band, halo = forward.steps
+    row_step, column_step, row_copies, band, halo, gap = forward.steps
     tile = _tile_of_products(outs)
-    pixels, taps, slots = rows * columns, len(forward.taps), rows + halo
-    plane = residues * g.kernel[1] * slots * columns
+    pixels, taps = rows * columns, g.kernel[0] * g.kernel[1]
+    copies = row_copies * (len(forward.shifts) - row_copies)
+    plane, band_plane = (rows + halo) * (columns + gap), (band + halo) * (columns + gap)
     image_block = max(1, min(images, BLOCK_PIXELS // pixels))
     out_block = _even(outs, 64)
-    channel_block = _even(channels, max(1, min(BAND_VALUES // (plane * image_block), LANE_SUMS // (taps * out_block))))
+    most = min(BAND_VALUES // (copies * plane * image_block), LANE_SUMS // (taps * out_block))
+    channel_block = _even(channels, max(1, most))
     others = groups * -(-outs // out_block) * -(-channels // channel_block)
     chunks = max(-(-images * pixels // CHUNK_PIXELS), -(-TASKS // others))
     weight_size = groups * outs * channels * taps
     chunks = max(1, min(chunks, 2 * TASKS, -(-images // image_block), PARTIAL_VALUES // weight_size))
-    offsets = forward.taps[:, 0] // columns  # in rows of the forward pass's bands: copy * (band + halo) + shift
-    offsets = (offsets // (band + halo) * slots + offsets % (band + halo)) * columns
-    offsets = (np.arange(channel_block)[:, None] * plane + offsets).ravel()
+    offsets = forward.offsets[: channel_block * taps]
+    offsets = offsets // band_plane * plane + offsets % band_plane
     offsets = np.append(offsets, np.zeros(max(0, tile[1] - offsets.size), dtype=np.int64))
-    packed = _rounded(image_block * channel_block * plane + OVERRUN)
-    pixel_block = min(BLOCK_PIXELS, _rounded(pixels))
-    panel = -(-out_block // tile[0]) * tile[0] * image_block * pixel_block
+    packed = _rounded(image_block * channel_block * copies * plane + OVERRUN)
+    lines, length = (rows, columns) if gap else (1, pixels)
+    pixel_block = min(_rounded(length), BLOCK_PIXELS) if lines == 1 else _rounded(length)
+    line_block = min(lines, max(1, BLOCK_PIXELS // pixel_block))
+    panel = -(-out_block // tile[0]) * tile[0] * image_block * line_block * pixel_block
     sums = -(-out_block // tile[0]) * -(-channel_block * taps // tile[1]) * tile[0] * tile[1] * LANES_FLOAT32
     workers = min(numba.config.NUMBA_NUM_THREADS, chunks * others)
     places = (_rounded(chunks * weight_size), packed + panel + sums, packed, packed + panel)
@@ -185,13 +232,29 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
         tile,
         (images, groups, channels, outs, workers),
         (height, width, rows, columns),
-        (row_step, column_step, residues, slots),
-        (chunks, image_block, pixel_block, channel_block, out_block),
+        (row_step, column_step, row_copies, rows + halo, columns + gap),
+        (lines, length, length + gap),
+        (chunks, image_block, line_block, pixel_block, channel_block, out_block),
         places,
         forward.shifts,
         offsets,
         places[0] + workers * places[1],
     )
+
+
+def _table(values: list[int]) -> Table:
+    return np.array(values, dtype=np.int64)
+
+
+def _vectors(rows: int, band: int, columns: int, gap: int, lanes: int, least: int) -> Table:
+    """The table `vectors` of a correlation for vectors of this many lanes, at least `least` of them."""
+    parts = []
+    for height in (band, rows - (rows - 1) // band * band):
+        length, lines = (columns, height) if gap else (columns * height, 1)
+        line, column = (a.ravel() for a in np.meshgrid(range(lines), range(0, length, lanes), indexing="ij"))
+        table = np.array([line * (length + gap) + column, line * length + column, np.minimum(lanes, length - column)])
+        parts.append(np.pad(table, ((0, 0), (0, max(0, least - line.size)))).ravel())
+    return np.concatenate(parts).astype(np.int64)
 
 
 def _tile_of_outer_products(outs: int) -> tuple[int, int]:

@@ -38,7 +38,8 @@ class Tile(NamedTuple):
     add_products_between: Any
     load: Any
     store: Any
-    store_between: Any
+    store_columns: Any
+    store_columns_between: Any
     offsets: Any
 
     def named(self, function: Any) -> Any:
@@ -57,22 +58,24 @@ def make_tile(rows: int, columns: int) -> Tile:
     ====================================================  ============================================================
     `zero(array)`                                         a tile of zeros of the array's type
     `splat_rows(array, at)`                               acc[r, c] = array[at + r] in every lane
-    `add_outer(acc, w, w_at, x, x_at)`                    acc[r, c] += w[w_at + r] * x[x_at + c * lanes :][:lanes]
-    `add_products(acc, a, a_at, b, b_at, offsets)`        acc[r, c] += a[a_at + r * lanes :] * b[b_at + offsets[c] :]
+    `add_outer(acc, w, w_at, x, offsets, x_at)`           acc[r, c] += w[w_at + r] * x[offsets[c] + x_at :][:lanes]
+    `add_products(acc, a, a_at, b, offsets, b_at)`        acc[r, c] += a[a_at + r * lanes :] * b[offsets[c] + b_at :]
     `add_products_between(..., count)`                    the same for the first `count` lanes; reads no others of b
     `load(array, at)`                                     acc[r, c] = array[at + (r * columns + c) * lanes :]
-    `store(acc, y, at, pitch)`                            y[at + r * pitch + c * lanes :] = acc[r, c]
-    `store_between(acc, y, at, pitch, count)`             the same for the first `count` values of every row
-    `offsets(table, at)`                                  the tuple table[at : at + columns]
+    `store(acc, y, at)`                                   y[at + (r * columns + c) * lanes :] = acc[r, c]
+    `store_columns(acc, y, at, places, pitch)`            y[at + places[c] + r * pitch :] = acc[r, c]
+    `store_columns_between(..., counts)`                  the same for the first counts[c] lanes of acc[r, c]
+    `offsets(table, at)`                                  the tuple table[at], ..., table[at + columns - 1]
     ====================================================  ============================================================
     """
     size = rows * columns
+    indices = types.UniTuple(types.intp, columns)
 
     def tile_of(array):
         return types.UniTuple(vector_of(array.dtype), size)
 
-    def pointers(builder, base, pitch):
-        return [builder.gep(base, [builder.mul(pitch, INDEX(r))]) for r in range(rows)]
+    def unpacked(builder, offsets):
+        return [builder.extract_value(offsets, c) for c in range(columns)]
 
     @intrinsic
     def zero(typing_context, array):
@@ -96,31 +99,31 @@ def make_tile(rows: int, columns: int) -> Tile:
         return tile(array, types.intp), codegen
 
     @intrinsic
-    def add_outer(typing_context, acc, w, w_at, x, x_at):
+    def add_outer(typing_context, acc, w, w_at, x, offsets, x_at):
         vector = acc.dtype
 
         def codegen(context, builder, signature, args):
-            acc, w, w_at, x, x_at = args
+            acc, w, w_at, x, offsets, x_at = args
             w = pointer_to(context, builder, signature.args[1], w, w_at)
-            x = pointer_to(context, builder, signature.args[3], x, x_at)
-            xs = [emit_load(builder, vector, builder.gep(x, [INDEX(c * vector.lanes)])) for c in range(columns)]
+            # the offsets of a block of columns come first, so that these pointers stay the same across a loop over x_at
+            firsts = [pointer_to(context, builder, signature.args[3], x, at) for at in unpacked(builder, offsets)]
+            xs = [emit_load(builder, vector, builder.gep(first, [x_at])) for first in firsts]
             for r in range(rows):
                 scalar = emit_splat(builder, vector, builder.load(builder.gep(w, [INDEX(r)])))
                 for c in range(columns):
                     acc = _add_product(builder, vector, acc, r * columns + c, scalar, xs[c])
             return acc
 
-        return acc(acc, w, types.intp, x, types.intp), codegen
+        return acc(acc, w, types.intp, x, offsets, types.intp), codegen
 
     def products(vector, load_column):
         """Code of acc[r, c] += a row r * b column c, where load_column(builder, vector, pointer, *extra) reads b."""
 
         def codegen(context, builder, signature, args):
-            acc, a, a_at, b, b_at, offsets, *extra = args
+            acc, a, a_at, b, offsets, b_at, *extra = args
             a = pointer_to(context, builder, signature.args[1], a, a_at)
-            b = pointer_to(context, builder, signature.args[3], b, b_at)
-            places = [builder.gep(b, [builder.extract_value(offsets, c)]) for c in range(columns)]
-            values = [load_column(builder, vector, place, *extra) for place in places]
+            firsts = [pointer_to(context, builder, signature.args[3], b, at) for at in unpacked(builder, offsets)]
+            values = [load_column(builder, vector, builder.gep(first, [b_at]), *extra) for first in firsts]
             for r in range(rows):
                 head = emit_load(builder, vector, builder.gep(a, [INDEX(r * vector.lanes)]))
                 for c in range(columns):
@@ -130,15 +133,15 @@ def make_tile(rows: int, columns: int) -> Tile:
         return codegen
 
     @intrinsic
-    def add_products(typing_context, acc, a, a_at, b, b_at, offsets):
-        return acc(acc, a, types.intp, b, types.intp, offsets), products(acc.dtype, emit_load)
+    def add_products(typing_context, acc, a, a_at, b, offsets, b_at):
+        return acc(acc, a, types.intp, b, offsets, types.intp), products(acc.dtype, emit_load)
 
     @intrinsic
-    def add_products_between(typing_context, acc, a, a_at, b, b_at, offsets, count):
+    def add_products_between(typing_context, acc, a, a_at, b, offsets, b_at, count):
         def load_first(builder, vector, pointer, count):
             return emit_load_between(builder, vector, pointer, INDEX(0), count)
 
-        return acc(acc, a, types.intp, b, types.intp, offsets, types.intp), products(acc.dtype, load_first)
+        return acc(acc, a, types.intp, b, offsets, types.intp, types.intp), products(acc.dtype, load_first)
 
     @intrinsic
     def load(typing_context, array, at):
@@ -153,51 +156,59 @@ def make_tile(rows: int, columns: int) -> Tile:
         return tile(array, types.intp), codegen
 
     @intrinsic
-    def store(typing_context, acc, y, at, pitch):
+    def store(typing_context, acc, y, at):
         vector = acc.dtype
 
         def codegen(context, builder, signature, args):
-            acc, y, at, pitch = args
-            base = pointer_to(context, builder, signature.args[1], y, at)
-            for r, row in enumerate(pointers(builder, base, pitch)):
-                for c in range(columns):
-                    place = builder.gep(row, [INDEX(c * vector.lanes)])
-                    emit_store(builder, vector, builder.extract_value(acc, r * columns + c), place)
+            base = pointer_to(context, builder, signature.args[1], *args[1:])
+            for i in range(size):
+                place = builder.gep(base, [INDEX(i * vector.lanes)])
+                emit_store(builder, vector, builder.extract_value(args[0], i), place)
             return context.get_dummy_value()
 
-        return types.void(acc, y, types.intp, types.intp), codegen
+        return types.void(acc, y, types.intp), codegen
+
+    def stores(emit):
+        """Code that stores acc[r, c] at y[at + places[c] + r * pitch], where emit(builder, c, value, place, *extra)."""
+
+        def codegen(context, builder, signature, args):
+            acc, y, at, places, pitch, *extra = args
+            base = pointer_to(context, builder, signature.args[1], y, at)
+            firsts = [builder.gep(base, [place]) for place in unpacked(builder, places)]
+            for r in range(rows):
+                for c in range(columns):
+                    place = builder.gep(firsts[c], [builder.mul(pitch, INDEX(r))])
+                    emit(builder, c, builder.extract_value(acc, r * columns + c), place, *extra)
+            return context.get_dummy_value()
+
+        return codegen
 
     @intrinsic
-    def store_between(typing_context, acc, y, at, pitch, count):
-        vector = acc.dtype
+    def store_columns(typing_context, acc, y, at, places, pitch):
+        def emit(builder, c, value, place):
+            emit_store(builder, acc.dtype, value, place)
 
-        def codegen(context, builder, signature, args):
-            acc, y, at, pitch, count = args
-            base = pointer_to(context, builder, signature.args[1], y, at)
-            for r, row in enumerate(pointers(builder, base, pitch)):
-                for c in range(columns):
-                    place = builder.gep(row, [INDEX(c * vector.lanes)])
-                    left = builder.sub(count, INDEX(c * vector.lanes))
-                    value = builder.extract_value(acc, r * columns + c)
-                    emit_store_between(builder, vector, value, place, INDEX(0), left)
-            return context.get_dummy_value()
+        return types.void(acc, y, types.intp, places, types.intp), stores(emit)
 
-        return types.void(acc, y, types.intp, types.intp, types.intp), codegen
+    @intrinsic
+    def store_columns_between(typing_context, acc, y, at, places, pitch, counts):
+        def emit(builder, c, value, place, counts):
+            emit_store_between(builder, acc.dtype, value, place, INDEX(0), builder.extract_value(counts, c))
+
+        return types.void(acc, y, types.intp, places, types.intp, counts), stores(emit)
 
     @intrinsic
     def offsets(typing_context, table, at):
-        result = types.UniTuple(types.intp, columns)
-
         def codegen(context, builder, signature, args):
             base = pointer_to(context, builder, signature.args[0], *args)
             places = [builder.gep(base, [INDEX(c)]) for c in range(columns)]
-            return context.make_tuple(builder, result, [builder.load(place) for place in places])
+            return context.make_tuple(builder, indices, [builder.load(place) for place in places])
 
-        return result(table, types.intp), codegen
+        return indices(table, types.intp), codegen
 
     return Tile(
-        rows, columns, zero, splat_rows, add_outer, add_products, add_products_between, load, store, store_between,
-        offsets,
+        rows, columns, zero, splat_rows, add_outer, add_products, add_products_between, load, store, store_columns,
+        store_columns_between, offsets,
     )  # fmt: skip
 
 
