@@ -11,7 +11,7 @@ from nbnorm import _jit
 
 STEP = 1e-6  # of the central differences
 POSITIONS = 16  # elements of an array that are moved one by one; then all of them are moved along one direction
-PEAK_BYTES = 6000  # what calling a few kernels may take for boxing arguments, whatever the batch
+PEAK_BYTES = 16_000  # for boxed arguments and working space of fixed size, whatever the batch
 
 READ_BY_FORWARD = ("inputs", "params")
 WRITTEN_BY_FORWARD = ("outputs", "saved", "scratch")

@@ -2,6 +2,8 @@
 
 `geometry` is (kernel height, kernel width, stride y, stride x, padding y, padding x). Padding is at most half the
 kernel, so that every window covers at least one element of x.
+
+The loops over a plane are helpers of their own on borrowed rows: what stands in a parallel loop compiles slowly.
 """
 
 import numpy as np
@@ -26,59 +28,73 @@ def _halve_row(top, bottom, best, chosen):
         best[i], chosen[i] = (other if take else value), (np.uint8(3) if take else place)
 
 
+@device
+def _halve_plane(source, plane, height, width, rows, columns, best, places):
+    for row in range(rows):
+        at = (plane * rows + row) * columns
+        start = (plane * height + 2 * row) * width
+        top, bottom = source[start : start + width], source[start + width : start + 2 * width]
+        _halve_row(top, bottom, best[at : at + columns], places[at : at + columns])
+
+
+@device
+def _maximum_of_plane(source, plane, height, width, geometry, rows, columns, best, places):
+    kh, kw, sh, sw, ph, pw = geometry
+    for row in range(rows):
+        at = (plane * rows + row) * columns
+        top = row * sh - ph
+        first, last = max(0, -top), min(kh, height - top)
+        for column in range(columns):
+            left = column * sw - pw
+            start = (plane * height + top) * width + left
+            place = first * kw + max(0, -left)
+            value = source[start + first * width + max(0, -left)]
+            for a in range(first, last):
+                for b in range(max(0, -left), min(kw, width - left)):
+                    other = source[start + a * width + b]
+                    if (other > value) | (other != other):
+                        value, place = other, a * kw + b
+            best[at + column] = value
+            places[at + column] = place
+
+
 @kernel
 def max_pool(x, geometry, y, chosen):
     """y = maximum of each window, NaN if it holds one; chosen (P, OH, OW) = its place there, the first of equals."""
-    kh, kw, sh, sw, ph, pw = geometry
     planes, rows, columns = y.shape
     height, width = x.shape[1:]
-    halve = kh == 2 and kw == 2 and sh == 2 and sw == 2 and ph == 0 and pw == 0
+    halve = geometry == (2, 2, 2, 2, 0, 0)
     source, best, places = flat(x), flat(y), flat(chosen)
     for plane in prange(planes):
-        for row in range(rows):
-            at = (plane * rows + row) * columns
-            if halve:
-                start = (plane * height + 2 * row) * width
-                _halve_row(
-                    source[start : start + width],
-                    source[start + width : start + 2 * width],
-                    best[at : at + columns],
-                    places[at : at + columns],
-                )
-                continue
-            top = row * sh - ph
-            first, last = max(0, -top), min(kh, height - top)
-            for column in range(columns):
-                left = column * sw - pw
-                start = (plane * height + top) * width + left
-                place = first * kw + max(0, -left)
-                value = source[start + first * width + max(0, -left)]
-                for a in range(first, last):
-                    for b in range(max(0, -left), min(kw, width - left)):
-                        other = source[start + a * width + b]
-                        if (other > value) | (other != other):
-                            value, place = other, a * kw + b
-                best[at + column] = value
-                places[at + column] = place
+        if halve:
+            _halve_plane(source, plane, height, width, rows, columns, best, places)
+        else:
+            _maximum_of_plane(source, plane, height, width, geometry, rows, columns, best, places)
+
+
+@device
+def _spread_maximum(gradient, plane, rows, columns, geometry, places, offsets, height, width, target):
+    _, _, sh, sw, ph, pw = geometry
+    for i in range(plane * height * width, (plane + 1) * height * width):
+        target[i] = 0.0
+    for row in range(rows):
+        at = (plane * rows + row) * columns
+        start = (plane * height + row * sh - ph) * width - pw
+        for column in range(columns):
+            target[start + column * sw + offsets[places[at + column]]] += gradient[at + column]
 
 
 @kernel
 def max_pool_backward(dy, chosen, geometry, offsets, dx):
     """dx = the sum of dy over the windows that chose this element; offsets (kh x kw,) int64 is working space."""
-    kh, kw, sh, sw, ph, pw = geometry
-    planes, rows, columns = dy.shape
-    height, width = dx.shape[1:]
-    for place in range(kh * kw):
-        offsets[place] = place // kw * width + place % kw
+    _, rows, columns = dy.shape
+    planes, height, width = dx.shape
+    kernel_width = geometry[1]
+    for place in range(offsets.size):
+        offsets[place] = place // kernel_width * width + place % kernel_width
     gradient, places, target = flat(dy), flat(chosen), flat(dx)
     for plane in prange(planes):
-        for i in range(plane * height * width, (plane + 1) * height * width):
-            target[i] = 0.0
-        for row in range(rows):
-            at = (plane * rows + row) * columns
-            start = (plane * height + row * sh - ph) * width - pw
-            for column in range(columns):
-                target[start + column * sw + offsets[places[at + column]]] += gradient[at + column]
+        _spread_maximum(gradient, plane, rows, columns, geometry, places, offsets, height, width, target)
 
 
 @device
@@ -88,49 +104,59 @@ def _count(position, stride, padding, size, kernel_size, count_padding):
     return kernel_size if count_padding else min(start + kernel_size, size) - max(start, 0)
 
 
+@device
+def _means_of_plane(source, plane, height, width, geometry, count_padding, rows, columns, target):
+    kh, kw, sh, sw, ph, pw = geometry
+    for row in range(rows):
+        top = row * sh - ph
+        elements = _count(row, sh, ph, height, kh, count_padding)
+        for column in range(columns):
+            left = column * sw - pw
+            total = 0.0
+            for a in range(max(0, top), min(top + kh, height)):
+                start = (plane * height + a) * width
+                for i in range(start + max(0, left), start + min(left + kw, width)):
+                    total += source[i]
+            divisor = elements * _count(column, sw, pw, width, kw, count_padding)
+            target[(plane * rows + row) * columns + column] = total / divisor
+
+
 @kernel
 def average_pool(x, geometry, count_padding, y):
     """y = mean of each window, over all of it or only over what lies in x."""
-    kh, kw, sh, sw, ph, pw = geometry
     planes, rows, columns = y.shape
     height, width = x.shape[1:]
     source, target = flat(x), flat(y)
     for plane in prange(planes):
-        for row in range(rows):
-            top = row * sh - ph
-            elements = _count(row, sh, ph, height, kh, count_padding)
-            for column in range(columns):
-                left = column * sw - pw
-                total = 0.0
-                for a in range(max(0, top), min(top + kh, height)):
-                    start = (plane * height + a) * width
-                    for i in range(start + max(0, left), start + min(left + kw, width)):
-                        total += source[i]
-                divisor = elements * _count(column, sw, pw, width, kw, count_padding)
-                target[(plane * rows + row) * columns + column] = total / divisor
+        _means_of_plane(source, plane, height, width, geometry, count_padding, rows, columns, target)
+
+
+@device
+def _spread_means(gradient, plane, rows, columns, geometry, count_padding, height, width, target):
+    kh, kw, sh, sw, ph, pw = geometry
+    for i in range(plane * height * width, (plane + 1) * height * width):
+        target[i] = 0.0
+    for row in range(rows):
+        top = row * sh - ph
+        elements = _count(row, sh, ph, height, kh, count_padding)
+        for column in range(columns):
+            left = column * sw - pw
+            divisor = elements * _count(column, sw, pw, width, kw, count_padding)
+            share = gradient[(plane * rows + row) * columns + column] / divisor
+            for a in range(max(0, top), min(top + kh, height)):
+                start = (plane * height + a) * width
+                for i in range(start + max(0, left), start + min(left + kw, width)):
+                    target[i] += share
 
 
 @kernel
 def average_pool_backward(dy, geometry, count_padding, dx):
     """dx = the sum of dy / (number of elements) over the windows that cover this element."""
-    kh, kw, sh, sw, ph, pw = geometry
-    planes, rows, columns = dy.shape
-    height, width = dx.shape[1:]
+    _, rows, columns = dy.shape
+    planes, height, width = dx.shape
     gradient, target = flat(dy), flat(dx)
     for plane in prange(planes):
-        for i in range(plane * height * width, (plane + 1) * height * width):
-            target[i] = 0.0
-        for row in range(rows):
-            top = row * sh - ph
-            elements = _count(row, sh, ph, height, kh, count_padding)
-            for column in range(columns):
-                left = column * sw - pw
-                divisor = elements * _count(column, sw, pw, width, kw, count_padding)
-                share = gradient[(plane * rows + row) * columns + column] / divisor
-                for a in range(max(0, top), min(top + kh, height)):
-                    start = (plane * height + a) * width
-                    for i in range(start + max(0, left), start + min(left + kw, width)):
-                        target[i] += share
+        _spread_means(gradient, plane, rows, columns, geometry, count_padding, height, width, target)
 
 
 @kernel
