@@ -51,7 +51,7 @@ def use_threads(threads):
 
 def normal(shape, dtype="float32", seed=0):
     """Normally distributed numbers."""
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    return np.random.default_rng(seed).standard_normal(shape, dtype)
 
 
 def layer_plan(layer, *shapes, training=True):

@@ -11,7 +11,13 @@ from minitrain.layers import LAYERS
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # benchmarks are not installed
 
-from benchmarks import benchmark_data, benchmark_layers, benchmark_nets, benchmark_startup  # noqa: E402
+from benchmarks import (  # noqa: E402
+    benchmark_batch_norm,
+    benchmark_data,
+    benchmark_layers,
+    benchmark_nets,
+    benchmark_startup,
+)
 
 discovery = pytest.importorskip("asv_runner.discovery")
 threadpoolctl = pytest.importorskip("threadpoolctl")
@@ -42,6 +48,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(benchmark_startup, "seconds", seconds)
     monkeypatch.setattr(benchmark_startup.Import, "runs", 1)
     monkeypatch.setattr(benchmark_data, "IMAGES", 50)
+    monkeypatch.setattr(benchmark_batch_norm.Bandwidth, "seconds", 0)
     monkeypatch.setattr(benchmark_nets.Accuracy, "epochs", 1)
     threads = numba.get_num_threads()
     with threadpoolctl.threadpool_limits(1):

@@ -1,0 +1,204 @@
+"""Judge a change: is this checkout slower than another commit, beyond the noise of this machine?
+
+python -m benchmarks.gate main                 # the checkout as it is, against main
+python -m benchmarks.gate HEAD~3 HEAD          # two commits
+python -m benchmarks.gate main --only conv     # cases whose names match a regular expression
+
+Both trees run in turn (A B B A ...) in processes of their own, on the benchmarks of this checkout. Several pairs of
+processes do so one after the other, because where a process happens to get its memory decides several percent. Of each
+run the 20th percentile of its calls counts, which other programs on the machine hardly move. Cases whose ratio
+new / old is above 1.05 are measured again, in three times as many fresh processes. One fails when the ratio is then
+above 1.10 and its 99 % confidence interval lies above 1.05. Exit status: 0 nothing is slower, 1 something is, 2 not
+measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import math
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .gate_worker import CASES, Worker, WorkerError
+
+ROOT = Path(__file__).resolve().parents[1]
+RATIO = 1.10  # what counts as slower
+SURELY = 1.05  # and where its confidence interval must begin
+CONFIDENCE = 0.99
+
+
+@dataclass
+class Comparison:
+    """Times of one case: for each pair of processes the times of old and new, one for each run."""
+
+    case: str
+    pairs: list[tuple[list[float], list[float]]] = field(default_factory=list)
+
+    def log_ratios(self) -> list[float]:
+        """One number for each pair of processes."""
+        return [math.log(low(new) / low(old)) for old, new in self.pairs]
+
+    @property
+    def ratio(self) -> float:
+        """New / old."""
+        return math.exp(float(np.median(self.log_ratios())))
+
+    @property
+    def milliseconds(self) -> tuple[float, float]:
+        """Old, new."""
+        old, new = (1e3 * float(np.median([low(pair[side]) for pair in self.pairs])) for side in (0, 1))
+        return old, new
+
+    def interval(self, draws: int = 2000) -> tuple[float, float]:
+        """Confidence interval of the ratio: pairs of processes are drawn with replacement, then runs within them."""
+        rng = np.random.default_rng(0)
+        pairs = [(np.array(old), np.array(new)) for old, new in self.pairs]
+        ratios = np.empty((draws, len(pairs)))
+        for draw in range(draws):
+            for column, pair in enumerate(rng.integers(0, len(pairs), len(pairs))):
+                old, new = pairs[pair]
+                picked = rng.integers(0, len(old), len(old))
+                ratios[draw, column] = low(new[picked]) / low(old[picked])
+        outside = (1 - CONFIDENCE) / 2
+        lower, upper = np.quantile(np.median(ratios, axis=1), (outside, 1 - outside))
+        return float(lower), float(upper)
+
+    def is_slower(self) -> bool:
+        """Whether new is slower beyond noise."""
+        return self.ratio > RATIO and self.interval()[0] > SURELY
+
+    def __str__(self) -> str:
+        (old, new), (lower, upper) = self.milliseconds, self.interval()
+        return f"{self.case:<44} {old:9.4f} {new:9.4f} {self.ratio:7.3f}  {lower:.3f} to {upper:.3f}"
+
+
+HEADER = f"{'case':<44} {'old ms':>9} {'new ms':>9} {'ratio':>7}  99 % interval"
+
+
+def low(times: Sequence[float]) -> float:
+    """The 20th percentile."""
+    return float(np.quantile(times, 0.2))
+
+
+def compare(trees: tuple[Path, Path], cases: Sequence[str], pairs: int, rounds: int, cache: Path) -> list[Comparison]:
+    """Measure `cases` in both trees, in `pairs` pairs of processes, `rounds` runs of each case in each process."""
+    comparisons = [Comparison(case) for case in cases]
+    for number in range(pairs):
+        # Who starts first changes too.
+        order = (0, 1) if number % 2 == 0 else (1, 0)
+        print(f"pair {number + 1} of {pairs} ...", end="\r", file=sys.stderr, flush=True)
+        with contextlib.ExitStack() as stack:
+            started = {side: stack.enter_context(Worker(trees[side], cache)) for side in order}
+            for comparison in comparisons:
+                comparison.pairs.append(alternate((started[0], started[1]), comparison.case, rounds))
+    return comparisons
+
+
+def alternate(workers: tuple[Worker, Worker], case: str, rounds: int) -> tuple[list[float], list[float]]:
+    """Let two processes run a case in turn, A B B A, and return their times."""
+    calls = max(worker.prepare(case) for worker in workers)  # as many in both, so that both see the same clocks
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds):
+        for side in (0, 1) if number % 2 == 0 else (1, 0):
+            times[side].append(workers[side].run(calls))
+    return times
+
+
+def judge(trees: tuple[Path, Path], cases: Sequence[str], pairs: int, rounds: int, cache: Path) -> list[Comparison]:
+    """Return the cases that are slower, printing all; those that may be slower are measured again and at length."""
+    print(HEADER, flush=True)
+    suspects = []
+    for comparison in compare(trees, cases, pairs, rounds, cache):
+        print(comparison, flush=True)
+        if comparison.ratio > SURELY:
+            suspects.append(comparison.case)
+    if not suspects:
+        return []
+    print(f"\nThese again, at length:\n{HEADER}", flush=True)
+    again = compare(trees, suspects, 3 * pairs, rounds, cache)
+    for comparison in again:
+        print(f"{comparison}  {'SLOWER' if comparison.is_slower() else 'no'}", flush=True)
+    return [comparison for comparison in again if comparison.is_slower()]
+
+
+# ----------------------------------------------------------------------------------------------------------- the trees
+
+
+def git(*arguments: str) -> str:
+    run = subprocess.run(["git", "-C", str(ROOT), *arguments], check=True, capture_output=True)
+    return run.stdout.decode().strip()
+
+
+def tree_of(commit: str | None, folder: Path) -> Path:
+    """Unpack the packages of a commit into `folder`; without a commit, the tree is this checkout with its changes."""
+    if commit is None:
+        return ROOT
+    archive = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", commit, "nbnorm", "minitrain"], check=True, capture_output=True
+    ).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def describe(commit: str | None) -> str:
+    if commit is not None:
+        return git("log", "-1", "--format=%h %s", commit)
+    changed = git("status", "--porcelain", "--untracked-files=no", "nbnorm", "minitrain")
+    return f"this checkout, {git('log', '-1', '--format=%h %s')}{' with changes' if changed else ''}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the gate; returns its exit status."""
+    summary, _, details = (__doc__ or "").partition("\n\n")
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m benchmarks.gate", None, summary, details, formatter_class=formatter)
+    parser.add_argument("base", help="commit to hold the new one against")
+    parser.add_argument("new", nargs="?", help="commit to judge (default: this checkout as it is)")
+    parser.add_argument("--only", default="", metavar="REGEX", help="cases to run")
+    parser.add_argument("--list", action="store_true", help="print the cases and exit")
+    parser.add_argument("--pairs", type=int, default=3, metavar="N", help="pairs of processes (default: 3)")
+    parser.add_argument("--rounds", type=int, default=12, metavar="N", help="runs in each process (default: 12)")
+    options = parser.parse_args(arguments)
+    cases = [case for case in CASES if re.search(options.only, case)]
+    if options.list or not cases:
+        print("\n".join(CASES if options.list else [f"--only: no case matches {options.only!r}"]))
+        return 0 if options.list else 2
+    started = time.perf_counter()
+    try:
+        slower = run(options, cases)
+    except subprocess.CalledProcessError as error:
+        print(f"{' '.join(error.cmd)}: {error.stderr.decode().strip()}", file=sys.stderr)
+        return 2
+    except WorkerError as error:
+        print(error, file=sys.stderr)
+        return 2
+    names = ", ".join(f"{comparison.case} ({comparison.ratio:.2f}x)" for comparison in slower)
+    print(f"\n{'SLOWER: ' + names if slower else 'Nothing is slower.'} ({time.perf_counter() - started:.0f} s)")
+    return 1 if slower else 0
+
+
+def run(options: argparse.Namespace, cases: Sequence[str]) -> list[Comparison]:
+    """Say what is compared, and compare it in a temporary folder."""
+    print(f"old: {describe(options.base)}\nnew: {describe(options.new)}")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {options.pairs} pairs of processes\n", flush=True)
+    with tempfile.TemporaryDirectory(prefix="gate") as name:
+        folder = Path(name)
+        trees = tree_of(options.base, folder / "old"), tree_of(options.new, folder / "new")
+        return judge(trees, cases, options.pairs, options.rounds, folder / "cache")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
