@@ -110,7 +110,7 @@ def add_products(dy, x, y, at, stride, rows, part, factors, c, floor, by_output,
     b = load_part(factors, 2 * channels + c, part, zero)
     low = splat(floor)
     keep = dresidual.size > 0
-    s0 = s1 = p0 = p1 = zero
+    s0 = s1 = s2 = s3 = p0 = p1 = p2 = p3 = zero
     for row in range(rows):
         i = at + row * stride
         d = subtract(load_part(x, i, part, m), m)
@@ -118,10 +118,10 @@ def add_products(dy, x, y, at, stride, rows, part, factors, c, floor, by_output,
         g = gate(v, low, load_part(dy, i, part, zero))
         if keep:
             store_part(dresidual, i, part, g)
-        s0, s1 = s1, add(s0, g)
-        p0, p1 = p1, fma(g, d, p0)
-    add_wide(totals, t, add(s0, s1))
-    add_wide(totals, t2, add(p0, p1))
+        s0, s1, s2, s3 = s1, s2, s3, add(s0, g)
+        p0, p1, p2, p3 = p1, p2, p3, fma(g, d, p0)
+    add_wide(totals, t, add(add(s0, s1), add(s2, s3)))
+    add_wide(totals, t2, add(add(p0, p1), add(p2, p3)))
 
 
 @device

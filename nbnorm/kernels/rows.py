@@ -9,7 +9,7 @@ from functools import lru_cache
 from nbnorm._jit import device
 from nbnorm.simd.vectors import VECTOR_BYTES, lanes_of
 
-BLOCK_BYTES = 256 * VECTOR_BYTES  # a float32 sum is this long (64 vectors for each of 4 accumulators), then in float64
+BLOCK_BYTES = 64 * VECTOR_BYTES  # a float32 sum is this long (16 vectors for each of 4 accumulators), then in float64
 WHOLE_CHANNELS = 16  # from this many channels on, tasks are whole channels
 PARTS = 32  # tasks to cut fewer channels into, of at least PART_ELEMENTS
 PART_ELEMENTS = 4096

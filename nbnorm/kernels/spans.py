@@ -35,21 +35,12 @@ def add_deviations(x, at, stride, spans, length, shift, totals, t):
             a0, a1, a2, a3 = add(a0, d0), add(a1, d1), add(a2, d2), add(a3, d3)
             b0, b1, b2, b3 = fma(d0, d0, b0), fma(d1, d1, b1), fma(d2, d2, b2), fma(d3, d3, b3)
             i += 4 * lanes
-        if i + lanes <= end:
-            d0 = subtract(load(x, i), k)
-            a0, b0 = add(a0, d0), fma(d0, d0, b0)
-            i += lanes
-        if i + lanes <= end:
-            d1 = subtract(load(x, i), k)
-            a1, b1 = add(a1, d1), fma(d1, d1, b1)
-            i += lanes
-        if i + lanes <= end:
-            d2 = subtract(load(x, i), k)
-            a2, b2 = add(a2, d2), fma(d2, d2, b2)
-            i += lanes
-        if i < end:
-            d3 = subtract(load_part(x, i, end - i, k), k)
-            a3, b3 = add(a3, d3), fma(d3, d3, b3)
+        while i < end:
+            rest = min(end - i, lanes)
+            d0 = subtract(load_part(x, i, rest, k), k)
+            a0, a1, a2, a3 = a1, a2, a3, add(a0, d0)
+            b0, b1, b2, b3 = b1, b2, b3, fma(d0, d0, b0)
+            i += rest
     add_wide(totals, t, add(add(a0, a1), add(a2, a3)))
     add_wide(totals, t + lanes, add(add(b0, b1), add(b2, b3)))
 
@@ -63,27 +54,28 @@ def add_products(dy, x, at, stride, spans, length, factors, floor, totals, t):
     lanes = lanes_of(x)
     m, a, b, low = splat(factors[0]), splat(factors[1]), splat(factors[2]), splat(floor)
     zero = splat(x.dtype.type(0))
-    s0 = s1 = p0 = p1 = zero
+    s0 = s1 = s2 = s3 = p0 = p1 = p2 = p3 = zero
     for span in range(spans):
         i = at + span * stride
         end = i + length
-        while i + 2 * lanes <= end:
+        while i + 4 * lanes <= end:
             d0, d1 = subtract(load(x, i), m), subtract(load(x, i + lanes), m)
+            d2, d3 = subtract(load(x, i + 2 * lanes), m), subtract(load(x, i + 3 * lanes), m)
             g0, g1 = gate(fma(d0, a, b), low, load(dy, i)), gate(fma(d1, a, b), low, load(dy, i + lanes))
-            s0, s1 = add(s0, g0), add(s1, g1)
-            p0, p1 = fma(g0, d0, p0), fma(g1, d1, p1)
-            i += 2 * lanes
-        if i + lanes <= end:
-            d0 = subtract(load(x, i), m)
-            g0 = gate(fma(d0, a, b), low, load(dy, i))
-            s0, p0 = add(s0, g0), fma(g0, d0, p0)
-            i += lanes
-        if i < end:
-            d1 = subtract(load_part(x, i, end - i, m), m)
-            g1 = gate(fma(d1, a, b), low, load_part(dy, i, end - i, zero))
-            s1, p1 = add(s1, g1), fma(g1, d1, p1)
-    add_wide(totals, t, add(s0, s1))
-    add_wide(totals, t + lanes, add(p0, p1))
+            g2 = gate(fma(d2, a, b), low, load(dy, i + 2 * lanes))
+            g3 = gate(fma(d3, a, b), low, load(dy, i + 3 * lanes))
+            s0, s1, s2, s3 = add(s0, g0), add(s1, g1), add(s2, g2), add(s3, g3)
+            p0, p1, p2, p3 = fma(g0, d0, p0), fma(g1, d1, p1), fma(g2, d2, p2), fma(g3, d3, p3)
+            i += 4 * lanes
+        while i < end:
+            rest = min(end - i, lanes)
+            d0 = subtract(load_part(x, i, rest, m), m)
+            g0 = gate(fma(d0, a, b), low, load_part(dy, i, rest, zero))
+            s0, s1, s2, s3 = s1, s2, s3, add(s0, g0)
+            p0, p1, p2, p3 = p1, p2, p3, fma(g0, d0, p0)
+            i += rest
+    add_wide(totals, t, add(add(s0, s1), add(s2, s3)))
+    add_wide(totals, t + lanes, add(add(p0, p1), add(p2, p3)))
 
 
 @device
@@ -92,29 +84,21 @@ def add_products_by_output(dy, x, y, at, stride, spans, length, factors, floor, 
     lanes = lanes_of(x)
     m, low, zero = splat(factors[0]), splat(floor), splat(x.dtype.type(0))
     keep = dresidual.size > 0
-    s0 = s1 = p0 = p1 = zero
+    s0 = s1 = s2 = s3 = p0 = p1 = p2 = p3 = zero
     for span in range(spans):
         i = at + span * stride
         end = i + length
-        while i + 2 * lanes <= end:
-            g0, g1 = gate(load(y, i), low, load(dy, i)), gate(load(y, i + lanes), low, load(dy, i + lanes))
-            d0, d1 = subtract(load(x, i), m), subtract(load(x, i + lanes), m)
-            if keep:
-                store(dresidual, i, g0)
-                store(dresidual, i + lanes, g1)
-            s0, s1 = add(s0, g0), add(s1, g1)
-            p0, p1 = fma(g0, d0, p0), fma(g1, d1, p1)
-            i += 2 * lanes
         while i < end:
             rest = min(end - i, lanes)
-            g1 = gate(load_part(y, i, rest, zero), low, load_part(dy, i, rest, zero))
-            d1 = subtract(load_part(x, i, rest, m), m)
+            d = subtract(load_part(x, i, rest, m), m)
+            g = gate(load_part(y, i, rest, zero), low, load_part(dy, i, rest, zero))
             if keep:
-                store_part(dresidual, i, rest, g1)
-            s1, p1 = add(s1, g1), fma(g1, d1, p1)
+                store_part(dresidual, i, rest, g)
+            s0, s1, s2, s3 = s1, s2, s3, add(s0, g)
+            p0, p1, p2, p3 = p1, p2, p3, fma(g, d, p0)
             i += rest
-    add_wide(totals, t, add(s0, s1))
-    add_wide(totals, t + lanes, add(p0, p1))
+    add_wide(totals, t, add(add(s0, s1), add(s2, s3)))
+    add_wide(totals, t + lanes, add(add(p0, p1), add(p2, p3)))
 
 
 @device

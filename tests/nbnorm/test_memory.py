@@ -52,7 +52,8 @@ def test_outputs_are_written_whole_and_nothing_else(images, channels, length, dt
     else:
         kernels.backward(dy, x, empty, mean, inv_std, ones, ones, True, False, dx, dgamma, dbeta, empty)
         dresidual[...] = 0
-    for (inside, memory), what in zip(outputs, "y dx dresidual dgamma dbeta mean inv_std".split(), strict=True):
+    names = ("y", "dx", "dresidual", "dgamma", "dbeta", "mean", "inv_std")
+    for (inside, memory), what in zip(outputs, names, strict=True):
         assert np.isfinite(inside).all(), what
         assert intact(memory, inside.size, offset), what
     for part, original in zip((x, dy, residual, ones), before, strict=True):
