@@ -1,0 +1,92 @@
+"""The gate on made-up times, and its processes on this checkout. Nothing here depends on how fast the machine is."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("threadpoolctl")
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # benchmarks are not installed
+
+from benchmarks import gate, gate_worker  # noqa: E402
+
+CASE = "batch norm forward, 64x128, 1 thread"
+
+
+def times_of(ratio, seed, pairs=9, rounds=12):
+    """Times with noise as on a shared machine: each process has a speed of its own, one run in five is interrupted."""
+    rng = np.random.default_rng(seed)
+
+    def process(time):
+        runs = time * rng.lognormal(0, 0.01) * rng.lognormal(0, 0.02, rounds)
+        return list(np.where(rng.random(rounds) < 0.2, runs + rng.exponential(time, rounds), runs))
+
+    return gate.Comparison("case", [(process(1e-3), process(ratio * 1e-3)) for _ in range(pairs)])
+
+
+def test_a_slow_down_is_seen_and_noise_is_not():
+    slower = [times_of(1.2, seed).is_slower() for seed in range(10)]
+    same = [times_of(1.0, seed).is_slower() for seed in range(10)]
+    assert all(slower)
+    assert not any(same)
+
+
+def test_ratio_lies_in_its_interval():
+    comparison = times_of(1.3, 0)
+    lower, upper = comparison.interval()
+    assert lower < comparison.ratio < upper
+    assert comparison.ratio == pytest.approx(1.3, rel=0.05)
+    assert "1.3" in str(comparison) or "1.2" in str(comparison)
+
+
+def test_suspects_are_measured_again(monkeypatch, tmp_path, capsys):
+    measured = []
+
+    def compare(trees, cases, pairs, rounds, cache):
+        measured.append((list(cases), pairs))
+        ratios = {"same": 1.0, "slower": 1.3, "unlucky": 1.3 if len(measured) == 1 else 1.0}
+        return [gate.Comparison(case, times_of(ratios[case], 1, pairs).pairs) for case in cases]
+
+    monkeypatch.setattr(gate, "compare", compare)
+    found = gate.judge((tmp_path, tmp_path), ["same", "slower", "unlucky"], 3, 12, tmp_path)
+    assert [each.case for each in found] == ["slower"]
+    assert measured == [(["same", "slower", "unlucky"], 3), (["slower", "unlucky"], 9)]
+    assert "SLOWER" in capsys.readouterr().out
+
+
+def test_exit_status(monkeypatch, capsys):
+    monkeypatch.setattr(gate, "run", lambda options, cases: [])
+    assert gate.main(["main"]) == 0
+    monkeypatch.setattr(gate, "run", lambda options, cases: [times_of(1.3, 0)])
+    assert gate.main(["main"]) == 1
+    assert "SLOWER: case (1." in capsys.readouterr().out
+    assert gate.main(["main", "--only", "no such case"]) == 2
+
+
+def test_unknown_commit_is_said(capsys):
+    assert gate.main(["no-such-commit"]) == 2
+    assert "no-such-commit" in capsys.readouterr().err
+
+
+def test_worker_answers_from_its_tree(monkeypatch, tmp_path):
+    cache = Path(gate_worker.os.environ.get("NUMBA_CACHE_DIR", tmp_path))
+    with gate_worker.Worker(ROOT, cache) as worker:
+        calls = worker.prepare(CASE)
+        assert 1 <= calls <= gate_worker.MOST_CALLS
+        assert worker.run(2) > 0
+
+
+def test_worker_that_fails_is_an_error(tmp_path):
+    (tmp_path / "nbnorm.py").write_text("raise ImportError('broken on purpose')")
+    with gate_worker.Worker(tmp_path, tmp_path) as worker, pytest.raises(gate_worker.WorkerError, match="ended"):
+        worker.prepare(CASE)
+
+
+def test_cases_are_benchmarks():
+    for module, name, method, params in gate_worker.CASES.values():
+        benchmark = getattr(gate_worker.importlib.import_module(f"benchmarks.{module}"), name)
+        assert callable(getattr(benchmark, method))
+        for value, values in zip(params, benchmark.params, strict=True):
+            assert value in values
