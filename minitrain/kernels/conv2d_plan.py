@@ -22,6 +22,7 @@ __all__ = ["Correlation", "WeightGradient", "plan_forward", "plan_input_gradient
 
 BAND_VALUES = 64 * 1024  # of a packed band: 256 KiB in float32, which stays in a level 2 cache
 BAND_PIXELS = 128  # fewer than this make too little use of weights that come from memory
+TILE_VALUES = 5 * 1024  # of x that a tile reads: with the weights it fills most of a level 1 cache
 BLOCK_PIXELS = 512  # of the weight gradient: a tile's rows of them stay in a level 1 cache
 LANE_SUMS = 6144  # vectors of partial sums that a task of the weight gradient keeps: 384 KiB in float32
 CHUNK_PIXELS = 4096  # of the weight gradient: as many are summed by one task where there are enough of them
@@ -42,9 +43,9 @@ class Correlation(NamedTuple):
     pixels: all their places in the packed plane, all places in the result, all counts of lanes that are used; first
     for a whole band, then for the last one. `problem`: images, groups, channels and outputs of a group, workers.
     `planes`: height and width of the source, of the result and of one phase. `steps`: of rows and columns in the
-    source, copies by row, rows of a band, rows and columns that are packed beyond its results. `places`: strides of
-    the weight (group, output), where the workers' scratch begins, its size, and where in it the temporary results
-    begin.
+    source, copies by row, rows of a band, rows and columns that are packed beyond its results, parts of the sums,
+    whether nothing needs to be packed. `places`: strides of the weight (group, output), where the workers' scratch
+    begins, its size, and where in it the temporary results begin.
     """
 
     tile: tuple[int, int]
@@ -65,7 +66,8 @@ class WeightGradient(NamedTuple):
     """What `sum_products` does.
 
     `problem`: images, groups, channels and outputs of a group, workers. `planes`: height and width of x, of dy.
-    `steps`: of rows and columns in x, copies by row, rows and columns of a packed plane. `lines` that vectors do not
+    `steps`: of rows and columns in x, copies by row, rows and columns of a packed plane, whether
+    nothing needs to be packed. `lines` that vectors do not
     cross: their number, their length in dy, in the packed plane. `blocks`: chunks, then the size of a block of images,
     of lines, of pixels in a line, of channels, of outputs. `places`: where the workers' scratch begins, its size, and
     where in it the panel of dy and the sums begin. `offsets`: of (channel, tap) in the packed planes.
@@ -167,8 +169,15 @@ def _correlation(
     values = channels * copies * (columns + gap) + outs * several * columns
     band = max(BAND_VALUES // values - halo, -(-BAND_PIXELS // columns))
     bands = max(-(-rows // band), min(-(-TASKS // (images * groups)), rows * columns // BAND_PIXELS))
-    band = -(-rows // max(1, bands))
+    bands = max(1, bands)
+    band = -(-rows // bands)
+    shifts = row_copies.begins + column_copies.begins
     plane = (band + halo) * (columns + gap)
+    # one band of single taps is read where it is: packed, it would look the same
+    direct = int(bands == 1 and steps == (1, 1) and shifts == [0, 0] and planes[:2] == planes[2:4])
+    # what a tile reads of x, and a little for vectors that lie across two lines of the cache
+    lines = copies * (tile[1] * LANES_FLOAT32 + halo * (columns + gap) + LANES_FLOAT32)
+    parts = -(-channels * lines // TILE_VALUES) if outs % tile[0] == 0 else 1
     offsets, indices = [], []
     for phase in taps:
         for channel in range(channels):
@@ -188,9 +197,9 @@ def _correlation(
         (*problem, workers),
         planes,
         phases,
-        (*steps, len(row_copies.begins), band, halo, gap),
+        (*steps, len(row_copies.begins), band, halo, gap, parts, direct),
         places,
-        _table(row_copies.begins + column_copies.begins),
+        _table(shifts),
         {size: _vectors(rows, band, columns, gap, VECTOR_BYTES // size, tile[1]) for size in (4, 8)},
         _table(offsets),
         _table(indices),
@@ -204,7 +213,7 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
     forward = plan_forward(g)
     images, groups, channels, outs, _ = forward.problem
     height, width, rows, columns, *_ = forward.planes
-    row_step, column_step, row_copies, band, halo, gap = forward.steps
+    row_step, column_step, row_copies, band, halo, gap, _, direct = forward.steps
     tile = _tile_of_products(outs)
     pixels, taps = rows * columns, g.kernel[0] * g.kernel[1]
     copies = row_copies * (len(forward.shifts) - row_copies)
@@ -217,6 +226,8 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
     chunks = max(-(-images * pixels // CHUNK_PIXELS), -(-TASKS // others))
     weight_size = groups * outs * channels * taps
     chunks = max(1, min(chunks, 2 * TASKS, -(-images // image_block), PARTIAL_VALUES // weight_size))
+    # a tile reads as many channels as it has columns, which must all exist
+    direct = int(direct and (channels - 1) % channel_block + 1 >= tile[1])
     offsets = forward.offsets[: channel_block * taps]
     offsets = offsets // band_plane * plane + offsets % band_plane
     offsets = np.append(offsets, np.zeros(max(0, tile[1] - offsets.size), dtype=np.int64))
@@ -232,7 +243,7 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
         tile,
         (images, groups, channels, outs, workers),
         (height, width, rows, columns),
-        (row_step, column_step, row_copies, rows + halo, columns + gap),
+        (row_step, column_step, row_copies, rows + halo, columns + gap, direct),
         (lines, length, length + gap),
         (chunks, image_block, line_block, pixel_block, channel_block, out_block),
         places,

@@ -38,7 +38,7 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
 
     @device
     @tile.named
-    def add_block(memory, packed, pitch, panel, sums, offsets, outs, pairs, images, lines, stride, pixels, fresh):
+    def add_block(memory, x, base, pitch, panel, sums, offsets, outs, pairs, images, lines, stride, pixels, fresh):
         """Add `pixels` pixels of so many lines of every image to the sums memory[sums:], or begin them."""
         lanes = lanes_of(memory)
         whole = pixels // lanes * lanes
@@ -49,12 +49,12 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
                 a = panel
                 for n in range(images):
                     for line in range(lines):
-                        x = packed + n * pitch + line * stride
+                        b = base + n * pitch + line * stride
                         for v in range(0, whole, lanes):
-                            acc = add_products(acc, memory, a, memory, pair_offsets, x + v)
+                            acc = add_products(acc, memory, a, x, pair_offsets, b + v)
                             a += rows * lanes
                         if whole < pixels:
-                            acc = add_products_between(acc, memory, a, memory, pair_offsets, x + whole, pixels - whole)
+                            acc = add_products_between(acc, memory, a, x, pair_offsets, b + whole, pixels - whole)
                             a += rows * lanes
                 tile_store(acc, memory, sums)
                 sums += rows * columns * lanes
@@ -75,11 +75,11 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
 
     @device
     @tile.named
-    def sum_task(task, taps, problem, planes, steps, lines, blocks, places, shifts, offsets, dy, x, scratch, at):
+    def sum_task(task, taps, problem, planes, steps, lines, blocks, places, shifts, offsets, dy, source, scratch, at):
         """One block of channels and outputs of one group over one chunk of images; scratch[at:] is the worker's own."""
         images, groups, channels, outs, _ = problem
         height, width, out_height, out_width = planes
-        row_step, column_step, row_copies, slots, packed_width = steps
+        row_step, column_step, row_copies, slots, packed_width, direct = steps
         line_count, line_length, line_stride = lines
         chunks, image_block, line_block, pixel_block, channel_block, out_block = blocks
         out_blocks = (outs + out_block - 1) // out_block
@@ -93,13 +93,17 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
         pitch = channel_block * row_copies * (shifts.size - row_copies) * slots * packed_width
         panel, sums = at + places[2], at + places[3]
         last = (chunk + 1) * images // chunks
+        x = source
         fresh = True
         for n in range(chunk * images // chunks, last, image_block):
             count = min(image_block, last - n)
-            for i in range(count):
-                start = (((n + i) * groups + group) * channels + first_channel) * height * width
-                pack(x, start, height, width, used, 0, slots, packed_width, row_step, column_step, shifts, row_copies,
-                     scratch, at + i * pitch)  # fmt: skip
+            x_at = ((n * groups + group) * channels + first_channel) * height * width
+            x_pitch = groups * channels * height * width
+            if not direct:
+                for i in range(count):
+                    pack(source, x_at + i * x_pitch, height, width, used, 0, slots, packed_width, row_step, column_step,
+                         shifts, row_copies, scratch, at + i * pitch)  # fmt: skip
+                x, x_at, x_pitch = scratch, at, pitch
             start = ((n * groups + group) * outs + first_out) * pixels
             for line in range(0, line_count, line_block):
                 some = min(line_block, line_count - line)
@@ -107,8 +111,8 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
                     size = min(pixel_block, line_length - p)
                     _pack_panel(dy, start + line * line_length + p, pixels, rows, used_outs, groups * outs * pixels,
                                 count, some, line_length, size, scratch, panel)  # fmt: skip
-                    add_block(scratch, at + line * line_stride + p, pitch, panel, sums, offsets, used_outs, used * taps,
-                              count, some, line_stride, size, fresh)  # fmt: skip
+                    add_block(scratch, x, x_at + line * line_stride + p, x_pitch, panel, sums, offsets, used_outs,
+                              used * taps, count, some, line_stride, size, fresh)  # fmt: skip
                     fresh = False
         to = ((chunk * groups + group) * outs + first_out) * channels + first_channel
         write_sums(scratch, sums, used_outs, used * taps, to * taps, channels * taps)

@@ -38,6 +38,7 @@ class Tile(NamedTuple):
     add_products_between: Any
     load: Any
     store: Any
+    load_columns_between: Any
     store_columns: Any
     store_columns_between: Any
     offsets: Any
@@ -65,6 +66,7 @@ def make_tile(rows: int, columns: int) -> Tile:
     `store(acc, y, at)`                                   y[at + (r * columns + c) * lanes :] = acc[r, c]
     `store_columns(acc, y, at, places, pitch)`            y[at + places[c] + r * pitch :] = acc[r, c]
     `store_columns_between(..., counts)`                  the same for the first counts[c] lanes of acc[r, c]
+    `load_columns_between(y, at, places, pitch, counts)`  the reverse, with 0 in the other lanes
     `offsets(table, at)`                                  the tuple table[at], ..., table[at + columns - 1]
     ====================================================  ============================================================
     """
@@ -184,6 +186,23 @@ def make_tile(rows: int, columns: int) -> Tile:
         return codegen
 
     @intrinsic
+    def load_columns_between(typing_context, array, at, places, pitch, counts):
+        tile = tile_of(array)
+
+        def codegen(context, builder, signature, args):
+            array, at, places, pitch, counts = args
+            base = pointer_to(context, builder, signature.args[0], array, at)
+            firsts = [builder.gep(base, [place]) for place in unpacked(builder, places)]
+            values = []
+            for r in range(rows):
+                for first, count in zip(firsts, unpacked(builder, counts), strict=True):
+                    place = builder.gep(first, [builder.mul(pitch, INDEX(r))])
+                    values.append(emit_load_between(builder, tile.dtype, place, INDEX(0), count))
+            return context.make_tuple(builder, tile, values)
+
+        return tile(array, types.intp, indices, types.intp, indices), codegen
+
+    @intrinsic
     def store_columns(typing_context, acc, y, at, places, pitch):
         def emit(builder, c, value, place):
             emit_store(builder, acc.dtype, value, place)
@@ -207,8 +226,8 @@ def make_tile(rows: int, columns: int) -> Tile:
         return indices(table, types.intp), codegen
 
     return Tile(
-        rows, columns, zero, splat_rows, add_outer, add_products, add_products_between, load, store, store_columns,
-        store_columns_between, offsets,
+        rows, columns, zero, splat_rows, add_outer, add_products, add_products_between, load, store,
+        load_columns_between, store_columns, store_columns_between, offsets,
     )  # fmt: skip
 
 
