@@ -42,10 +42,10 @@ def draw(trend: Trend, commits: Sequence[tuple[str, datetime]], path: Path) -> N
         value = trend.series[regression.parameters][regression.position] * factor
         axes.plot(regression.position, value, "o", markersize=11, fillstyle="none", color="crimson", markeredgewidth=2)
     values = [value for values in trend.series.values() for value in values if value > 0]
-    if values and max(values) > 20 * min(values):
+    if values and max(values) > 10 * min(values):
         axes.set_yscale("log")
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, None if not values else 1.08 * max(values) * factor)
     shown = range(0, len(commits), max(1, len(commits) // 12))
     axes.set_xticks(list(shown), [commits[each][0][:8] for each in shown], rotation=45, ha="right", fontsize=7)
     axes.set_ylabel(unit)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 
-import torch
-from torch import nn
-
 from minitrain import Model, layers
+
+try:
+    import torch
+    from torch import nn
+except ImportError:  # asv imports every module of this folder, in environments without PyTorch too
+    nn = None
 
 __all__ = ["TorchNet"]
 
 
-class TorchNet(nn.Module):
+class TorchNet(nn.Module if nn else object):
     """The layers of a model as torch modules, called in the graph's order."""
 
     def __init__(self, model: Model) -> None:
