@@ -87,8 +87,8 @@ class Declaration:
     saved : arrays that forward writes and backward reads.
     scratch : working space of one call of `forward` or `infer`; holds rubbish before it.
     backward_scratch : working space of one call of `backward`.
-    backward_reads : which of "x" (all inputs) and the outputs' names backward needs. Anything not named here may have
-        been overwritten by then. Gradients of the outputs, parameters, state and saved arrays are always there.
+    backward_reads : which of "x" (all inputs), "x0", "x1" ... (one of several) and the outputs' names backward needs.
+        Anything not named here may have been overwritten by then. Gradients of the outputs, parameters, state and saved arrays are always there.
     output_is_view : the output is the input under another shape; the layer does no work in either direction.
     gradients_are_views : each input's gradient is the output's gradient itself; backward has nothing to do.
     """
@@ -102,6 +102,10 @@ class Declaration:
     backward_reads: tuple[str, ...] = ()
     output_is_view: bool = False
     gradients_are_views: bool = False
+
+    def reads_input(self, index: int) -> bool:
+        """Return whether backward needs this input."""
+        return "x" in self.backward_reads or f"x{index}" in self.backward_reads
 
 
 class Tensors:

@@ -121,7 +121,8 @@ class BoundLayer:
     def backward(self):
         """Backward with everything poisoned that it must not read; inputs and outputs are put back afterwards."""
         reads = self.declaration.backward_reads
-        hidden = [] if "x" in reads else list(self.groups["inputs"].values())
+        inputs = self.groups["inputs"].values()
+        hidden = [array for index, array in enumerate(inputs) if not self.declaration.reads_input(index)]
         hidden += [array for name, array in self.groups["outputs"].items() if name not in reads]
         if self.declaration.output_is_view:
             hidden = []

@@ -149,9 +149,10 @@ def _schedule_backward(
     declaration, node = step.declaration, step.node
     for name, value in zip(declaration.outputs, output_values(node, declaration), strict=True):
         step.gradients[name] = _total_gradient(builder, step, parts.pop(value, []), declaration.outputs[name], time)
-    for name in declaration.backward_reads:
-        for read in step.xs if name == "x" else [step.outputs[name]]:
-            read.use(time)
+    reads = [x for index, x in enumerate(step.xs) if declaration.reads_input(index)]
+    reads += [output for name, output in step.outputs.items() if name in declaration.backward_reads]
+    for read in reads:
+        read.use(time)
     for name in declaration.saved:
         step.local[name].use(time)
     for name, buffer in declaration.backward_scratch.items():

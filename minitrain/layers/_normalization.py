@@ -49,7 +49,7 @@ class Normalization(Layer):
             },
             state=state,
             saved={"mean": array(channels, "float64"), "inv_std": array(channels, "float64")},
-            backward_reads=("x", "y") if self.relu and self.adds_residual else ("x",),
+            backward_reads=("x0", "y") if self.relu and self.adds_residual else ("x0",),
         )
 
     def _input_shape(self, shapes: tuple[Shape, ...]) -> Shape:

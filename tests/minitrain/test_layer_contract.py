@@ -75,7 +75,8 @@ def test_names_of_buffers_are_distinct_and_the_batch_comes_first(layer, example)
     assert len(names) == len(set(names))
     assert next(iter(declared.outputs)) == "y"
     assert all(shape[0] == example.shapes[0][0] for shape in declared.outputs.values())
-    assert set(declared.backward_reads) <= {"x", *declared.outputs}
+    inputs = {f"x{index}" for index in range(len(example.shapes))}
+    assert set(declared.backward_reads) <= {"x", *inputs, *declared.outputs}
 
 
 @each_example
