@@ -95,20 +95,24 @@ def test_float64(seed):
         assert_close(model.state[name], expected, 1e-9, name)
 
 
-@pytest.mark.parametrize("seed", range(100, 112))
-def test_float32_is_as_close_as_float32_is(seed):
-    model = random_net(seed, "float32")
-    exact = random_net(seed, "float64")
-    exact.flat_params[...] = model.flat_params
-    x, labels = batch(model, seed, "float32")
-    expected = run(exact, x.astype("float64"), labels)
-    theirs = torch_twin.step(model, x, labels)
-    ours = run(model, x, labels)
-    assert_close(ours[1], expected[1], 1e-5, model)
-    for name, reference in expected[2].items():
-        scale = max(1e-3, float(np.abs(reference).max()))
-        error = np.abs(ours[2][name] - reference).max() / scale
-        assert error <= max(1e-4, 4 * np.abs(theirs[2][name] - reference).max() / scale), (name, model.graph)
+def test_float32_is_as_accurate_as_pytorchs():
+    """Errors against float64, in parts of the net's largest gradient: a bias before a batch norm has a gradient that
+    is zero but for rounding, so that its own size is no measure."""
+    ratios = []
+    for seed in range(100, 120):
+        model, exact = random_net(seed, "float32"), random_net(seed, "float64")
+        exact.flat_params[...] = model.flat_params
+        x, labels = batch(model, seed, "float32")
+        expected = run(exact, x.astype("float64"), labels)
+        theirs = torch_twin.step(model, x, labels)
+        ours = run(model, x, labels)
+        assert_close(ours[1], expected[1], 1e-5, model)
+        largest = max(np.abs(value).max() for value in expected[2].values())
+        for name, reference in expected[2].items():
+            error, their_error = (np.abs(each[2][name] - reference).max() / largest for each in (ours, theirs))
+            assert error <= max(1e-5, 4 * their_error), (name, model.graph)
+            ratios.append(max(error, 1e-9) / max(their_error, 1e-9))
+    assert np.exp(np.mean(np.log(ratios))) < 1.25
 
 
 @pytest.mark.parametrize("seed", range(200, 208))
