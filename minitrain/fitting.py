@@ -62,7 +62,8 @@ class Fitting:
         trainer.stop_requested = False
         self._reserve_memory()
         last = trainer.epoch + int(epochs)
-        with deferred_interrupt(self._announce) as self._interrupt, self._progress:
+        quiet = np.errstate(over="ignore", invalid="ignore")  # a step looks at its numbers itself
+        with deferred_interrupt(self._announce) as self._interrupt, self._progress, quiet:
             try:
                 self._tell("on_train_begin")
                 while trainer.epoch < last and not trainer.stop_requested:

@@ -27,7 +27,8 @@ class History:
     metrics : dict of name to list of float
         One value for each epoch: "loss" and "accuracy" (means over the epoch's batches while the net was learning),
         "val_loss" and "val_accuracy" (of the trained net after the epoch), "learning_rate" (of the last step),
-        "seconds" (of training, without validation), "images_per_second". NaN where something was not measured.
+        "seconds" (of training, without validation; the first epoch's may hold compilation), "images_per_second". NaN
+        where something was not measured.
     interrupted : bool
         Whether Ctrl-C ended the training.
     partial_epoch : int or None

@@ -87,7 +87,8 @@ class LiveBar(Progress):
 
     def end(self, epoch: int, values: Mapping[str, float]) -> None:
         self._bars.remove_task(self._bar)
-        self._bars.console.print(describe_epoch(epoch, self._epochs, values), highlight=False)
+        self._bars.refresh()
+        self._bars.console.print(describe_epoch(epoch, self._epochs, values), highlight=False, soft_wrap=True)
 
 
 def make_progress(verbose: bool | Literal["auto"]) -> Progress:

@@ -30,18 +30,18 @@ class RunFolder:
         self.path = path
         self._config: dict[str, Any] = {}
 
-    def claim(self, force: bool) -> None:
-        """Make the folder; ValueError where it holds something already, unless `force`."""
+    def check(self, force: bool) -> None:
+        """Raise ValueError where the folder holds something already, unless `force`. Nothing is changed yet."""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"--out: expected a folder, {self.path} is a file")
         if self.path.is_dir() and any(self.path.iterdir()) and not force:
             raise ValueError(f"--out: {self.path} is not empty; choose another folder, or add --force to overwrite it")
+
+    def begin(self, trainer: Trainer, arguments: argparse.Namespace) -> None:
+        """Make the folder, clear it of a former run, and write down what is about to run."""
         self.path.mkdir(parents=True, exist_ok=True)
         for name in (WEIGHTS, HISTORY, CURVES, CONFIG):  # nothing of a former run may pass for this one's
             (self.path / name).unlink(missing_ok=True)
-
-    def begin(self, trainer: Trainer, arguments: argparse.Namespace) -> None:
-        """Write down what is about to run."""
         given = {name: value for name, value in vars(arguments).items() if name not in ("run", "debug", "force", "out")}
         folder = given["data_folder"]
         given["data_folder"] = None if folder is None else str(folder.resolve())

@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, and write the run folder; 130 after Ctrl-C."""
     shared.use_threads(arguments.threads)
     folder = RunFolder(arguments.out)
-    folder.claim(arguments.force)
+    folder.check(arguments.force)
     (x, y), held_out = datasets.load(arguments.dataset, folder=arguments.data_folder)
     model = _model(arguments, x, y)
     steps = math.ceil(len(x) / arguments.batch_size)

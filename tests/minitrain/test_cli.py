@@ -73,6 +73,7 @@ def test_a_run_is_overwritten_only_by_force(run, capsys):
     before = (run / "weights.safetensors").read_bytes()
     assert main([*TRAIN, "--out", str(run)]) == 2
     assert "is not empty; choose another folder, or add --force" in capsys.readouterr().err
+    assert main([*TRAIN, "--out", str(run), "--force", "--lr", "-1"]) == 2
     assert (run / "weights.safetensors").read_bytes() == before
     assert main([*TRAIN, "--out", str(run), "--force"]) == 0
 

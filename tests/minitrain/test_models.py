@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minitrain import Trainer, datasets, layers, losses, models, optimizers
+from minitrain import Trainer, datasets, layers, losses, models, optimizers, schedules
 from minitrain.initializers import He
 from minitrain.models import MODELS
 
@@ -130,6 +130,7 @@ def test_article_b_reaches_98_percent_on_mnist():
     (x, y), (x_test, y_test) = datasets.load("mnist", folder=MNIST)
     if len(x) != 8_000:
         pytest.skip("needs the folder with the t10k files alone")
-    trainer = Trainer(models.article_b(), losses.SoftmaxCrossEntropy(), optimizers.Adam(1e-3))
+    rate = schedules.OneCycle(3e-3, total_steps=3 * 125)
+    trainer = Trainer(models.article_b(), losses.SoftmaxCrossEntropy(), optimizers.Adam(rate))
     trainer.fit(x, y, epochs=3, batch_size=64, verbose=False)
     assert trainer.evaluate(x_test, y_test)["accuracy"] >= 0.98
