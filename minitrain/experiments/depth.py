@@ -18,6 +18,7 @@ from minitrain.trainer import Trainer
 __all__ = ["NAME", "DepthSettings", "GradientProbe", "best_rate", "run", "work"]
 
 NAME = "depth"
+PROBE_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,11 @@ class DepthSettings:
     activations: tuple[Activation, ...] = ("relu", "sigmoid")
     depths: tuple[int, ...] = (5, 10, 20, 40)
     learning_rates: tuple[float, ...] = (0.01, 0.1)
-    seeds: int = 2
+    dense_seeds: int = 3
+    conv_seeds: int = 2  # they take most of the time
     steps: int = 300
     momentum: float = 0.9
-    batch_size: int = 64
+    batch_size: int = 32
     dense_width: int = 64
     conv_width: int = 8
     probes: int = 9  # steps at which all gradients are measured
@@ -45,12 +47,15 @@ class DepthSettings:
         """Units of each dense layer, or filters of the first convolutions."""
         return self.dense_width if kind == "dense" else self.conv_width
 
+    def seeds(self, kind: Kind) -> int:
+        """Number of seeds."""
+        return self.dense_seeds if kind == "dense" else self.conv_seeds
+
 
 def work(settings: DepthSettings) -> float:
     """Layers times steps of all runs."""
-    runs = len(settings.learning_rates) + settings.seeds - 1
-    layers = 2.0 * len(settings.activations) * len(settings.kinds) * sum(settings.depths)
-    return layers * runs * settings.steps
+    runs = sum(len(settings.learning_rates) + settings.seeds(kind) - 1 for kind in settings.kinds)
+    return 2.0 * len(settings.activations) * sum(settings.depths) * runs * settings.steps
 
 
 def run(data: Data, settings: DepthSettings, seed: int, watch: Watch) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def _measure(
 
     trials = [once(rate, seed) for rate in settings.learning_rates]
     chosen = best_rate(trials)
-    others = [once(chosen["learning_rate"], seed + number) for number in range(1, settings.seeds)]
+    others = [once(chosen["learning_rate"], seed + number) for number in range(1, settings.seeds(kind))]
     return {
         "kind": kind,
         "activation": activation,
@@ -122,7 +127,7 @@ class GradientProbe:
     """
 
     def __init__(self, data: Data, settings: DepthSettings, names: list[str], every: bool) -> None:
-        count = min(4 * settings.batch_size, len(data.x_train))
+        count = min(PROBE_IMAGES, len(data.x_train))
         self._batch = data.x_train[:count], data.y_train[:count]
         self._names = names
         later = np.geomspace(1, settings.steps, max(settings.probes - 1, 1)).round().astype(int)

@@ -107,7 +107,8 @@ def _draw_spreads(panel: Any, nets: list[dict[str, Any]], side: str, key: str, f
     shift = 0.97 if side == "without" else 1.03  # so that bars of the two do not hide each other
     x = [depth * shift for depth, _ in known]
     mean, low, high = np.array([values for _, values in known]).reshape(-1, 3).T * factor
-    panel.errorbar(x, mean, yerr=[mean - low, high - mean], capsize=3, elinewidth=1.2, **SIDES[side])
+    bars = np.maximum([mean - low, high - mean], 0)  # a mean of equal values may be off by a rounding
+    panel.errorbar(x, mean, yerr=bars, capsize=3, elinewidth=1.2, **SIDES[side])
 
 
 def _groups(results: dict[str, Any]) -> list[tuple[str, str]]:

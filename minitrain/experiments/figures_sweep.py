@@ -42,7 +42,7 @@ def draw_rates(results: dict[str, Any]) -> Any:
 
 def draw_scales(results: dict[str, Any]) -> Any:
     """Draw accuracy and training loss against the scale of the first weights."""
-    figure, _ = _draw(results, results["experiments"]["initialization"], "first weights times")
+    figure, _ = _draw(results, results["experiments"]["initialization"], "factor on the first weights")
     return figure
 
 
@@ -65,7 +65,7 @@ def _draw(results: dict[str, Any], experiment: dict[str, Any], label: str) -> tu
         panel.set_xticks(values, [f"{value:g}" for value in values])
         panel.set_xticks([], minor=True)
         panel.set_xlabel(label)
-    panels[0].set_ylim(0, 103)
+    panels[0].set_ylim(-4, 103)
     panels[0].set_ylabel("test accuracy (%)")
     panels[0].axhline(100 * results["data"]["chance_accuracy"], **LEVEL)
     panels[1].axhline(results["data"]["chance_loss"], **LEVEL)

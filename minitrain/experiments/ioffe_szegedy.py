@@ -35,7 +35,7 @@ class SigmoidSettings:
     std: float = 0.1
     learning_rates: tuple[float, ...] = (0.1, 0.3, 1.0)
     seeds: int = 3
-    steps: int = 3000
+    steps: int = 2000
     batch_size: int = 60
     measurements: int = 40
 

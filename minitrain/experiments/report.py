@@ -36,7 +36,7 @@ FIGURES: list[tuple[str, str, str, Callable[[Results], str]]] = [
     (
         "gradients_in_training",
         "Gradients during training",
-        "The same norms for the deepest nets at some steps of training, first seed.",
+        "The same norms for the deepest nets at some steps of training, first seed; the steps are not evenly spaced.",
         statements.about_gradients_in_training,
     ),
     (

@@ -38,12 +38,12 @@ def choices(results: dict[str, Any]) -> list[str]:
         "without batch norm fails, it is not for want of them.",
         f"Depth: each net is trained at the rates {tried} from the first seed, and the one with the lower final "
         f"training loss is taken, for nets with and without batch norm alike; the test images play no part. "
-        f"{_seeds(depth['seeds'])} SGD with momentum {depth['momentum']:g}, {depth['steps']} steps of "
+        f"{_seeds(depth)} SGD with momentum {depth['momentum']:g}, {depth['steps']} steps of "
         f"{depth['batch_size']} images, rates that fall to zero along half a cosine. The runs at the other rates are "
         "in results.json.",
         f"Dense nets have {depth['dense_width']} units in each layer; convolutional nets have three stages of 3 x 3 "
-        f"convolutions with {depth['conv_width']}, {2 * depth['conv_width']} and {4 * depth['conv_width']} filters, "
-        "each stage at half the resolution of the one before, and the mean over the plane at the end.",
+        f"convolutions with {', '.join(str(depth['conv_width'] * 2**stage) for stage in range(3))} filters, each stage "
+        "at half the resolution of the one before, and the mean over the plane at the end.",
         f"Learning rate and scale of the first weights: a {rates['kind']} net of {rates['depth']} layers with "
         f"{'ReLU' if rates['activation'] == 'relu' else rates['activation']}, shallow enough to train without batch "
         "norm too, so that there is something to compare; constant rates without momentum. A rate is stable where the "
@@ -53,6 +53,7 @@ def choices(results: dict[str, Any]) -> list[str]:
         f"net the rate of {', '.join(f'{rate:g}' for rate in sigmoid['learning_rates'])} that ends with the lowest "
         "training loss. Drift is how far the median of a unit's input moves over training, divided by the mean "
         "distance of the 15th and 85th percentile.",
+        "A net whose outputs are no longer numbers counts as right about no image: an accuracy of 0 % is such a net.",
         "Tests use the running statistics, as a trained net is used. In deep nets whose weights still move quickly "
         "these lag behind, so that a net can do better on its training batches than on any image afterwards.",
         "These are small nets on small images and few steps: what is shown is where training gets off the ground and "
@@ -60,5 +61,6 @@ def choices(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def _seeds(count: int) -> str:
-    return "One seed." if count == 1 else f"{count} seeds; the spread shown is from the lowest to the highest."
+def _seeds(depth: dict[str, Any]) -> str:
+    dense, conv = (f"{count} seed" + "s" * (count > 1) for count in (depth["dense_seeds"], depth["conv_seeds"]))
+    return f"{dense} for dense nets and {conv} for convolutional ones; bars reach from the lowest to the highest."

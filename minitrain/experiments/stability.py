@@ -45,10 +45,10 @@ class Settings:
 FULL = Settings()
 QUICK = Settings(
     name="quick",
-    depth=DepthSettings(seeds=1, steps=200),
+    depth=DepthSettings(dense_seeds=1, conv_seeds=1, steps=200),
     learning_rate=RateSettings(seeds=1, steps=200),
     initialization=ScaleSettings(seeds=1, steps=200),
-    ioffe_szegedy=SigmoidSettings(seeds=1, steps=1500),
+    ioffe_szegedy=SigmoidSettings(seeds=1, steps=1000),
 )
 EXPERIMENTS: dict[str, Any] = {
     "depth": depth,

@@ -9,6 +9,7 @@ import numpy as np
 from minitrain.experiments.figures import panel_title
 
 __all__ = [
+    "MILESTONE",
     "about_depth",
     "about_gradients_at_start",
     "about_gradients_in_training",
@@ -19,7 +20,9 @@ __all__ = [
     "deepest_pairs",
     "first_gradient_ratio",
     "join",
+    "mean_drift",
     "steps_to",
+    "times",
 ]
 
 SAME = 0.02  # accuracies closer than this are called about the same
@@ -41,13 +44,18 @@ def about_depth(results: dict[str, Any]) -> str:
         )
     else:
         sentences.append(f"At {deepest} layers, there is no kind of net that only batch norm makes trainable.")
-    others = [_compare(pair) for pair in pairs if not _helps(pair)]
-    if others and helped:
-        sentences.append(f"It does not decide in {join(others)}.")
-    elif others:
-        sentences.append(f"The accuracies are: {join(others)}.")
+    rest = [pair for pair in pairs if not _helps(pair)]
+    better = [_compare(pair) for pair in rest if _gain(pair) >= SAME]
+    useless = [_compare(pair) for pair in rest if abs(_gain(pair)) < SAME]
+    worse = [_compare(pair) for pair in rest if _gain(pair) <= -SAME]
+    if better:
+        sentences.append(f"It helps, but does not decide, in {join(better)}.")
+    if useless:
+        sentences.append(f"It makes no difference in {join(useless)}.")
+    if worse:
+        sentences.append(f"It does harm in {join(worse)}.")
     shallow = _pairs(results, min(net["depth"] for net in results["experiments"]["depth"]["nets"]))
-    needless = [_compare(pair) for pair in shallow if _accuracy(pair[1]) - _accuracy(pair[0]) < SAME]
+    needless = [_compare(pair) for pair in shallow if _gain(pair) < SAME]
     if needless:
         sentences.append(
             f"At {shallow[0][0]['depth']} layers it gains less than {100 * SAME:.0f} points in {join(needless)}."
@@ -62,7 +70,7 @@ def about_gradients_at_start(results: dict[str, Any]) -> str:
     for without, with_norm in pairs:
         kind = panel_title(without["kind"], without["activation"])
         parts.append(
-            f"{kind}: {_times(first_gradient_ratio(without))} without, {_times(first_gradient_ratio(with_norm))} with"
+            f"{kind}: {times(first_gradient_ratio(without))} without, {times(first_gradient_ratio(with_norm))} with"
         )
     sentences = [
         f"On the way back from the last hidden layer to the first of {pairs[0][0]['depth']} layers, the norm of the "
@@ -160,7 +168,7 @@ def about_sigmoid(results: dict[str, Any]) -> str:
         for side in ("with", "without")
     ]
     final = [f"{_percent(_mean_accuracy(data[side]))} {side}" for side in ("with", "without")]
-    drift = {side: float(np.mean([run["median_drift"] or np.nan for run in data[side]])) for side in data}
+    drift = {side: mean_drift(data[side]) for side in data}
     sentences = [
         f"{_percent(MILESTONE)} of the test images are right {words[0]} and {words[1]} batch norm (mean of the seeds), "
         f"{final[0]} and {final[1]} at the end.",
@@ -210,6 +218,11 @@ def steps_to(runs: list[dict[str, Any]], accuracy: float) -> int | None:
     return None
 
 
+def mean_drift(runs: list[dict[str, Any]]) -> float:
+    """Return the mean over some runs of a typical unit's drift, in widths of its distribution."""
+    return float(np.mean([np.nan if run["median_drift"] is None else run["median_drift"] for run in runs]))
+
+
 def accuracy_range(runs: list[dict[str, Any]]) -> str:
     """Return the mean accuracy of some runs with the lowest and highest."""
     accuracies = [run["test_accuracy"] for run in runs]
@@ -230,6 +243,10 @@ def _helps(pair: tuple[dict[str, Any], dict[str, Any]]) -> bool:
     return with_norm == {"trained"} and "trained" not in without
 
 
+def _gain(pair: tuple[dict[str, Any], dict[str, Any]]) -> float:
+    return _accuracy(pair[1]) - _accuracy(pair[0])
+
+
 def _accuracy(net: dict[str, Any]) -> float:
     return _mean_accuracy(net["runs"])
 
@@ -248,12 +265,14 @@ def _percent(value: float) -> str:
     return f"{100 * value:.3g} %"
 
 
-def _times(ratio: float) -> str:
+def times(ratio: float) -> str:
     if not np.isfinite(ratio):
         return "infinity" if ratio > 0 else "an unknown factor"
     if ratio == 0:
         return "0 (it vanishes altogether)"
-    return f"{ratio:.2g}" if 0.001 <= ratio < 1000 else f"{ratio:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    if 100 <= ratio < 1e6:
+        return f"{float(f'{ratio:.2g}'):,.0f}"
+    return f"{ratio:.2g}" if 0.001 <= ratio < 100 else f"{ratio:.0e}".replace("e-0", "e-").replace("e+", "e")
 
 
 def _decades(net: dict[str, Any]) -> str:
@@ -261,4 +280,4 @@ def _decades(net: dict[str, Any]) -> str:
     if None in norms:
         return "an unknown factor (some are not finite)"
     smallest, largest = min(norms), max(norms)
-    return "an infinite factor (some are zero)" if smallest == 0 else f"a factor of {_times(largest / smallest)}"
+    return "an infinite factor (some are zero)" if smallest == 0 else f"a factor of {times(largest / smallest)}"

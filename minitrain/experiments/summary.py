@@ -7,12 +7,19 @@ import sys
 from typing import Any
 
 from minitrain.experiments.figures import panel_title
-from minitrain.experiments.statements import accuracy_range, deepest_pairs, first_gradient_ratio, steps_to
+from minitrain.experiments.statements import (
+    MILESTONE,
+    accuracy_range,
+    deepest_pairs,
+    first_gradient_ratio,
+    mean_drift,
+    steps_to,
+    times,
+)
 
 __all__ = ["HEADINGS", "print_table", "summary_rows"]
 
 HEADINGS = ("measured", "without batch norm", "with batch norm")
-MILESTONE = 0.9
 
 
 def summary_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -35,8 +42,8 @@ def _depth_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
     for pair in deepest_pairs(results):
         kind = f"{pair[0]['depth']} layers, {panel_title(pair[0]['kind'], pair[0]['activation'])}"
         accuracies.append((f"{kind}: test accuracy", *(accuracy_range(net["runs"]) for net in pair)))
-        ratios = (f"{first_gradient_ratio(net):.2g}" for net in pair)
-        gradients.append((f"{kind}: first gradient, first / last hidden layer", *ratios))
+        ratios = (times(first_gradient_ratio(net)) for net in pair)
+        gradients.append((f"{kind}: gradient, first / last hidden layer", *ratios))
     return [*accuracies, *gradients]  # type: ignore[list-item]
 
 
@@ -66,9 +73,9 @@ def _scale_rows(experiment: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def _sigmoid_rows(experiment: dict[str, Any]) -> list[tuple[str, str, str]]:
     sides = [experiment[side]["runs"] for side in ("without", "with")]
-    times = [steps_to(runs, MILESTONE) for runs in sides]
-    reached = ["never" if steps is None else f"{steps:,}" for steps in times]
-    drift = ["" if runs[0]["median_drift"] is None else f"{runs[0]['median_drift']:.2g} widths" for runs in sides]
+    crossings = [steps_to(runs, MILESTONE) for runs in sides]
+    reached = ["never" if steps is None else f"{steps:,}" for steps in crossings]
+    drift = [f"{mean_drift(runs):.2g} widths" for runs in sides]
     return [
         (f"3 x 100 sigmoid: steps to {100 * MILESTONE:g} % of the test images", reached[0], reached[1]),
         ("3 x 100 sigmoid: drift of a typical unit's input", drift[0], drift[1]),
