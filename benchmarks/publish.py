@@ -110,7 +110,7 @@ def _section(machine: Machine) -> Iterator[str]:
         yield f"<h3>{html.escape(module.removeprefix('benchmark_').replace('_', ' '))}</h3><div class=plots>"
         for trend in trends:
             kind = " class=regressed" if trend.regressions else ""
-            source = f"{html.escape(machine.name)}/{trend.file_name}"
+            source = f"{machine.folder_name}/{trend.file_name}"
             caption = html.escape(trend.name.partition(".")[2])
             yield f"<figure{kind}><figcaption>{caption}</figcaption><img src='{source}' alt='{caption}'></figure>"
         yield "</div>"
@@ -135,7 +135,7 @@ def publish(results: Path, pages: Path) -> list[Machine]:
     """Write the page and its images; returns what was found."""
     machines = read(results)
     for machine in machines:
-        folder = pages / machine.name
+        folder = pages / machine.folder_name
         folder.mkdir(parents=True, exist_ok=True)
         for trend in machine.trends:
             draw(trend, machine.commits, folder / trend.file_name)
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     machines = publish(options.results, options.out)
     regressions = sum(len(trend.regressions) for machine in machines for trend in machine.trends)
-    print(f"{options.out / 'index.html'}: {len(machines)} machines, {regressions} regressions")
+    print(f"{options.out / 'index.html'}: {regressions} regressions")
     return 0
 
 

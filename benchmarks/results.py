@@ -44,17 +44,25 @@ class Trend:
 
     @property
     def file_name(self) -> str:
-        return re.sub(r"\W+", "-", self.name).strip("-") + ".svg"
+        return _as_file_name(self.name) + ".svg"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """All results of one machine, commits in order."""
+    """All results of one machine and environment, commits in order."""
 
     name: str
     about: dict[str, str]
     commits: list[tuple[str, datetime]]
     trends: list[Trend]
+
+    @property
+    def folder_name(self) -> str:
+        return _as_file_name(self.name)
+
+
+def _as_file_name(name: str) -> str:
+    return re.sub(r"[^\w.]+", "-", name).strip("-")
 
 
 def read(results: Path) -> list[Machine]:
@@ -64,9 +72,12 @@ def read(results: Path) -> list[Machine]:
     benchmarks = json.loads((results / "benchmarks.json").read_text())
     machines = []
     for path in sorted(results.glob("*/machine.json")):
-        runs = list(iter_results_for_machine(str(results), path.parent.name))
-        if runs:
-            machines.append(_machine(path.parent.name, json.loads(path.read_text()), runs, benchmarks))
+        about = json.loads(path.read_text())
+        by_environment: dict[str, list[Any]] = {}
+        for run in iter_results_for_machine(str(results), path.parent.name):
+            by_environment.setdefault(run.env_name, []).append(run)
+        for environment, runs in sorted(by_environment.items()):
+            machines.append(_machine(f"{path.parent.name}, {environment}", about, runs, benchmarks))
     return machines
 
 
@@ -93,7 +104,7 @@ def _commit_order() -> dict[str, int]:
 
 
 def _series(benchmark: dict[str, Any], runs: list[Any], hashes: list[str]) -> dict[str, Series]:
-    """Values of every combination of parameters; where a commit ran in several environments, the last one counts."""
+    """Values of every combination of parameters, one for each commit."""
     name = benchmark["name"]
     labels = [", ".join(value.strip("'") for value in values) for values in itertools.product(*benchmark["params"])]
     series: dict[str, Series] = {label: [math.nan] * len(hashes) for label in labels}
