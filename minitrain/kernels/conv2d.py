@@ -51,8 +51,8 @@ def backward_weight(
     """Overwrite dweight (K, C / groups, kh, kw) and dbias (K,) or (0,) from dy and x."""
     plan = geometry.weight_gradient_plan
     run = weight_gradient_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
-    run(plan.problem, plan.planes, plan.steps, plan.lines, plan.blocks, plan.places, plan.shifts, plan.offsets, dy, x,
-        scratch, dweight)  # fmt: skip
+    run(plan.problem, plan.planes, plan.steps, plan.blocks, plan.places, plan.shifts, plan.vectors[x.itemsize],
+        plan.offsets, dy, x, scratch, dweight)  # fmt: skip
     if dbias.size:
         _sum_planes.for_work(dy.size)(dy, dbias)
 

@@ -111,10 +111,14 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
         bands = (phase_height + band - 1) // band
         image, first = task // bands, task % bands * band  # an image here is one group of an image
         used = min(band, phase_height - first)
-        x, base = source, image * channels * height * width
-        if not direct or image == problem[0] * groups - 1:  # the last image, because vectors read beyond its end
+        x, base, size = source, image * channels * height * width, channels * height * width
+        if not direct:
             pack(source, base, height, width, channels, first, band + halo, phase_width + gap, row_step, column_step,
                  shifts, row_copies, scratch, at)  # fmt: skip
+            x, base = scratch, at
+        elif base + size == source.size:  # vectors read a little beyond the end of an image
+            for i in range(size):
+                scratch[at + i] = source[base + i]
             x, base = scratch, at
         weights = image % groups * ((outs + rows - 1) // rows) * rows * (1 + offsets.size)
         lanes = lanes_of(scratch)
@@ -122,14 +126,15 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
         count = used * ((phase_width + lanes - 1) // lanes) if gap else (length + lanes - 1) // lanes
         vectors_at = 0 if used == band else vectors.size - 3 * max(count, columns)
         to = image * outs * out_height * out_width
-        if phases[0] * phases[1] == 1:
-            correlate_band(scratch, weights, x, base, outs, parts, vectors, vectors_at, count, offsets, starts, target,
-                           to + first * out_width, out_height * out_width, 0)  # fmt: skip
+        several = phases[0] * phases[1] > 1
+        if several:
+            result, place, pitch = scratch, at + places[4], length
         else:
-            temporary = at + places[4]
-            correlate_band(scratch, weights, x, base, outs, parts, vectors, vectors_at, count, offsets, starts, scratch,
-                           temporary, length, outs * length)  # fmt: skip
-            _interleave(phases, outs, planes, first, used, scratch, temporary, target, to)
+            result, place, pitch = target, to + first * out_width, out_height * out_width
+        correlate_band(scratch, weights, x, base, outs, parts, vectors, vectors_at, count, offsets, starts, result,
+                       place, pitch, outs * length)  # fmt: skip
+        if several:
+            _interleave(phases, outs, planes, first, used, scratch, place, target, to)
 
     def correlate(problem, planes, phases, steps, places, shifts, vectors, offsets, indices, starts, source, weight,
                   bias, scratch, target):  # fmt: skip

@@ -12,7 +12,9 @@ from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, splat, store
 
 __all__ = ["OVERRUN", "pack"]
 
-OVERRUN = LANES_FLOAT32  # `pack` may write this many values beyond the last one
+OVERRUN = (
+    LANES_FLOAT32  # zeros after each channel's planes, for vectors that reach beyond a row: they stay in the channel
+)
 
 
 @device
@@ -20,6 +22,8 @@ def pack(
     source, at, height, width, channels, first, slots, columns, row_step, column_step, shifts, residues, target, to
 ):
     """Pack `channels` planes that begin at source[at] into target[to:] as [channel][residue][column of kernel][slot].
+
+    OVERRUN values follow each channel, of which a vector is 0.
 
     Slot s holds source row (first + s) * row_step + shifts[residue], column q of it holds source column
     q * column_step + shifts[residues + column of kernel], 0 outside of the plane.
@@ -36,6 +40,8 @@ def pack(
                       to + low * columns)  # fmt: skip
                 _zeros(target, to + high * columns, (slots - high) * columns)
                 to += slots * columns
+        store(target, to, splat(target.dtype.type(0)))
+        to += OVERRUN
         at += height * width
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minitrain.kernels.conv2d_pack import OVERRUN
+from minitrain.kernels.conv2d_weight import BLOCK_VECTORS
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ __all__ = ["Correlation", "WeightGradient", "plan_forward", "plan_input_gradient
 BAND_VALUES = 64 * 1024  # of a packed band: 256 KiB in float32, which stays in a level 2 cache
 BAND_PIXELS = 128  # fewer than this make too little use of weights that come from memory
 TILE_VALUES = 5 * 1024  # of x that a tile reads: with the weights it fills most of a level 1 cache
-BLOCK_PIXELS = 512  # of the weight gradient: a tile's rows of them stay in a level 1 cache
-LANE_SUMS = 6144  # vectors of partial sums that a task of the weight gradient keeps: 384 KiB in float32
 CHUNK_PIXELS = 4096  # of the weight gradient: as many are summed by one task where there are enough of them
 PARTIAL_VALUES = 2 * 1024 * 1024  # of the weight gradient: all chunks together
 WASTE = 1.15  # more lanes than pixels, at most, for the sake of fewer copies of a plane
@@ -67,20 +66,20 @@ class WeightGradient(NamedTuple):
 
     `problem`: images, groups, channels and outputs of a group, workers. `planes`: height and width of x, of dy.
     `steps`: of rows and columns in x, copies by row, rows and columns of a packed plane, whether
-    nothing needs to be packed. `lines` that vectors do not
-    cross: their number, their length in dy, in the packed plane. `blocks`: chunks, then the size of a block of images,
-    of lines, of pixels in a line, of channels, of outputs. `places`: where the workers' scratch begins, its size, and
-    where in it the panel of dy and the sums begin. `offsets`: of (channel, tap) in the packed planes.
+    nothing needs to be packed. `blocks`: chunks, then the size of a block of images, of channels, of outputs.
+    `places`: where the workers' scratch begins, its size, and where in it the panel of dy and the sums begin.
+    `vectors` is like that of a correlation, for a block of images; those of which only some lanes can be read follow
+    the others. `offsets` of (channel, tap) in the packed planes.
     """
 
     tile: tuple[int, int]
     problem: Integers
     planes: Integers
     steps: Integers
-    lines: Integers
     blocks: Integers
     places: Integers
     shifts: Table
+    vectors: dict[int, Table]
     offsets: Table
     scratch: int
 
@@ -178,17 +177,18 @@ def _correlation(
     # what a tile reads of x, and a little for vectors that lie across two lines of the cache
     lines = copies * (tile[1] * LANES_FLOAT32 + halo * (columns + gap) + LANES_FLOAT32)
     parts = -(-channels * lines // TILE_VALUES) if outs % tile[0] == 0 else 1
+    channel_size = planes[0] * planes[1] if direct else copies * plane + OVERRUN
     offsets, indices = [], []
     for phase in taps:
         for channel in range(channels):
             for i, j in phase:
                 (row_copy, row), (column_copy, column) = row_copies.taps[i], column_copies.taps[j]
-                copy = (channel * len(row_copies.begins) + row_copy) * len(column_copies.begins) + column_copy
-                offsets.append(copy * plane + row * (columns + gap) + column)
+                copy = row_copy * len(column_copies.begins) + column_copy
+                offsets.append(channel * channel_size + copy * plane + row * (columns + gap) + column)
                 indices.append(channel * strides[2] + i * len(column_copies.taps) + j)
     block = tile[1] * LANES_FLOAT32
     weights = groups * -(-outs // tile[0]) * tile[0] * (1 + len(offsets))
-    packed = _rounded(channels * copies * plane + max(block, OVERRUN))
+    packed = _rounded(channels * (copies * plane + OVERRUN) + block)
     temporary = _rounded(several * outs * band * columns + block) if several else 0
     workers = min(numba.config.NUMBA_NUM_THREADS, images * groups * -(-rows // band))
     places = (*strides[:2], _rounded(weights), packed + temporary, packed)
@@ -218,25 +218,33 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
     pixels, taps = rows * columns, g.kernel[0] * g.kernel[1]
     copies = row_copies * (len(forward.shifts) - row_copies)
     plane, band_plane = (rows + halo) * (columns + gap), (band + halo) * (columns + gap)
-    image_block = max(1, min(images, BLOCK_PIXELS // pixels))
+    channel, band_channel = copies * plane + OVERRUN, copies * band_plane + OVERRUN
+    count = len(_vectors(rows, rows, columns, gap, LANES_FLOAT32, 0)) // 6
+    image_block = max(1, min(images, BLOCK_VECTORS // count))
     out_block = _even(outs, 64)
-    most = min(BAND_VALUES // (copies * plane * image_block), LANE_SUMS // (taps * out_block))
-    channel_block = _even(channels, max(1, most))
+    channel_block = _even(channels, max(1, BAND_VALUES // (channel * image_block)))
     others = groups * -(-outs // out_block) * -(-channels // channel_block)
     chunks = max(-(-images * pixels // CHUNK_PIXELS), -(-TASKS // others))
     weight_size = groups * outs * channels * taps
     chunks = max(1, min(chunks, 2 * TASKS, -(-images // image_block), PARTIAL_VALUES // weight_size))
     # a tile reads as many channels as it has columns, which must all exist
     direct = int(direct and (channels - 1) % channel_block + 1 >= tile[1])
-    offsets = forward.offsets[: channel_block * taps]
-    offsets = offsets // band_plane * plane + offsets % band_plane
+    pairs = forward.offsets[: channel_block * taps]
+    if direct:
+        offsets = pairs
+    else:
+        in_channel = pairs % band_channel
+        offsets = pairs // band_channel * channel + in_channel // band_plane * plane + in_channel % band_plane
     offsets = np.append(offsets, np.zeros(max(0, tile[1] - offsets.size), dtype=np.int64))
-    packed = _rounded(image_block * channel_block * copies * plane + OVERRUN)
-    lines, length = (rows, columns) if gap else (1, pixels)
-    pixel_block = min(_rounded(length), BLOCK_PIXELS) if lines == 1 else _rounded(length)
-    line_block = min(lines, max(1, BLOCK_PIXELS // pixel_block))
-    panel = -(-out_block // tile[0]) * tile[0] * image_block * line_block * pixel_block
-    sums = -(-out_block // tile[0]) * -(-channel_block * taps // tile[1]) * tile[0] * tile[1] * LANES_FLOAT32
+    pitches = (groups * channels * height * width if direct else channel_block * channel, groups * outs * pixels)
+    vectors = {
+        size: _vectors_of_images(rows, columns, gap, VECTOR_BYTES // size, image_block, pitches, direct)
+        for size in (4, 8)
+    }
+    packed = _rounded(image_block * channel_block * channel)
+    out_tiles, pair_tiles = -(-out_block // tile[0]), -(-channel_block * taps // tile[1])
+    panel = out_tiles * tile[0] * min(BLOCK_VECTORS + image_block, image_block * count) * LANES_FLOAT32
+    sums = out_tiles * pair_tiles * _rounded(tile[0] * tile[1])
     workers = min(numba.config.NUMBA_NUM_THREADS, chunks * others)
     places = (_rounded(chunks * weight_size), packed + panel + sums, packed, packed + panel)
     return WeightGradient(
@@ -244,10 +252,10 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
         (images, groups, channels, outs, workers),
         (height, width, rows, columns),
         (row_step, column_step, row_copies, rows + halo, columns + gap, direct),
-        (lines, length, length + gap),
-        (chunks, image_block, line_block, pixel_block, channel_block, out_block),
+        (chunks, image_block, channel_block, out_block),
         places,
         forward.shifts,
+        vectors,
         offsets,
         places[0] + workers * places[1],
     )
@@ -268,6 +276,17 @@ def _vectors(rows: int, band: int, columns: int, gap: int, lanes: int, least: in
     return np.concatenate(parts).astype(np.int64)
 
 
+def _vectors_of_images(
+    rows: int, columns: int, gap: int, lanes: int, images: int, pitches: Integers, partial_last: int
+) -> Table:
+    """The table `vectors` of a weight gradient: all that are used whole, image by image, then the others."""
+    table = _vectors(rows, rows, columns, gap, lanes, 0)
+    table = table[: table.size // 2].reshape(3, 1, -1).repeat(images, axis=1)
+    table[:2] += np.array(pitches)[:, None, None] * np.arange(images)[:, None]
+    whole = rows * columns // lanes if partial_last else table.shape[2]
+    return np.concatenate([part.reshape(3, -1) for part in (table[..., :whole], table[..., whole:])], axis=1).ravel()
+
+
 def _tile_of_outer_products(outs: int) -> tuple[int, int]:
     """Tile of outputs by vectors of pixels: as large as the 32 or 16 registers allow, no higher than the outputs."""
     if outs < 4:
@@ -283,7 +302,7 @@ def _tile_of_products(outs: int) -> tuple[int, int]:
         return 1, 6
     if VECTOR_BYTES < 64:
         return 4, 3
-    return (8, 3) if outs >= 8 else (4, 6)
+    return 4, 6
 
 
 def _even(size: int, most: int) -> int:

@@ -5,9 +5,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbnorm.simd.vectors import INDEX, emit_load, emit_store, pointer_to, vector_of, zero_constant
+from nbnorm.simd.vectors import INDEX, emit_store, pointer_to, vector_of, zero_constant
 
-__all__ = ["item", "load_between", "load_even_between", "store_interleaved", "sum_lanes"]
+__all__ = ["item", "load_between", "load_even_between", "store_interleaved"]
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
 
@@ -51,6 +51,28 @@ def emit_store_between(builder, vector, value, pointer, low, high) -> None:
 
 def _shuffle(builder, a, b, lanes):
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, len(lanes)), lanes))
+
+
+def emit_lane_sums(builder, vector, values):
+    """Vector whose lane i is the sum of the lanes of values[i], each as a binary tree; at most as many as lanes.
+
+    Two vectors become one at each level, in which half of the lanes go on with the sums of either.
+    """
+    width = vector.lanes
+    values = [*values, *[None] * (width - len(values))]
+    while width > 1:
+        width //= 2
+        low, high = [], []
+        for lane in range(vector.lanes):
+            own = lane & width == 0
+            low.append(lane if own else vector.lanes + lane - width)
+            high.append(lane + width if own else vector.lanes + lane)
+        pairs = [(a, a if b is None else b) for a, b in zip(values[:width], values[width:], strict=True)]
+        values = [
+            None if a is None else builder.fadd(_shuffle(builder, a, b, low), _shuffle(builder, a, b, high))
+            for a, b in pairs
+        ]
+    return values[0]
 
 
 @intrinsic
@@ -110,20 +132,3 @@ def store_interleaved(typing_context, array, index, even, odd):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, even, odd), codegen
-
-
-@intrinsic
-def sum_lanes(typing_context, array, index):
-    """Sum of array[index : index + lanes], in the order of a binary tree."""
-    vector = vector_of(array.dtype)
-
-    def codegen(context, builder, signature, args):
-        value = emit_load(builder, vector, pointer_to(context, builder, signature.args[0], *args))
-        width = vector.lanes
-        while width > 1:
-            width //= 2
-            low = _shuffle(builder, value, value, list(range(width)))
-            value = builder.fadd(low, _shuffle(builder, value, value, list(range(width, 2 * width))))
-        return builder.extract_element(value, _INT32(0))
-
-    return array.dtype(array, types.intp), codegen

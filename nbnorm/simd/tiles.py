@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from nbnorm.simd.lanes import emit_load_between, emit_store_between
+from nbnorm.simd.lanes import emit_lane_sums, emit_load_between, emit_store_between
 from nbnorm.simd.vectors import (
     INDEX,
     emit_call,
@@ -36,8 +36,7 @@ class Tile(NamedTuple):
     add_outer: Any
     add_products: Any
     add_products_between: Any
-    load: Any
-    store: Any
+    add_lane_sums: Any
     load_columns_between: Any
     store_columns: Any
     store_columns_between: Any
@@ -62,8 +61,8 @@ def make_tile(rows: int, columns: int) -> Tile:
     `add_outer(acc, w, w_at, x, offsets, x_at)`           acc[r, c] += w[w_at + r] * x[offsets[c] + x_at :][:lanes]
     `add_products(acc, a, a_at, b, offsets, b_at)`        acc[r, c] += a[a_at + r * lanes :] * b[offsets[c] + b_at :]
     `add_products_between(..., count)`                    the same for the first `count` lanes; reads no others of b
-    `load(array, at)`                                     acc[r, c] = array[at + (r * columns + c) * lanes :]
-    `store(acc, y, at)`                                   y[at + (r * columns + c) * lanes :] = acc[r, c]
+    `add_lane_sums(acc, y, at)`                           y[at + r * columns + c] += sum of the lanes of acc[r, c];
+                                                          as far as the next multiple of lanes, y is not kept
     `store_columns(acc, y, at, places, pitch)`            y[at + places[c] + r * pitch :] = acc[r, c]
     `store_columns_between(..., counts)`                  the same for the first counts[c] lanes of acc[r, c]
     `load_columns_between(y, at, places, pitch, counts)`  the reverse, with 0 in the other lanes
@@ -146,26 +145,16 @@ def make_tile(rows: int, columns: int) -> Tile:
         return acc(acc, a, types.intp, b, offsets, types.intp, types.intp), products(acc.dtype, load_first)
 
     @intrinsic
-    def load(typing_context, array, at):
-        tile = tile_of(array)
-        vector = tile.dtype
-
-        def codegen(context, builder, signature, args):
-            base = pointer_to(context, builder, signature.args[0], *args)
-            places = [builder.gep(base, [INDEX(i * vector.lanes)]) for i in range(size)]
-            return context.make_tuple(builder, tile, [emit_load(builder, vector, place) for place in places])
-
-        return tile(array, types.intp), codegen
-
-    @intrinsic
-    def store(typing_context, acc, y, at):
+    def add_lane_sums(typing_context, acc, y, at):
         vector = acc.dtype
 
         def codegen(context, builder, signature, args):
             base = pointer_to(context, builder, signature.args[1], *args[1:])
-            for i in range(size):
-                place = builder.gep(base, [INDEX(i * vector.lanes)])
-                emit_store(builder, vector, builder.extract_value(args[0], i), place)
+            values = [builder.extract_value(args[0], i) for i in range(size)]
+            for first in range(0, size, vector.lanes):
+                place = builder.gep(base, [INDEX(first)])
+                total = emit_lane_sums(builder, vector, values[first : first + vector.lanes])
+                emit_store(builder, vector, builder.fadd(emit_load(builder, vector, place), total), place)
             return context.get_dummy_value()
 
         return types.void(acc, y, types.intp), codegen
@@ -226,7 +215,7 @@ def make_tile(rows: int, columns: int) -> Tile:
         return indices(table, types.intp), codegen
 
     return Tile(
-        rows, columns, zero, splat_rows, add_outer, add_products, add_products_between, load, store,
+        rows, columns, zero, splat_rows, add_outer, add_products, add_products_between, add_lane_sums,
         load_columns_between, store_columns, store_columns_between, offsets,
     )  # fmt: skip
 
