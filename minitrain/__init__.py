@@ -1,6 +1,6 @@
 """minitrain: trains small nets on a CPU, with hand-written backward passes and preallocated memory."""
 
-from minitrain import datasets, initializers, layers, losses, metrics, optimizers, schedules
+from minitrain import callbacks, datasets, initializers, layers, losses, metrics, models, optimizers, schedules
 from minitrain.graph import Input, Node
 from minitrain.model import Model
 from minitrain.trainer import Trainer
@@ -11,11 +11,13 @@ __all__ = [
     "Model",
     "Node",
     "Trainer",
+    "callbacks",
     "datasets",
     "initializers",
     "layers",
     "losses",
     "metrics",
+    "models",
     "optimizers",
     "schedules",
 ]

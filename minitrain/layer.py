@@ -88,7 +88,8 @@ class Declaration:
     scratch : working space of one call of `forward` or `infer`; holds rubbish before it.
     backward_scratch : working space of one call of `backward`.
     backward_reads : which of "x" (all inputs), "x0", "x1" ... (one of several) and the outputs' names backward needs.
-        Anything not named here may have been overwritten by then. Gradients of the outputs, parameters, state and saved arrays are always there.
+        Anything not named here may have been overwritten by then. Gradients of the outputs, parameters, state and saved
+        arrays are always there.
     output_is_view : the output is the input under another shape; the layer does no work in either direction.
     gradients_are_views : each input's gradient is the output's gradient itself; backward has nothing to do.
     """
