@@ -96,19 +96,26 @@ def compare(trees: tuple[Path, Path], cases: Sequence[str], pairs: int, rounds: 
     """Measure `cases` in both trees, in `pairs` pairs of processes, `rounds` runs of each case in each process."""
     comparisons = [Comparison(case) for case in cases]
     for number in range(pairs):
-        # Who starts first changes too.
-        order = (0, 1) if number % 2 == 0 else (1, 0)
+        order = (0, 1) if number % 2 == 0 else (1, 0)  # who starts first changes too
         print(f"pair {number + 1} of {pairs} ...", end="\r", file=sys.stderr, flush=True)
         with contextlib.ExitStack() as stack:
             started = {side: stack.enter_context(Worker(trees[side], cache)) for side in order}
             for comparison in comparisons:
-                comparison.pairs.append(alternate((started[0], started[1]), comparison.case, rounds))
-    return comparisons
+                times = alternate((started[0], started[1]), comparison.case, rounds)
+                if times is not None:
+                    comparison.pairs.append(times)
+    return [comparison for comparison in comparisons if comparison.pairs]
 
 
-def alternate(workers: tuple[Worker, Worker], case: str, rounds: int) -> tuple[list[float], list[float]]:
-    """Let two processes run a case in turn, A B B A, and return their times."""
-    calls = max(worker.prepare(case) for worker in workers)  # as many in both, so that both see the same clocks
+def alternate(workers: tuple[Worker, Worker], case: str, rounds: int) -> tuple[list[float], list[float]] | None:
+    """Let two processes run a case in turn, A B B A, and return their times; None where the old tree cannot run it."""
+    prepared = [worker.prepare(case) for worker in workers]
+    if not prepared[1]:
+        raise WorkerError(f"{case}: does not run in the new tree")
+    if not prepared[0]:
+        print(f"{case:<44} does not run in the old tree", flush=True)
+        return None
+    calls = max(prepared)  # as many in both, so that both see the same clocks
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds):
         for side in (0, 1) if number % 2 == 0 else (1, 0):

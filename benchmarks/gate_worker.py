@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Worker:
         self._process.communicate()
 
     def prepare(self, case: str) -> int:
-        """Set a case up and return how many calls of it make a run."""
+        """Set a case up and return how many calls of it make a run; 0 if that raised, which is printed."""
         return int(self._ask({"case": case}))
 
     def run(self, calls: int) -> float:
@@ -100,11 +101,15 @@ def serve(tree: Path) -> None:
     call = None
     for line in sys.stdin:
         request = json.loads(line)
-        if "case" in request:
-            call = set_up(request["case"])
-            answer: float = calls_of(call)
-        else:
+        answer: float = 0
+        if "calls" in request:
             answer = measure(call, request["calls"])
+        else:
+            try:
+                call = set_up(request["case"])
+                answer = calls_of(call)
+            except Exception:
+                traceback.print_exc()
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

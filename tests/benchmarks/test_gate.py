@@ -76,12 +76,26 @@ def test_worker_answers_from_its_tree(monkeypatch, tmp_path):
         calls = worker.prepare(CASE)
         assert 1 <= calls <= gate_worker.MOST_CALLS
         assert worker.run(2) > 0
+        assert worker.prepare("no such case") == 0
 
 
 def test_worker_that_fails_is_an_error(tmp_path):
     (tmp_path / "nbnorm.py").write_text("raise ImportError('broken on purpose')")
     with gate_worker.Worker(tmp_path, tmp_path) as worker, pytest.raises(gate_worker.WorkerError, match="ended"):
         worker.prepare(CASE)
+
+
+def test_case_that_the_old_tree_cannot_run_is_left_out(capsys):
+    class Fake:
+        def __init__(self, calls):
+            self.prepare = lambda case: calls
+            self.run = lambda calls: 1e-3
+
+    assert gate.alternate((Fake(0), Fake(5)), "case", 3) is None
+    assert "old tree" in capsys.readouterr().out
+    assert gate.alternate((Fake(4), Fake(5)), "case", 3) == ([1e-3] * 3, [1e-3] * 3)
+    with pytest.raises(gate_worker.WorkerError, match="new tree"):
+        gate.alternate((Fake(4), Fake(0)), "case", 3)
 
 
 def test_cases_are_benchmarks():
