@@ -68,6 +68,7 @@ class Layout(NamedTuple):
 
     shape: tuple[int, ...]
     view: tuple[int, int, int]
+    channels: tuple[int]  # shape of a value for each channel
     channels_last: bool
     dtype: np.dtype[Any]
 
@@ -92,12 +93,28 @@ class Layout(NamedTuple):
 
     def vector(self, name: str, value: Any) -> Array:
         """The kernels' view of a value for each channel."""
+        if self.takes(value):
+            return value  # type: ignore[no-any-return]
+        return plain(self._checked(name, value))
+
+    def takes(self, value: Any) -> bool:
+        """Whether the kernels can read and write this value for each channel as it is: the usual case, decided fast."""
+        return (
+            type(value) is np.ndarray
+            and value.dtype is self.dtype
+            and value.shape == self.channels
+            and value.flags.carray
+        )
+
+    def _checked(self, name: str, value: Any) -> Array:
         array = as_array(name, value)
-        if array.shape != self.view[1:2]:
-            expect_shape(name, array.shape, self.view[1:2])
-        if array.dtype != self.dtype:
-            expect_float(name, array, self.dtype)
-        return array if array.flags.carray else plain(array)
+        expect_shape(name, array.shape, self.channels)
+        expect_float(name, array, self.dtype)
+        return array
+
+    def moved(self, name: str, value: Any) -> "Array | MovedVector":
+        """A value for each channel that a call changes in place: itself, or what stands for it until `done`."""
+        return value if self.takes(value) else MovedVector(name, self._checked(name, value))
 
 
 def _channels_to_end(array: Array) -> Array:
@@ -113,16 +130,18 @@ def layout_of(name: str, array: Array) -> Layout:
         raise ValueError(mismatch(name, "shape (N, C, *spatial)", shape))
     length = 1 if len(shape) == 2 else math.prod(shape[2:])
     if length > 1 and not array.flags.c_contiguous and _channels_to_end(array).flags.c_contiguous:
-        return Layout(shape, (shape[0] * length, shape[1], 1), True, dtype)
-    return Layout(shape, (shape[0], shape[1], length), False, dtype)
+        return Layout(shape, (shape[0] * length, shape[1], 1), shape[1:2], True, dtype)
+    return Layout(shape, (shape[0], shape[1], length), shape[1:2], False, dtype)
 
 
 class Fresh:
     """A new array that a call writes and returns."""
 
+    __slots__ = ("flat", "result")
+
     def __init__(self, layout: Layout) -> None:
-        self.result = layout.new()
-        self.flat = layout.flat(self.result)
+        self.result = result = layout.new()
+        self.flat = layout.flat(result) if layout.channels_last else result.reshape(layout.view)
 
     def done(self) -> Any:
         return self.result
@@ -172,22 +191,28 @@ def _starts_alike(a: Array, value: Any) -> bool:
     return a.ctypes.data == b.ctypes.data and a.strides == b.strides
 
 
-class ChannelOutput:
-    """An array (C,) that a call writes: the caller's, directly where it is contiguous, or a new one."""
+class MovedVector:
+    """An array (C,) that a call changes in place and that does not lie as the kernels take it."""
 
-    def __init__(self, name: str, layout: Layout, given: Any) -> None:
-        if given is None:
-            self.result: Any = np.empty(layout.view[1], layout.dtype)
-            self.flat = self.target = self.result
-            return
-        self.result = given
-        self.target = as_array(name, given)
-        expect_shape(name, self.target.shape, layout.view[1:2])
-        expect_float(name, self.target, layout.dtype)
-        expect_writable(name, self.target)
-        self.flat = plain(self.target)
+    def __init__(self, name: str, target: Array) -> None:
+        expect_writable(name, target)
+        self.target = target
+        self.flat = plain(target)
 
-    def done(self) -> Any:
+    def done(self) -> None:
         if self.flat is not self.target:
             np.copyto(self.target, self.flat)
+
+
+class ChannelOutput:
+    """An array (C,) that a call writes: the caller's or a new one."""
+
+    def __init__(self, name: str, layout: Layout, given: Any) -> None:
+        self.result = np.empty(layout.channels, layout.dtype) if given is None else given
+        self.moved = layout.moved(name, self.result)
+        self.flat = self.moved.flat if isinstance(self.moved, MovedVector) else self.moved
+
+    def done(self) -> Any:
+        if isinstance(self.moved, MovedVector):
+            self.moved.done()
         return self.result

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbnorm._arrays import Array, ChannelOutput, Layout, as_array, layout_of, output
+from nbnorm._arrays import Array, ChannelOutput, Layout, MovedVector, as_array, layout_of, output
 from nbnorm._checks import expect_number, expect_one_of, mismatch
 from nbnorm.kernels import batch_norm as kernels
 
@@ -106,24 +106,24 @@ def batch_norm_forward(
         raise ValueError(mismatch("x", "at least 2 values per channel in training", f"shape {layout.shape}"))
     if activation is not None:
         expect_one_of("activation", activation, ACTIVATIONS)
-    momentum, eps = expect_number("momentum", momentum, 0.0, 1.0), expect_number("eps", eps, 0.0)
+    if not (type(momentum) is type(eps) is float and 0.0 <= momentum <= 1.0 and eps >= 0.0):
+        momentum, eps = expect_number("momentum", momentum, 0.0, 1.0), expect_number("eps", eps, 0.0)
     no_array, no_vector = NOTHING[layout.dtype]
     scale, shift = scale_and_shift(layout, gamma, beta)
-    running = [
-        ChannelOutput(name, layout, value)
-        for name, value in (("running_mean", running_mean), ("running_var", running_var))
-        if value is not None
-    ]
+    means = no_vector if running_mean is None else layout.moved("running_mean", running_mean)
+    variances = no_vector if running_var is None else layout.moved("running_var", running_var)
     added = no_array if residual is None else layout.read("residual", residual)
     y = output("out", layout, out, (gamma, beta, running_mean, running_var), (x, residual))
     mean, inv_std = np.empty((2, layout.view[1]))
     kernels.forward(
         layout.flat(array), added, scale, shift,
-        no_vector if running_mean is None else running[0].flat, no_vector if running_var is None else running[-1].flat,
+        means.flat if type(means) is MovedVector else means,
+        variances.flat if type(variances) is MovedVector else variances,
         momentum, eps, activation is not None, mean, inv_std, y.flat,
     )  # fmt: skip
-    for moved in running:
-        moved.done()
+    for moved in (means, variances):
+        if type(moved) is MovedVector:
+            moved.done()
     return y.done(), BatchNormStats(mean, inv_std)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from nbnorm._jit import device
 
-SAMPLES = 16
+SAMPLE_BITS = 4
+SAMPLES = 1 << SAMPLE_BITS
 
 
 @device
@@ -21,10 +22,17 @@ def sampled_shift(x, images, channels, length, c):
     first = x[c * length]
     total = first - first
     for k in range(SAMPLES):
-        n = k * images // SAMPLES
-        i = (k * length // SAMPLES + k * 7) % length
+        n = k * images >> SAMPLE_BITS  # a division would cost more than all the rest
+        i = k * length >> SAMPLE_BITS
         total += x[(n * channels + c) * length + i] - first
     return first + total / x.dtype.type(SAMPLES)
+
+
+@device
+def is_trusted(x, offset, var):
+    """Whether the shift was within a standard deviation of the mean, and float32 neither overflowed nor vanished."""
+    smallest = 1e-25 if x.itemsize == 4 else 1e-280
+    return (offset * offset <= var) & (smallest < var) & (var < np.inf)
 
 
 @device
@@ -34,13 +42,12 @@ def statistics(x, images, channels, length, c, shift, total, squares):
     Where these cannot be trusted (the shift was further than a standard deviation from the mean, float32 overflowed or
     vanished, a NaN came) they are computed anew in float64, in two passes.
     """
-    count = images * length
-    offset = total / count
-    var = squares / count - offset * offset
+    each = 1.0 / (images * length)
+    offset = total * each
+    var = squares * each - offset * offset
     if total == 0.0 and squares == 0.0:
         return float(shift), 0.0
-    smallest = 1e-25 if x.itemsize == 4 else 1e-280
-    if offset * offset <= var and smallest < var < np.inf:
+    if is_trusted(x, offset, var):
         return shift + offset, var
     return _two_passes(x, images, channels, length, c)
 
@@ -88,10 +95,8 @@ def factors(mean, inv_std, gamma, beta, c):
 
 
 @device
-def gradient_sums(dy, x, y, images, channels, length, c, factors, floor, by_output, total, product):
-    """The sums of g and g * (x - center), computed anew in float64 where float32 overflowed or a NaN came."""
-    if -np.inf < total < np.inf and -np.inf < product < np.inf:
-        return total, product
+def gradient_sums(dy, x, y, images, channels, length, c, factors, floor, by_output):
+    """The sums of g and g * (x - center) in float64: for channels where float32 overflowed or a NaN came."""
     center, scale, shift = factors
     total = product = 0.0
     for n in range(images):
@@ -105,9 +110,9 @@ def gradient_sums(dy, x, y, images, channels, length, c, factors, floor, by_outp
 
 
 @device
-def gradient_factors(total, product, count, mean, inv_std, center):
-    """dgamma, slope, offset such that dx = scale * (g - offset - (x - center) * slope)."""
+def gradient_factors(total, product, each, mean, inv_std, center):
+    """dgamma, slope, offset such that dx = scale * (g - offset - (x - center) * slope); each is 1 / n."""
     rounded = mean - float(center)
     product -= rounded * total
-    slope = product / count * inv_std * inv_std
-    return product * inv_std, slope, total / count - rounded * slope
+    slope = product * each * inv_std * inv_std
+    return product * inv_std, slope, total * each - rounded * slope

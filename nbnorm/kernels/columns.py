@@ -75,6 +75,29 @@ def sampled_shifts(x, rows, channels, factors):
 
 
 @device
+def add_parts(scratch, parts, line, c0, c1):
+    """Add the sums of all ranges of rows to those of the first, in order."""
+    for p in range(1, parts):
+        for c in range(c0, c1):
+            scratch[c] += scratch[2 * p * line + c]
+        for c in range(line + c0, line + c1):
+            scratch[c] += scratch[2 * p * line + c]
+
+
+@device
+def store_factors(factors, mean, inv_std, gamma, beta, c0, c1):
+    """center, scale, shift of columns c0 to c1, as `channel.factors` has them."""
+    channels = mean.size
+    as_values = factors.dtype.type
+    for c in range(c0, c1):
+        center = as_values(mean[c])
+        scale = gamma[c] * inv_std[c]
+        factors[c] = center
+        factors[channels + c] = scale
+        factors[2 * channels + c] = beta[c] - (mean[c] - float(center)) * scale
+
+
+@device
 def add_deviations(x, at, stride, rows, part, factors, c, totals, t, t2):
     """totals[t ...] += x - shift, totals[t2 ...] += (x - shift)^2, over the rows of `part` columns from c on."""
     k = load_part(factors, (FACTORS - 1) * stride + c, part, splat(x.dtype.type(0)))

@@ -14,7 +14,7 @@ def _task(phase, task, plan, dy, x, y, mean, inv_std, relu, by_output, scratch, 
     rows, channels, _ = x.shape
     dys, xs, ys, dxs, kept = flat(dy), flat(x), flat(y), flat(dx), flat(dresidual)
     lanes, block = lanes_of(x), columns.BLOCK_ROWS
-    line = columns.padded(x, channels)
+    line, each = columns.padded(x, channels), 1.0 / rows
     floor = x.dtype.type(0.0 if relu else np.nan)
     across = 1 if phase == FINISH else -(-channels // width)
     c0, r0 = task % across * width, task // across * height
@@ -33,17 +33,14 @@ def _task(phase, task, plan, dy, x, y, mean, inv_std, relu, by_output, scratch, 
                     scratch, at + c, at + line + c,
                 )  # fmt: skip
     if phase & FINISH:
+        columns.add_parts(scratch, -(-rows // height), line, c0, c1)
         for c in range(c0, c1):
-            total = product = 0.0
-            for p in range(-(-rows // height)):
-                total += scratch[2 * p * line + c]
-                product += scratch[(2 * p + 1) * line + c]
+            total, product = scratch[c], scratch[line + c]
             own = (factors[c], factors[channels + c], factors[2 * channels + c])
-            total, product = channel.gradient_sums(
-                dys, xs, ys, rows, channels, 1, c, own, floor, by_output, total, product
-            )
+            if not -np.inf < total + product < np.inf:
+                total, product = channel.gradient_sums(dys, xs, ys, rows, channels, 1, c, own, floor, by_output)
             dbeta[c] = total
-            dgamma[c], slope, offset = channel.gradient_factors(total, product, rows, mean[c], inv_std[c], own[0])
+            dgamma[c], slope, offset = channel.gradient_factors(total, product, each, mean[c], inv_std[c], own[0])
             factors[3 * channels + c], factors[4 * channels + c] = slope, offset
     if dx.size > 0 and phase & APPLY:
         for r in range(r0 + (r1 - r0 - 1) // block * block, r0 - 1, -block):
@@ -63,8 +60,7 @@ def backward(
     width, height, _ = plan
     rows, channels, _ = x.shape
     parts = -(-rows // height)
-    for c in range(channels):
-        factors[c], factors[channels + c], factors[2 * channels + c] = channel.factors(mean, inv_std, gamma, beta, c)
+    columns.store_factors(factors, mean, inv_std, gamma, beta, 0, channels)
     for k in range(1 if parts == 1 else 3):
         phase = WHOLE if parts == 1 else 1 << k
         tasks = 1 if phase == FINISH else -(-channels // width) * parts

@@ -1,11 +1,43 @@
 """Batch norm's training forward pass over columns: (M, C, 1). See `columns`."""
 
+import math
+
 import numpy as np
 
 from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import channel, columns
 from nbnorm.kernels.rows import APPLY, FINISH, SUM, WHOLE
 from nbnorm.simd.vectors import flat, lanes_of
+
+
+@device
+def _finish(x, scratch, factors, gamma, beta, running, mean, inv_std, line, c0, c1):
+    """Statistics and factors of columns c0 to c1. Short loops without branches, which LLVM turns into vectors."""
+    rows, channels, _ = x.shape
+    running_mean, running_var, momentum, eps = running
+    each, unbiased = 1.0 / rows, rows / (rows - 1)
+    shifts = (columns.FACTORS - 1) * channels
+    trusted = True
+    for c in range(c0, c1):
+        offset = scratch[c] * each
+        var = scratch[line + c] * each - offset * offset
+        mean[c] = factors[shifts + c] + offset
+        trusted &= channel.is_trusted(x, offset, var)
+        inv_std[c] = var
+    if not trusted:
+        for c in range(c0, c1):
+            mean[c], inv_std[c] = channel.statistics(
+                flat(x), rows, channels, 1, c, factors[shifts + c], scratch[c], scratch[line + c]
+            )
+    if running_mean.size > 0:
+        for c in range(c0, c1):
+            running_mean[c] = (1.0 - momentum) * running_mean[c] + momentum * mean[c]
+    if running_var.size > 0:
+        for c in range(c0, c1):
+            running_var[c] = (1.0 - momentum) * running_var[c] + momentum * (inv_std[c] * unbiased)
+    for c in range(c0, c1):
+        inv_std[c] = 1.0 / math.sqrt(inv_std[c] + eps)
+    columns.store_factors(factors, mean, inv_std, gamma, beta, c0, c1)
 
 
 @device
@@ -30,16 +62,8 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, f
                     xs, r * channels + c, channels, count, part, factors, c, scratch, at + c, at + line + c
                 )
     if phase & FINISH:
-        for c in range(c0, c1):
-            total = squares = 0.0
-            for p in range(-(-rows // height)):
-                total += scratch[2 * p * line + c]
-                squares += scratch[(2 * p + 1) * line + c]
-            shift = factors[(columns.FACTORS - 1) * channels + c]
-            m, var = channel.statistics(xs, rows, channels, 1, c, shift, total, squares)
-            channel.store_statistics(m, var, rows, c, running, mean, inv_std)
-            own = channel.factors(mean, inv_std, gamma, beta, c)
-            factors[c], factors[channels + c], factors[2 * channels + c] = own
+        columns.add_parts(scratch, -(-rows // height), line, c0, c1)
+        _finish(x, scratch, factors, gamma, beta, running, mean, inv_std, line, c0, c1)
     if phase & APPLY:
         floor = x.dtype.type(0.0 if relu else np.nan)
         for r in range(r0 + (r1 - r0 - 1) // block * block, r0 - 1, -block):

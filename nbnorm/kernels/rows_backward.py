@@ -48,13 +48,14 @@ def _task(
                 total += scratch[slot_of(x, p)]
                 product += scratch[slot_of(x, p) + lanes]
             factors = channel.factors(mean, inv_std, gamma, beta, c)
-            total, product = channel.gradient_sums(
-                dys, xs, ys, images, channels, length, c, factors, floor, by_output, total, product
-            )
+            if not -np.inf < total + product < np.inf:
+                total, product = channel.gradient_sums(
+                    dys, xs, ys, images, channels, length, c, factors, floor, by_output
+                )
             t = slot_of(x, c * parts) + 2 * lanes
             dbeta[c] = total
             dgamma[c], scratch[t], scratch[t + 1] = channel.gradient_factors(
-                total, product, images * length, mean[c], inv_std[c], factors[0]
+                total, product, 1.0 / (images * length), mean[c], inv_std[c], factors[0]
             )
     if dx.size > 0 and phase & APPLY:
         for n in range(n0 + (n1 - n0 - 1) // rows * rows, n0 - 1, -rows):
