@@ -12,7 +12,9 @@ from minitrain.kernels.conv2d_correlate import correlation_kernel
 from minitrain.kernels.conv2d_geometry import Conv2dGeometry
 from minitrain.kernels.conv2d_plan import Correlation
 from minitrain.kernels.conv2d_weight import weight_gradient_kernel
-from nbnorm._jit import kernel, prange
+from nbnorm._jit import device, kernel, prange
+from nbnorm.simd.lanes import load_between, sum_lanes
+from nbnorm.simd.vectors import add, flat, lanes_of, load, splat
 
 __all__ = ["Conv2dGeometry", "backward_input", "backward_weight", "forward"]
 
@@ -60,9 +62,26 @@ def backward_weight(
 @kernel
 def _sum_planes(dy, dbias):
     """dbias[k] = sum of dy[n, k, p, q] over n, p, q: planes in the array's type, their sums in float64."""
-    images, channels = dy.shape[:2]
+    images, channels, pixels = dy.shape[0], dy.shape[1], dy.shape[2] * dy.shape[3]
+    source = flat(dy)
     for k in prange(channels):
         total = 0.0
         for n in range(images):
-            total += dy[n, k].sum()
+            total += _sum_plane(source, (n * channels + k) * pixels, pixels)
         dbias[k] = total
+
+
+@device
+def _sum_plane(source, at, size):
+    """Sum of source[at : at + size] in four vectors at a time, the first of which takes what remains."""
+    lanes = lanes_of(source)
+    whole = size // (4 * lanes) * 4 * lanes
+    a = b = c = d = splat(source.dtype.type(0))
+    for v in range(at, at + whole, 4 * lanes):
+        a = add(a, load(source, v))
+        b = add(b, load(source, v + lanes))
+        c = add(c, load(source, v + 2 * lanes))
+        d = add(d, load(source, v + 3 * lanes))
+    for v in range(whole, size, lanes):
+        a = add(a, load_between(source, at + v, 0, size - v))
+    return sum_lanes(add(add(a, b), add(c, d)))

@@ -7,7 +7,7 @@ from numba.extending import intrinsic
 
 from nbnorm.simd.vectors import INDEX, emit_store, pointer_to, vector_of, zero_constant
 
-__all__ = ["item", "load_between", "load_even_between", "store_interleaved"]
+__all__ = ["item", "load_between", "load_even_between", "store_interleaved", "sum_lanes"]
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
 
@@ -132,3 +132,13 @@ def store_interleaved(typing_context, array, index, even, odd):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, even, odd), codegen
+
+
+@intrinsic
+def sum_lanes(typing_context, value):
+    """Sum of the lanes of a vector, in the order of a binary tree."""
+
+    def codegen(context, builder, signature, args):
+        return builder.extract_element(emit_lane_sums(builder, value, [args[0]]), _INT32(0))
+
+    return value.scalar(value), codegen
