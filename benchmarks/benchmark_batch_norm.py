@@ -167,7 +167,11 @@ class Bandwidth:
     def track_gigabytes_per_second(self, call):
         use_threads("all")
         arrays = Arrays(self.shape)
-        run = (lambda: parallel_copy(arrays.x, arrays.y)) if call == "copy" else getattr(arrays, call)
+        run = (
+            (lambda: parallel_copy(arrays.x.reshape(-1), arrays.y.reshape(-1)))
+            if call == "copy"
+            else getattr(arrays, call)
+        )
         passes = 3 if call == "backward" else 2
         run()
         times = []
@@ -181,5 +185,5 @@ class Bandwidth:
 
 @numba.njit(parallel=True, cache=True)
 def parallel_copy(x, y):
-    for image in numba.prange(len(x)):
-        y[image] = x[image]
+    for i in numba.prange(len(x)):
+        y[i] = x[i]
