@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 
 from minitrain.experiments.data import Data
@@ -15,53 +18,81 @@ from minitrain.experiments.watch import Watch
 from minitrain.schedules import Cosine
 from minitrain.trainer import Trainer
 
-__all__ = ["NAME", "DepthSettings", "GradientProbe", "best_rate", "run", "work"]
+__all__ = ["NAME", "DepthSettings", "GradientProbe", "NetSettings", "best_rate", "run", "work"]
 
 NAME = "depth"
 PROBE_IMAGES = 256
+CONV_WORK = 5.0  # a convolution takes about as long as this many dense layers
+
+
+@dataclass(frozen=True)
+class NetSettings:
+    """Nets of one kind and how they are trained.
+
+    Each net is trained at each of `learning_rates` from the first seed. The rate that ends with the lowest training
+    loss is the net's own, chosen in the same way with and without batch norm; the other seeds are run at that rate.
+    """
+
+    kind: Kind
+    width: int  # units of each dense layer, filters of the first convolutions
+    batch_size: int
+    learning_rates: tuple[float, ...]
+    seeds: int
+
+    @property
+    def runs(self) -> int:
+        """Runs of each net."""
+        return len(self.learning_rates) + self.seeds - 1
 
 
 @dataclass(frozen=True)
 class DepthSettings:
-    """What is compared.
+    """What is compared: every kind of net, activation and depth. Rates fall to zero along half a cosine."""
 
-    Each net is trained at each of `learning_rates` from the first seed. The rate that ends with the lowest training
-    loss is the net's own, chosen in the same way with and without batch norm; the other seeds are run at that rate.
-    Rates fall to zero along half a cosine.
-    """
-
-    kinds: tuple[Kind, ...] = ("dense", "conv")
+    nets: tuple[NetSettings, ...] = (
+        NetSettings("dense", width=64, batch_size=64, learning_rates=(0.01, 0.03, 0.1), seeds=2),
+        NetSettings("conv", width=8, batch_size=32, learning_rates=(0.01, 0.03), seeds=1),  # most of the time goes here
+    )
     activations: tuple[Activation, ...] = ("relu", "sigmoid")
     depths: tuple[int, ...] = (5, 10, 20, 40)
-    learning_rates: tuple[float, ...] = (0.01, 0.1)
-    dense_seeds: int = 3
-    conv_seeds: int = 2  # they take most of the time
-    steps: int = 300
+    steps: int = 250
     momentum: float = 0.9
-    batch_size: int = 32
-    dense_width: int = 64
-    conv_width: int = 8
     probes: int = 9  # steps at which all gradients are measured
-
-    def width(self, kind: Kind) -> int:
-        """Units of each dense layer, or filters of the first convolutions."""
-        return self.dense_width if kind == "dense" else self.conv_width
-
-    def seeds(self, kind: Kind) -> int:
-        """Number of seeds."""
-        return self.dense_seeds if kind == "dense" else self.conv_seeds
 
 
 def work(settings: DepthSettings) -> float:
     """Layers times steps of all runs."""
-    runs = sum(len(settings.learning_rates) + settings.seeds(kind) - 1 for kind in settings.kinds)
+    runs = sum(kind.runs * (CONV_WORK if kind.kind == "conv" else 1.0) for kind in settings.nets)
     return 2.0 * len(settings.activations) * sum(settings.depths) * runs * settings.steps
 
 
 def run(data: Data, settings: DepthSettings, seed: int, watch: Watch) -> dict[str, Any]:
     """Train all nets; returns {"nets": one entry for each kind, activation, depth, and with or without batch norm}."""
-    cases = itertools.product(settings.kinds, settings.activations, settings.depths, (False, True))
-    return {"nets": [_measure(data, settings, seed, watch, *case) for case in cases]}
+    cases = list(itertools.product(settings.nets, settings.activations, settings.depths, (False, True)))
+
+    def measure(case: tuple[NetSettings, Activation, int, bool]) -> dict[str, Any]:
+        return _measure(data, settings, seed, watch, *case)
+
+    return {"nets": in_threads(measure, cases, watch)}
+
+
+def in_threads(function: Callable[[Any], dict[str, Any]], cases: Sequence[Any], watch: Watch) -> list[dict[str, Any]]:
+    """Return what `function` gives for each case, with as many cases at a time as kernels have threads.
+
+    The nets are so small that a kernel does not pay for a second thread; two nets at a time do. Each stays what it
+    is alone: kernels give the same bits for any number of threads.
+    """
+    threads = numba.get_num_threads()
+    if threads == 1:
+        return [function(case) for case in cases]
+    # A count of threads belongs to the thread that sets it, and each case has one to itself.
+    with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as pool:
+        try:
+            return list(pool.map(function, cases))
+        except BaseException:
+            watch.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _measure(
@@ -69,33 +100,33 @@ def _measure(
     settings: DepthSettings,
     seed: int,
     watch: Watch,
-    kind: Kind,
+    nets: NetSettings,
     activation: Activation,
     depth: int,
     batch_norm: bool,
 ) -> dict[str, Any]:
     def once(rate: float, run_seed: int) -> dict[str, Any]:
         model = plain_net(
-            kind,
+            nets.kind,
             activation,
             depth,
             batch_norm=batch_norm,
             image_shape=data.x_train.shape[1:],
             classes=data.classes,
-            width=settings.width(kind),
+            width=nets.width,
             seed=run_seed,
         )
-        recipe = Recipe(settings.steps, Cosine(rate, settings.steps), settings.momentum, settings.batch_size)
+        recipe = Recipe(settings.steps, Cosine(rate, settings.steps), settings.momentum, nets.batch_size)
         probe = GradientProbe(data, settings, weight_names(model), every=run_seed == seed)
-        watch.run(depth)
+        watch.run(depth * (CONV_WORK if nets.kind == "conv" else 1.0))
         result = train(model, data, recipe, run_seed, watch, probe)
         return {"seed": run_seed, "learning_rate": rate, **result, "gradients": probe.record()}
 
-    trials = [once(rate, seed) for rate in settings.learning_rates]
+    trials = [once(rate, seed) for rate in nets.learning_rates]
     chosen = best_rate(trials)
-    others = [once(chosen["learning_rate"], seed + number) for number in range(1, settings.seeds(kind))]
+    others = [once(chosen["learning_rate"], seed + number) for number in range(1, nets.seeds)]
     return {
-        "kind": kind,
+        "kind": nets.kind,
         "activation": activation,
         "depth": depth,
         "batch_norm": batch_norm,

@@ -158,6 +158,10 @@ def _seconds(results: Results) -> list[tuple[str, str]]:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name.replace('_', ' ')}: {_value(each)}" for name, each in value.items())
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
+        return " / ".join(_value(each) for each in value)
     if isinstance(value, (list, tuple)):
         return ", ".join(_value(each) for each in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

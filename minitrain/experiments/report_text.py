@@ -28,7 +28,6 @@ def choices(results: dict[str, Any]) -> list[str]:
     """Return what was chosen where there was a choice, and why."""
     settings = results["settings"]
     depth, rates, sigmoid = settings["depth"], settings["learning_rate"], settings["ioffe_szegedy"]
-    tried = " and ".join(f"{rate:g}" for rate in depth["learning_rates"])
     return [
         "A net with and its twin without batch norm start from the same weights and see the same batches in the same "
         "order. Batch norm goes before each activation, as its authors propose, and replaces the bias there; it never "
@@ -36,14 +35,11 @@ def choices(results: dict[str, Any]) -> list[str]:
         "First weights are those that the literature recommends for nets without batch norm: He et al. 2015 for ReLU, "
         "Glorot & Bengio 2010 for sigmoid. They are meant to keep the size of signals and gradients; where a net "
         "without batch norm fails, it is not for want of them.",
-        f"Depth: each net is trained at the rates {tried} from the first seed, and the one with the lower final "
-        f"training loss is taken, for nets with and without batch norm alike; the test images play no part. "
-        f"{_seeds(depth)} SGD with momentum {depth['momentum']:g}, {depth['steps']} steps of "
-        f"{depth['batch_size']} images, rates that fall to zero along half a cosine. The runs at the other rates are "
-        "in results.json.",
-        f"Dense nets have {depth['dense_width']} units in each layer; convolutional nets have three stages of 3 x 3 "
-        f"convolutions with {', '.join(str(depth['conv_width'] * 2**stage) for stage in range(3))} filters, each stage "
-        "at half the resolution of the one before, and the mean over the plane at the end.",
+        "Depth: each net is trained at each of the rates below from the first seed, and the one with the lowest final "
+        "training loss is taken, for nets with and without batch norm alike; the test images play no part. SGD with "
+        f"momentum {depth['momentum']:g}, {depth['steps']} steps, rates that fall to zero along half a cosine. The "
+        "runs at the other rates are in results.json.",
+        *(_nets(nets) for nets in depth["nets"]),
         f"Learning rate and scale of the first weights: a {rates['kind']} net of {rates['depth']} layers with "
         f"{'ReLU' if rates['activation'] == 'relu' else rates['activation']}, shallow enough to train without batch "
         "norm too, so that there is something to compare; constant rates without momentum. A rate is stable where the "
@@ -61,6 +57,15 @@ def choices(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def _seeds(depth: dict[str, Any]) -> str:
-    dense, conv = (f"{count} seed" + "s" * (count > 1) for count in (depth["dense_seeds"], depth["conv_seeds"]))
-    return f"{dense} for dense nets and {conv} for convolutional ones; bars reach from the lowest to the highest."
+def _nets(nets: dict[str, Any]) -> str:
+    width = nets["width"]
+    if nets["kind"] == "dense":
+        built = f"{width} units in each layer"
+    else:
+        built = (
+            f"three stages of 3 x 3 convolutions with {width}, {2 * width} and {4 * width} filters, each stage at half "
+            "the resolution of the one before, and the mean over the plane at the end"
+        )
+    seeds = "1 seed, so no spread is shown" if nets["seeds"] == 1 else f"{nets['seeds']} seeds"
+    rates = ", ".join(f"{rate:g}" for rate in nets["learning_rates"])
+    return f"The {nets['kind']} nets have {built}; batches of {nets['batch_size']}, rates {rates}, {seeds}."

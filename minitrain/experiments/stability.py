@@ -17,7 +17,7 @@ import numpy as np
 
 from minitrain.experiments import depth, initialization, ioffe_szegedy, learning_rate
 from minitrain.experiments.data import Data, load_data
-from minitrain.experiments.depth import DepthSettings
+from minitrain.experiments.depth import DepthSettings, NetSettings
 from minitrain.experiments.figures import draw_all
 from minitrain.experiments.initialization import ScaleSettings
 from minitrain.experiments.ioffe_szegedy import SigmoidSettings
@@ -45,7 +45,13 @@ class Settings:
 FULL = Settings()
 QUICK = Settings(
     name="quick",
-    depth=DepthSettings(dense_seeds=1, conv_seeds=1, steps=200),
+    depth=DepthSettings(
+        nets=(
+            NetSettings("dense", width=64, batch_size=64, learning_rates=(0.03,), seeds=1),
+            NetSettings("conv", width=8, batch_size=32, learning_rates=(0.03,), seeds=1),
+        ),
+        steps=200,
+    ),
     learning_rate=RateSettings(seeds=1, steps=200),
     initialization=ScaleSettings(seeds=1, steps=200),
     ioffe_szegedy=SigmoidSettings(seeds=1, steps=1000),

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import Any
 
-__all__ = ["LiveWatch", "PlainWatch", "Watch", "make_watch"]
+__all__ = ["Cancelled", "LiveWatch", "PlainWatch", "Watch", "make_watch"]
 
 LIVE_SECONDS = 0.2
 PLAIN_SECONDS = 15.0
 
 
+class Cancelled(Exception):
+    """Raised in the runs of other threads when one of them failed or Ctrl-C was pressed."""
+
+
 class Watch:
     """Counts the work and shows nothing; base of those that show it. A context around all experiments.
 
-    Work is counted in layers times steps, so that the time left holds for shallow and for deep nets.
+    Work is counted in layers times steps, so that the time left holds for shallow and for deep nets. Runs may go on
+    in several threads at a time.
 
     Parameters
     ----------
@@ -29,7 +35,9 @@ class Watch:
         self.total = max(total, 1.0)
         self.done = 0.0
         self.name = ""
-        self._layers = 1.0
+        self._runs = threading.local()  # the layers of each thread's run
+        self._lock = threading.Lock()
+        self._cancelled = False
 
     def __enter__(self) -> Watch:
         return self
@@ -45,12 +53,19 @@ class Watch:
 
     def run(self, layers: float) -> None:
         """Begin a training run of a net with so many layers."""
-        self._layers = layers
+        self._runs.layers = layers
 
     def step(self, steps: int = 1) -> None:
-        """Take steps that were made, or that a run that broke off will not make."""
-        self.done += steps * self._layers
-        self.show()
+        """Take steps that were made, or that a run that broke off will not make; Cancelled after `cancel`."""
+        if self._cancelled:
+            raise Cancelled
+        with self._lock:
+            self.done += steps * self._runs.layers
+            self.show()
+
+    def cancel(self) -> None:
+        """End the runs of all threads at their next step."""
+        self._cancelled = True
 
     def show(self) -> None:
         """Draw, where enough time has passed."""

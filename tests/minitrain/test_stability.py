@@ -18,13 +18,12 @@ pytest.importorskip("matplotlib")
 TINY = stability.Settings(
     name="tiny",
     depth=depth.DepthSettings(
+        nets=(
+            depth.NetSettings("dense", width=6, batch_size=8, learning_rates=(0.01, 0.1), seeds=2),
+            depth.NetSettings("conv", width=2, batch_size=8, learning_rates=(0.01, 0.1), seeds=2),
+        ),
         depths=(3, 6),
-        learning_rates=(0.01, 0.1),
-        dense_seeds=2,
         steps=6,
-        batch_size=8,
-        dense_width=6,
-        conv_width=2,
         probes=4,
     ),
     learning_rate=learning_rate.RateSettings(
