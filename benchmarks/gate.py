@@ -7,9 +7,9 @@ python -m benchmarks.gate main --only conv     # cases whose names match a regul
 Both trees run in turn (A B B A ...) in processes of their own, on the benchmarks of this checkout. Several pairs of
 processes do so one after the other, because where a process happens to get its memory decides several percent. Of each
 run the 20th percentile of its calls counts, which other programs on the machine hardly move. Cases whose ratio
-new / old is above 1.05 are measured again, in three times as many fresh processes. One fails when the ratio is then
-above 1.10 and its 99 % confidence interval lies above 1.05. Exit status: 0 nothing is slower, 1 something is, 2 not
-measured.
+new / old is above 1.05 are measured again in fresh processes, three to eight times as many, until it is clear: slower
+is what is above 1.10 with a 99 % confidence interval above 1.05, and not slower is what has an interval below 1.10.
+Exit status: 0 nothing is slower for sure, 1 something is, 2 not measured.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RATIO = 1.10  # what counts as slower
 SURELY = 1.05  # and where its confidence interval must begin
 CONFIDENCE = 0.99
+LEAST_BATCHES, MOST_BATCHES = 3, 8  # of pairs of processes, for what may be slower
 
 
 @dataclass
@@ -75,9 +76,12 @@ class Comparison:
         lower, upper = np.quantile(np.median(ratios, axis=1), (outside, 1 - outside))
         return float(lower), float(upper)
 
-    def is_slower(self) -> bool:
-        """Whether new is slower beyond noise."""
-        return self.ratio > RATIO and self.interval()[0] > SURELY
+    def verdict(self) -> str:
+        """Whether new is slower beyond noise: "SLOWER", "no" or "unclear"."""
+        lower, upper = self.interval()
+        if self.ratio > RATIO and lower > SURELY:
+            return "SLOWER"
+        return "no" if upper < RATIO else "unclear"
 
     def __str__(self) -> str:
         (old, new), (lower, upper) = self.milliseconds, self.interval()
@@ -124,7 +128,7 @@ def alternate(workers: tuple[Worker, Worker], case: str, rounds: int) -> tuple[l
 
 
 def judge(trees: tuple[Path, Path], cases: Sequence[str], pairs: int, rounds: int, cache: Path) -> list[Comparison]:
-    """Return the cases that are slower, printing all; those that may be slower are measured again and at length."""
+    """Print all cases; measure those that may be slower again and at length, and return these second results."""
     print(HEADER, flush=True)
     suspects = []
     for comparison in compare(trees, cases, pairs, rounds, cache):
@@ -134,10 +138,18 @@ def judge(trees: tuple[Path, Path], cases: Sequence[str], pairs: int, rounds: in
     if not suspects:
         return []
     print(f"\nThese again, at length:\n{HEADER}", flush=True)
-    again = compare(trees, suspects, 3 * pairs, rounds, cache)
-    for comparison in again:
-        print(f"{comparison}  {'SLOWER' if comparison.is_slower() else 'no'}", flush=True)
-    return [comparison for comparison in again if comparison.is_slower()]
+    again = {case: Comparison(case) for case in suspects}
+    unclear = suspects
+    for batch in range(1, MOST_BATCHES + 1):
+        for comparison in compare(trees, unclear, pairs, rounds, cache):
+            again[comparison.case].pairs.extend(comparison.pairs)
+        if batch >= LEAST_BATCHES:
+            unclear = [case for case in unclear if again[case].verdict() == "unclear"]
+        if not unclear:
+            break
+    for comparison in again.values():
+        print(f"{comparison}  {comparison.verdict()}", flush=True)
+    return list(again.values())
 
 
 # ----------------------------------------------------------------------------------------------------------- the trees
@@ -185,16 +197,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if options.list else 2
     started = time.perf_counter()
     try:
-        slower = run(options, cases)
+        results = run(options, cases)
     except subprocess.CalledProcessError as error:
         print(f"{' '.join(error.cmd)}: {error.stderr.decode().strip()}", file=sys.stderr)
         return 2
     except WorkerError as error:
         print(error, file=sys.stderr)
         return 2
-    names = ", ".join(f"{comparison.case} ({comparison.ratio:.2f}x)" for comparison in slower)
-    print(f"\n{'SLOWER: ' + names if slower else 'Nothing is slower.'} ({time.perf_counter() - started:.0f} s)")
-    return 1 if slower else 0
+    return report(results, time.perf_counter() - started)
+
+
+def report(results: Sequence[Comparison], seconds: float) -> int:
+    """Print the outcome; returns the exit status."""
+    names: dict[str, list[str]] = {"SLOWER": [], "unclear": [], "no": []}
+    for result in results:
+        names[result.verdict()].append(f"{result.case} ({result.ratio:.2f}x)")
+    print()
+    if names["unclear"]:
+        print(f"Unclear, the machine is too busy: {', '.join(names['unclear'])}")
+    print(f"SLOWER: {', '.join(names['SLOWER'])}" if names["SLOWER"] else "Nothing is slower for sure.", end=" ")
+    print(f"({seconds:.0f} s)")
+    return 1 if names["SLOWER"] else 0
 
 
 def run(options: argparse.Namespace, cases: Sequence[str]) -> list[Comparison]:

@@ -27,10 +27,8 @@ def times_of(ratio, seed, pairs=9, rounds=12):
 
 
 def test_a_slow_down_is_seen_and_noise_is_not():
-    slower = [times_of(1.2, seed).is_slower() for seed in range(10)]
-    same = [times_of(1.0, seed).is_slower() for seed in range(10)]
-    assert all(slower)
-    assert not any(same)
+    assert {times_of(1.2, seed).verdict() for seed in range(10)} == {"SLOWER"}
+    assert {times_of(1.0, seed).verdict() for seed in range(10)} == {"no"}
 
 
 def test_ratio_lies_in_its_interval():
@@ -41,23 +39,30 @@ def test_ratio_lies_in_its_interval():
     assert "1.3" in str(comparison) or "1.2" in str(comparison)
 
 
-def test_suspects_are_measured_again(monkeypatch, tmp_path, capsys):
+def test_suspects_are_measured_again_until_it_is_clear(monkeypatch, tmp_path, capsys):
     measured = []
 
     def compare(trees, cases, pairs, rounds, cache):
-        measured.append((list(cases), pairs))
-        ratios = {"same": 1.0, "slower": 1.3, "unlucky": 1.3 if len(measured) == 1 else 1.0}
-        return [gate.Comparison(case, times_of(ratios[case], 1, pairs).pairs) for case in cases]
+        measured.append(list(cases))
+        unlucky, unclear = (1.3 if len(measured) == 1 else 1.0), (1.3 if len(measured) % 2 else 0.9)
+        ratios = {"same": 1.0, "slower": 1.3, "unlucky": unlucky, "unclear": unclear}
+        return [gate.Comparison(case, times_of(ratios[case], len(measured), pairs).pairs) for case in cases]
 
     monkeypatch.setattr(gate, "compare", compare)
-    found = gate.judge((tmp_path, tmp_path), ["same", "slower", "unlucky"], 3, 12, tmp_path)
-    assert [each.case for each in found] == ["slower"]
-    assert measured == [(["same", "slower", "unlucky"], 3), (["slower", "unlucky"], 9)]
+    found = gate.judge((tmp_path, tmp_path), ["same", "slower", "unlucky", "unclear"], 3, 12, tmp_path)
+    assert [(each.case, each.verdict()) for each in found] == [
+        ("slower", "SLOWER"),
+        ("unlucky", "no"),
+        ("unclear", "unclear"),
+    ]
+    assert measured[1] == ["slower", "unlucky", "unclear"]
+    assert measured[-1] == ["unclear"]
+    assert len(measured) == 1 + gate.MOST_BATCHES
     assert "SLOWER" in capsys.readouterr().out
 
 
 def test_exit_status(monkeypatch, capsys):
-    monkeypatch.setattr(gate, "run", lambda options, cases: [])
+    monkeypatch.setattr(gate, "run", lambda options, cases: [times_of(1.0, 0)])
     assert gate.main(["main"]) == 0
     monkeypatch.setattr(gate, "run", lambda options, cases: [times_of(1.3, 0)])
     assert gate.main(["main"]) == 1
