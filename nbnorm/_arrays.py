@@ -181,12 +181,12 @@ def output(
 
 
 def _overlaps(a: Array, value: Any) -> bool:
-    return value is not None and np.may_share_memory(a, np.asarray(value))
+    return value is not None and np.may_share_memory(a, as_array("out", value))
 
 
 def _starts_alike(a: Array, value: Any) -> bool:
     """Arrays of one shape and type that begin at one address are the same elements if they lie alike."""
-    b = np.asarray(value)
+    b = as_array("out", value)
     b = _channels_to_end(b) if b.shape != a.shape or b.strides != a.strides else b
     return a.ctypes.data == b.ctypes.data and a.strides == b.strides
 

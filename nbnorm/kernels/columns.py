@@ -10,22 +10,8 @@ from functools import lru_cache
 from nbnorm._jit import device
 from nbnorm.kernels import channel
 from nbnorm.kernels.rows import STREAM_BYTES
-from nbnorm.simd.vectors import (
-    VECTOR_BYTES,
-    add,
-    add_wide,
-    elements_to_boundary,
-    fma,
-    gate,
-    lanes_of,
-    load_part,
-    maximum,
-    multiply,
-    splat,
-    store_part,
-    stream,
-    subtract,
-)
+from nbnorm.simd.parts import add_wide, elements_to_boundary, gate, load_part, maximum, store_part, stream
+from nbnorm.simd.vectors import VECTOR_BYTES, add, fma, lanes_of, multiply, splat, subtract
 
 BLOCK_ROWS = 64  # rows of a sum in the type of x
 GROUP_CACHE = 256 * 1024

@@ -1,23 +1,8 @@
 """The vector loops of batch norm over spans: `length` neighbouring elements of one channel, from index `at` on."""
 
 from nbnorm._jit import device
-from nbnorm.simd.vectors import (
-    add,
-    add_wide,
-    elements_to_boundary,
-    fma,
-    gate,
-    lanes_of,
-    load,
-    load_part,
-    maximum,
-    multiply,
-    splat,
-    store,
-    store_part,
-    stream,
-    subtract,
-)
+from nbnorm.simd.parts import add_wide, elements_to_boundary, gate, load_part, maximum, store_part, stream
+from nbnorm.simd.vectors import add, fma, lanes_of, load, multiply, splat, store, subtract
 
 
 @device
