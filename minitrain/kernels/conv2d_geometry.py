@@ -3,17 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from minitrain.kernels.conv2d_plan import (
-    Correlation,
-    WeightGradient,
-    plan_forward,
-    plan_input_gradient,
-    plan_weight_gradient,
-)
+from minitrain.kernels.conv2d_plan import Correlation, plan_forward, plan_input_gradient
+from minitrain.kernels.conv2d_weight_plan import WeightGradient, plan_weight_gradient
 
 __all__ = ["Conv2dGeometry"]
 
-LONG_ROW = 512
+LONG_ROW = 512  # of pixels: short enough to leave several bands to a single image
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Packing for the convolutions: copies of the source in which every tap of the kernel is a plain shift.
 
-A plane of `slots` rows and `columns` columns is copied once for each column of the kernel, already shifted and with
-its border of zeros. A block of output pixels, taken as one long row of rows * columns values, then meets tap (i, j) in
-copy j, `shift * columns` further on, whatever the stride, padding or dilation: the loops over taps know no borders and
-no tails. Rows that are a stride apart lie next to each other, one set of rows for each residue of the tap's row.
+Rows and columns that are a stride apart lie next to each other, between borders of zeros, so that a tap is an offset
+whatever the stride, padding or dilation: the loops over taps know no borders and no tails. Where rows of results fill
+vectors (nearly), one copy of a plane serves all taps that are a stride apart, and vectors end with their row. Else each
+column of the kernel has its own copy, already shifted, in rows as long as those of the results, and vectors run on over
+the ends of rows.
 """
 
 from nbnorm._jit import device
@@ -12,21 +13,18 @@ from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, splat, store
 
 __all__ = ["OVERRUN", "pack"]
 
-OVERRUN = (
-    LANES_FLOAT32  # zeros after each channel's planes, for vectors that reach beyond a row: they stay in the channel
-)
+OVERRUN = LANES_FLOAT32  # values after each channel's planes: what reaches beyond a row meets no other channel's
 
 
 @device
 def pack(
     source, at, height, width, channels, first, slots, columns, row_step, column_step, shifts, residues, target, to
 ):
-    """Pack `channels` planes that begin at source[at] into target[to:] as [channel][residue][column of kernel][slot].
+    """Pack `channels` planes that begin at source[at] into target[to:] as [channel][row copy][column copy][slot].
 
-    OVERRUN values follow each channel, of which a vector is 0.
-
-    Slot s holds source row (first + s) * row_step + shifts[residue], column q of it holds source column
-    q * column_step + shifts[residues + column of kernel], 0 outside of the plane.
+    Slot s of a copy holds source row (first + s) * row_step + shifts[row copy]; its column q is source column
+    q * column_step + shifts[residues + column copy], 0 outside of the plane. OVERRUN values follow each channel, of
+    which a vector is 0. `residues` is the number of row copies.
     """
     for _ in range(channels):
         for residue in range(residues):

@@ -1,4 +1,4 @@
-"""From the shapes of a convolution to the integers that its kernels work from: tiles, bands, chunks, offsets.
+"""From the shapes of a convolution to the integers that `correlate` works from: tiles, bands, offsets.
 
 Everything follows from the shapes and the width of the vectors alone; the number of threads only decides how many
 workers get scratch of their own, which moves no result by a bit.
@@ -13,19 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minitrain.kernels.conv2d_pack import OVERRUN
-from minitrain.kernels.conv2d_weight import BLOCK_VECTORS
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
     from minitrain.kernels.conv2d_geometry import Conv2dGeometry
 
-__all__ = ["Correlation", "WeightGradient", "plan_forward", "plan_input_gradient", "plan_weight_gradient"]
+__all__ = ["Copies", "Correlation", "plan_forward", "plan_input_gradient"]
 
 BAND_VALUES = 64 * 1024  # of a packed band: 256 KiB in float32, which stays in a level 2 cache
 BAND_PIXELS = 128  # fewer than this make too little use of weights that come from memory
 TILE_VALUES = 5 * 1024  # of x that a tile reads: with the weights it fills most of a level 1 cache
-CHUNK_PIXELS = 4096  # of the weight gradient: as many are summed by one task where there are enough of them
-PARTIAL_VALUES = 2 * 1024 * 1024  # of the weight gradient: all chunks together
 WASTE = 1.15  # more lanes than pixels, at most, for the sake of fewer copies of a plane
 TASKS = 16  # make at least as many where the shapes allow it
 
@@ -61,30 +58,7 @@ class Correlation(NamedTuple):
     scratch: int
 
 
-class WeightGradient(NamedTuple):
-    """What `sum_products` does.
-
-    `problem`: images, groups, channels and outputs of a group, workers. `planes`: height and width of x, of dy.
-    `steps`: of rows and columns in x, copies by row, rows and columns of a packed plane, whether
-    nothing needs to be packed. `blocks`: chunks, then the size of a block of images, of channels, of outputs.
-    `places`: where the workers' scratch begins, its size, and where in it the panel of dy and the sums begin.
-    `vectors` is like that of a correlation, for a block of images; those of which only some lanes can be read follow
-    the others. `offsets` of (channel, tap) in the packed planes.
-    """
-
-    tile: tuple[int, int]
-    problem: Integers
-    planes: Integers
-    steps: Integers
-    blocks: Integers
-    places: Integers
-    shifts: Table
-    vectors: dict[int, Table]
-    offsets: Table
-    scratch: int
-
-
-class _Copies(NamedTuple):
+class Copies(NamedTuple):
     """Copies along one axis: where each begins in the source, and for each tap its copy and its shift in that."""
 
     begins: list[int]
@@ -95,33 +69,39 @@ class _Copies(NamedTuple):
         return max(shift for _, shift in self.taps)
 
 
-def _copies(begins: list[int], step: int, shared: bool = True) -> _Copies:
+def _copies(begins: list[int], step: int, shared: bool = True) -> Copies:
     """Taps that begin a multiple of the step apart share a copy, or every tap gets its own."""
     if not shared:
-        return _Copies(begins, [(tap, 0) for tap in range(len(begins))])
+        return Copies(begins, [(tap, 0) for tap in range(len(begins))])
     first = {begin % step: begin for begin in sorted(begins, reverse=True)}
     keys = list(first)
     taps = [(keys.index(begin % step), (begin - first[begin % step]) // step) for begin in begins]
-    return _Copies(list(first.values()), taps)
+    return Copies(list(first.values()), taps)
 
 
 def _shares_columns(columns: int) -> bool:
     """Whether one copy of a plane can serve all taps: vectors then end with their row, which wastes some lanes."""
-    return _rounded(columns) <= WASTE * columns
+    return rounded(columns) <= WASTE * columns
+
+
+def forward_copies(g: Conv2dGeometry) -> tuple[Copies, Copies]:
+    """Copies of x by row and by column: tap (i, j) begins at row i * dh - ph, column j * dw - pw."""
+    rows = _copies([i * g.dilation[0] - g.padding[0] for i in range(g.kernel[0])], g.stride[0])
+    begins = [j * g.dilation[1] - g.padding[1] for j in range(g.kernel[1])]
+    return rows, _copies(begins, g.stride[1], _shares_columns(g.output_shape[3]))
 
 
 def plan_forward(g: Conv2dGeometry) -> Correlation:
     """Plan the forward pass: tap (i, j) of row p meets row p * sh + i * dh - ph."""
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = g.kernel, g.stride, g.padding, g.dilation
+    kh, kw = g.kernel
     images, _, height, width = g.input_shape
     out_height, out_width = g.output_shape[2:]
-    rows = _copies([i * dh - ph for i in range(kh)], sh)
-    columns = _copies([j * dw - pw for j in range(kw)], sw, _shares_columns(out_width))
+    rows, columns = forward_copies(g)
     outs, channels = g.out_channels // g.groups, g.weight_shape[1]
     strides = (outs * channels * kh * kw, channels * kh * kw, kh * kw)
     planes = (height, width, out_height, out_width, out_height, out_width)
     taps = [[(i, j) for i in range(kh) for j in range(kw)]]
-    return _correlation((images, g.groups, channels, outs), planes, (1, 1), (sh, sw), rows, columns, taps, strides)
+    return _correlation((images, g.groups, channels, outs), planes, (1, 1), g.stride, rows, columns, taps, strides)
 
 
 def plan_input_gradient(g: Conv2dGeometry) -> Correlation:
@@ -153,8 +133,8 @@ def _correlation(
     planes: Integers,
     phases: Integers,
     steps: Integers,
-    row_copies: _Copies,
-    column_copies: _Copies,
+    row_copies: Copies,
+    column_copies: Copies,
     taps: list[list[tuple[int, int]]],
     strides: Integers,
 ) -> Correlation:
@@ -180,111 +160,53 @@ def _correlation(
     channel_size = planes[0] * planes[1] if direct else copies * plane + OVERRUN
     offsets, indices = [], []
     for phase in taps:
-        for channel in range(channels):
-            for i, j in phase:
-                (row_copy, row), (column_copy, column) = row_copies.taps[i], column_copies.taps[j]
-                copy = row_copy * len(column_copies.begins) + column_copy
-                offsets.append(channel * channel_size + copy * plane + row * (columns + gap) + column)
-                indices.append(channel * strides[2] + i * len(column_copies.taps) + j)
+        places = [tap_offset(row_copies, column_copies, tap, plane, columns + gap) for tap in phase]
+        offsets += [channel * channel_size + place for channel in range(channels) for place in places]
+        places = [i * len(column_copies.taps) + j for i, j in phase]
+        indices += [channel * strides[2] + place for channel in range(channels) for place in places]
+    vectors = {}
+    for size in (4, 8):
+        heights = (band, rows - (rows - 1) // band * band)
+        tables = [vector_table(height, columns, gap, VECTOR_BYTES // size, tile[1]).ravel() for height in heights]
+        vectors[size] = np.concatenate(tables)
     block = tile[1] * LANES_FLOAT32
     weights = groups * -(-outs // tile[0]) * tile[0] * (1 + len(offsets))
-    packed = _rounded(channels * (copies * plane + OVERRUN) + block)
-    temporary = _rounded(several * outs * band * columns + block) if several else 0
+    packed = rounded(channels * (copies * plane + OVERRUN) + block)
+    temporary = rounded(several * outs * band * columns + block) if several else 0
     workers = min(numba.config.NUMBA_NUM_THREADS, images * groups * -(-rows // band))
-    places = (*strides[:2], _rounded(weights), packed + temporary, packed)
+    worker_places = (rounded(weights), packed + temporary, packed)
     return Correlation(
         tile,
         (*problem, workers),
         planes,
         phases,
         (*steps, len(row_copies.begins), band, halo, gap, parts, direct),
-        places,
-        _table(shifts),
-        {size: _vectors(rows, band, columns, gap, VECTOR_BYTES // size, tile[1]) for size in (4, 8)},
-        _table(offsets),
-        _table(indices),
-        channels * np.cumsum([0] + [len(phase) for phase in taps], dtype=np.int64),
-        places[2] + workers * places[3],
-    )
-
-
-def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
-    """Plan the weight gradient: the planes of x packed as for the forward pass, products summed over pixels."""
-    forward = plan_forward(g)
-    images, groups, channels, outs, _ = forward.problem
-    height, width, rows, columns, *_ = forward.planes
-    row_step, column_step, row_copies, band, halo, gap, _, direct = forward.steps
-    tile = _tile_of_products(outs)
-    pixels, taps = rows * columns, g.kernel[0] * g.kernel[1]
-    copies = row_copies * (len(forward.shifts) - row_copies)
-    plane, band_plane = (rows + halo) * (columns + gap), (band + halo) * (columns + gap)
-    channel, band_channel = copies * plane + OVERRUN, copies * band_plane + OVERRUN
-    count = len(_vectors(rows, rows, columns, gap, LANES_FLOAT32, 0)) // 6
-    image_block = max(1, min(images, BLOCK_VECTORS // count))
-    out_block = _even(outs, 64)
-    channel_block = _even(channels, max(1, BAND_VALUES // (channel * image_block)))
-    others = groups * -(-outs // out_block) * -(-channels // channel_block)
-    chunks = max(-(-images * pixels // CHUNK_PIXELS), -(-TASKS // others))
-    weight_size = groups * outs * channels * taps
-    chunks = max(1, min(chunks, 2 * TASKS, -(-images // image_block), PARTIAL_VALUES // weight_size))
-    # a tile reads as many channels as it has columns, which must all exist
-    direct = int(direct and (channels - 1) % channel_block + 1 >= tile[1])
-    pairs = forward.offsets[: channel_block * taps]
-    if direct:
-        offsets = pairs
-    else:
-        in_channel = pairs % band_channel
-        offsets = pairs // band_channel * channel + in_channel // band_plane * plane + in_channel % band_plane
-    offsets = np.append(offsets, np.zeros(max(0, tile[1] - offsets.size), dtype=np.int64))
-    pitches = (groups * channels * height * width if direct else channel_block * channel, groups * outs * pixels)
-    vectors = {
-        size: _vectors_of_images(rows, columns, gap, VECTOR_BYTES // size, image_block, pitches, direct)
-        for size in (4, 8)
-    }
-    packed = _rounded(image_block * channel_block * channel)
-    out_tiles, pair_tiles = -(-out_block // tile[0]), -(-channel_block * taps // tile[1])
-    panel = out_tiles * tile[0] * min(BLOCK_VECTORS + image_block, image_block * count) * LANES_FLOAT32
-    sums = out_tiles * pair_tiles * _rounded(tile[0] * tile[1])
-    workers = min(numba.config.NUMBA_NUM_THREADS, chunks * others)
-    places = (_rounded(chunks * weight_size), packed + panel + sums, packed, packed + panel)
-    return WeightGradient(
-        tile,
-        (images, groups, channels, outs, workers),
-        (height, width, rows, columns),
-        (row_step, column_step, row_copies, rows + halo, columns + gap, direct),
-        (chunks, image_block, channel_block, out_block),
-        places,
-        forward.shifts,
+        (*strides[:2], *worker_places),
+        table(shifts),
         vectors,
-        offsets,
-        places[0] + workers * places[1],
+        table(offsets),
+        table(indices),
+        channels * np.cumsum([0] + [len(phase) for phase in taps], dtype=np.int64),
+        worker_places[0] + workers * worker_places[1],
     )
 
 
-def _table(values: list[int]) -> Table:
+def tap_offset(rows: Copies, columns: Copies, tap: tuple[int, int], plane: int, row: int) -> int:
+    """Where a tap finds its first pixel in the planes of a channel, which have `plane` values in rows of `row`."""
+    (row_copy, down), (column_copy, right) = rows.taps[tap[0]], columns.taps[tap[1]]
+    return (row_copy * len(columns.begins) + column_copy) * plane + down * row + right
+
+
+def table(values: list[int]) -> Table:
     return np.array(values, dtype=np.int64)
 
 
-def _vectors(rows: int, band: int, columns: int, gap: int, lanes: int, least: int) -> Table:
-    """The table `vectors` of a correlation for vectors of this many lanes, at least `least` of them."""
-    parts = []
-    for height in (band, rows - (rows - 1) // band * band):
-        length, lines = (columns, height) if gap else (columns * height, 1)
-        line, column = (a.ravel() for a in np.meshgrid(range(lines), range(0, length, lanes), indexing="ij"))
-        table = np.array([line * (length + gap) + column, line * length + column, np.minimum(lanes, length - column)])
-        parts.append(np.pad(table, ((0, 0), (0, max(0, least - line.size)))).ravel())
-    return np.concatenate(parts).astype(np.int64)
-
-
-def _vectors_of_images(
-    rows: int, columns: int, gap: int, lanes: int, images: int, pitches: Integers, partial_last: int
-) -> Table:
-    """The table `vectors` of a weight gradient: all that are used whole, image by image, then the others."""
-    table = _vectors(rows, rows, columns, gap, lanes, 0)
-    table = table[: table.size // 2].reshape(3, 1, -1).repeat(images, axis=1)
-    table[:2] += np.array(pitches)[:, None, None] * np.arange(images)[:, None]
-    whole = rows * columns // lanes if partial_last else table.shape[2]
-    return np.concatenate([part.reshape(3, -1) for part in (table[..., :whole], table[..., whole:])], axis=1).ravel()
+def vector_table(rows: int, columns: int, gap: int, lanes: int, least: int = 0) -> Table:
+    """Vectors of so many rows of pixels, at least `least`: (place when packed, place in the result, lanes used)."""
+    length, lines = (columns, rows) if gap else (columns * rows, 1)
+    line, column = (a.ravel() for a in np.meshgrid(range(lines), range(0, length, lanes), indexing="ij"))
+    table = np.array([line * (length + gap) + column, line * length + column, np.minimum(lanes, length - column)])
+    return np.pad(table, ((0, 0), (0, max(0, least - line.size)))).astype(np.int64)
 
 
 def _tile_of_outer_products(outs: int) -> tuple[int, int]:
@@ -296,20 +218,6 @@ def _tile_of_outer_products(outs: int) -> tuple[int, int]:
     return (8, 2) if outs >= 8 else (4, 4)
 
 
-def _tile_of_products(outs: int) -> tuple[int, int]:
-    """Tile of outputs by (channel, tap) pairs."""
-    if outs < 4:
-        return 1, 6
-    if VECTOR_BYTES < 64:
-        return 4, 3
-    return 4, 6
-
-
-def _even(size: int, most: int) -> int:
-    """The size of parts of at most `most`, alike as far as they can be."""
-    return -(-size // -(-size // most))
-
-
-def _rounded(size: int) -> int:
+def rounded(size: int) -> int:
     """Up to a multiple of a vector, which keeps what follows aligned."""
     return -(-size // LANES_FLOAT32) * LANES_FLOAT32
