@@ -1,4 +1,4 @@
-"""Batch norm as nbnorm, PyTorch (NCHW, channels last, compiled, oneDNN's tensors), JAX and a parallel copy are called."""
+"""Batch norm as nbnorm, PyTorch (NCHW, channels last, compiled, oneDNN's tensors), JAX and a parallel copy call it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

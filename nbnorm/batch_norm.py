@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbnorm._arrays import Array, ChannelOutput, Layout, MovedVector, as_array, layout_of, output
-from nbnorm._checks import expect_number, expect_one_of, mismatch
+from nbnorm._checks import FLOATS, expect_number, expect_one_of, mismatch
 from nbnorm.kernels import batch_norm as kernels
 
 __all__ = ["BatchNormGradients", "BatchNormStats", "batch_norm_backward", "batch_norm_forward", "batch_norm_infer"]
@@ -267,5 +267,5 @@ def read_stats(layout: Layout, stats: Any) -> tuple[Array, Array]:
     """Mean and inverse standard deviation as the kernels take them."""
     if not isinstance(stats, tuple) or len(stats) != 2:
         raise TypeError(mismatch("stats", "the (mean, inv_std) that batch_norm_forward returned", type(stats).__name__))
-    wide = layout._replace(dtype=np.dtype(np.float64))
+    wide = Layout(layout.shape, layout.view, layout.channels, False, FLOATS[1])
     return wide.vector("stats.mean", stats[0]), wide.vector("stats.inv_std", stats[1])

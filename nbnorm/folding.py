@@ -52,11 +52,17 @@ def fold_batch_norm(
         raise ValueError(mismatch("weight", "shape (out, in, ...)", array.shape))
     layout = layout_of("weight", array[None].reshape(1, array.shape[0], -1))
     eps = expect_number("eps", eps, 0.0)
-    named = {"running_mean": running_mean, "running_var": running_var, "gamma": gamma, "beta": beta, "bias": bias}
-    values = {name: layout.vector(name, v).astype(np.float64) for name, v in named.items() if v is not None}
-    scale = values.get("gamma", 1.0) / np.sqrt(values["running_var"] + eps)
+    mean, var = (
+        layout.vector(name, value).astype(np.float64)
+        for name, value in (("running_mean", running_mean), ("running_var", running_var))
+    )
+    gain, offset, given_bias = (
+        default if value is None else layout.vector(name, value).astype(np.float64)
+        for name, value, default in (("gamma", gamma, 1.0), ("beta", beta, 0.0), ("bias", bias, 0.0))
+    )
+    scale = gain / np.sqrt(var + eps)
     folded = array * scale.reshape(-1, *[1] * (array.ndim - 1))
-    shift = (values.get("bias", 0.0) - values["running_mean"]) * scale + values.get("beta", 0.0)
+    shift = (given_bias - mean) * scale + offset
     return folded.astype(array.dtype), shift.astype(array.dtype)
 
 

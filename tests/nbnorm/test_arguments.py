@@ -1,5 +1,8 @@
 """What nbnorm takes: layouts in memory, other libraries' arrays, `out`, overlapping memory; and what it refuses."""
 
+import doctest
+import importlib
+
 import numpy as np
 import pytest
 
@@ -232,3 +235,22 @@ def test_show_config_and_warmup(capsys):
         assert word in printed
     with pytest.raises(TypeError, match="dtypes: expected float32 or float64"):
         nbnorm.warmup(("float16",))
+    nbnorm.warmup("float32")
+    assert "float32 ready" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["batch_norm", "folding", "config"])
+def test_the_examples_of_the_docstrings(module):
+    failed, attempted = doctest.testmod(importlib.import_module(f"nbnorm.{module}"))
+    assert attempted
+    assert not failed
+
+
+def test_folding_names_its_arguments():
+    weight, ones = np.ones((4, 2)), np.ones(4)
+    with pytest.raises(TypeError, match="running_var: expected an array, got NoneType"):
+        nbnorm.fold_batch_norm(weight, None, ones, None)
+    with pytest.raises(ValueError, match=r"bias: expected shape \(4,\), got \(2,\)"):
+        nbnorm.fold_batch_norm(weight, np.ones(2), ones, ones)
+    with pytest.raises(ValueError, match="weight: expected shape"):
+        nbnorm.fold_batch_norm(ones, None, ones, ones)
