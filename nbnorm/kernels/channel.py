@@ -3,8 +3,6 @@
 A channel is the elements (n * channels + c) * length + i of a flat array, for n below `images` and i below `length`.
 """
 
-import math
-
 import numpy as np
 
 from nbnorm._jit import device
@@ -70,11 +68,9 @@ def _two_passes(x, images, channels, length, c):
 
 
 @device
-def store_statistics(mean, var, count, c, running, means, inv_stds):
-    """Store a channel's statistics and move the running ones (the variance unbiased) towards them."""
-    running_mean, running_var, momentum, eps = running
-    means[c] = mean
-    inv_stds[c] = 1.0 / math.sqrt(var + eps)
+def move_running(mean, var, count, c, running):
+    """Move the running statistics of a channel (the variance unbiased) towards those of the batch."""
+    running_mean, running_var, momentum, _ = running
     if running_mean.size > 0:
         running_mean[c] = (1.0 - momentum) * running_mean[c] + momentum * mean
     if running_var.size > 0:

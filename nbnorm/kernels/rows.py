@@ -21,7 +21,6 @@ STREAM_BYTES = 24 * 1024 * 1024  # outputs from this size on are not going to be
 SUM, FINISH, APPLY = 1, 2, 4  # phases, one after the other
 WHOLE = SUM | FINISH | APPLY  # or all in one, where a task has whole channels
 
-
 Plan = tuple[int, int, int, int, bool]
 
 

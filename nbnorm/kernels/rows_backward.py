@@ -4,8 +4,28 @@ import numpy as np
 
 from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import channel, spans
-from nbnorm.kernels.rows import APPLY, FINISH, SUM, WHOLE, bounds, slot_of, sum_lanes
+from nbnorm.kernels.rows import APPLY, SUM, WHOLE, bounds, slot_of, sum_lanes
 from nbnorm.simd.vectors import flat, lanes_of
+
+
+@device
+def _finish(dy, x, y, c, parts, mean, inv_std, gamma, beta, floor, by_output, scratch, dgamma, dbeta):
+    """The gradients of channel c's gamma and beta from the sums of its parts, and the slope and offset of its dx."""
+    images, channels, length = x.shape
+    total = product = 0.0
+    for p in range(c * parts, (c + 1) * parts):
+        total += scratch[slot_of(x, p)]
+        product += scratch[slot_of(x, p) + lanes_of(x)]
+    factors = channel.factors(mean, inv_std, gamma, beta, c)
+    if not -np.inf < total + product < np.inf:
+        total, product = channel.gradient_sums(
+            flat(dy), flat(x), flat(y), images, channels, length, c, factors, floor, by_output
+        )
+    t = slot_of(x, c * parts) + 2 * lanes_of(x)
+    dbeta[c] = total
+    dgamma[c], scratch[t], scratch[t + 1] = channel.gradient_factors(
+        total, product, 1.0 / (images * length), mean[c], inv_std[c], factors[0]
+    )
 
 
 @device
@@ -17,7 +37,7 @@ def _task(
     dys, xs, ys, dxs, kept = flat(dy), flat(x), flat(y), flat(dx), flat(dresidual)
     stride, lanes = channels * length, lanes_of(x)
     floor = x.dtype.type(0.0 if relu else np.nan)
-    first = task if phase == FINISH else task // parts * group
+    first = task // parts * group
     last = first + group if first + group < channels else channels
     part = task % parts
     n0, n1, i0, i1 = bounds(part, parts, images, length)
@@ -41,22 +61,9 @@ def _task(
                         spans.add_products(dys, xs, at, stride, count, width, factors, floor, scratch, t)
         for c in range(first, last):
             sum_lanes(scratch, slot_of(x, c * parts + part), lanes)
-    if phase & FINISH:
+    if phase == WHOLE:
         for c in range(first, last):
-            total = product = 0.0
-            for p in range(c * parts, (c + 1) * parts):
-                total += scratch[slot_of(x, p)]
-                product += scratch[slot_of(x, p) + lanes]
-            factors = channel.factors(mean, inv_std, gamma, beta, c)
-            if not -np.inf < total + product < np.inf:
-                total, product = channel.gradient_sums(
-                    dys, xs, ys, images, channels, length, c, factors, floor, by_output
-                )
-            t = slot_of(x, c * parts) + 2 * lanes
-            dbeta[c] = total
-            dgamma[c], scratch[t], scratch[t + 1] = channel.gradient_factors(
-                total, product, 1.0 / (images * length), mean[c], inv_std[c], factors[0]
-            )
+            _finish(dy, x, y, c, parts, mean, inv_std, gamma, beta, floor, by_output, scratch, dgamma, dbeta)
     if dx.size > 0 and phase & APPLY:
         for n in range(n0 + (n1 - n0 - 1) // rows * rows, n0 - 1, -rows):
             count = rows if n + rows < n1 else n1 - n
@@ -80,9 +87,12 @@ def backward(dy, x, y, mean, inv_std, gamma, beta, relu, by_output, plan, scratc
     """
     group, parts, _, _, _ = plan
     channels = x.shape[1]
-    for k in range(1 if parts == 1 else 3):
-        phase = WHOLE if parts == 1 else 1 << k
-        tasks = channels if phase == FINISH else -(-channels // group) * parts
+    tasks = -(-channels // group) * parts
+    floor = x.dtype.type(0.0 if relu else np.nan)
+    for k in range(1 if parts == 1 else 2):
+        phase = WHOLE if parts == 1 else SUM if k == 0 else APPLY
+        for c in range(channels if phase == APPLY else 0):
+            _finish(dy, x, y, c, parts, mean, inv_std, gamma, beta, floor, by_output, scratch, dgamma, dbeta)
         for task in prange(tasks):
             _task(
                 phase, np.intp(task), plan, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch,

@@ -1,11 +1,28 @@
 """Batch norm's training forward pass over rows: (N, C, L) with L > 1. See `rows`."""
 
+import math
+
 import numpy as np
 
 from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import channel, spans
-from nbnorm.kernels.rows import APPLY, FINISH, SUM, WHOLE, bounds, slot_of, sum_lanes
+from nbnorm.kernels.rows import APPLY, SUM, WHOLE, bounds, slot_of, sum_lanes
 from nbnorm.simd.vectors import flat, lanes_of
+
+
+@device
+def _finish(x, c, parts, running, scratch, mean, inv_std):
+    """The statistics of channel c from the sums of its parts."""
+    images, channels, length = x.shape
+    count = images * length
+    total = squares = 0.0
+    for p in range(c * parts, (c + 1) * parts):
+        total += scratch[slot_of(x, p)]
+        squares += scratch[slot_of(x, p) + lanes_of(x)]
+    shift = x.dtype.type(scratch[slot_of(x, c * parts) + 2 * lanes_of(x)])
+    mean[c], var = channel.statistics(flat(x), images, channels, length, c, shift, total, squares)
+    inv_std[c] = 1.0 / math.sqrt(var + running[3])
+    channel.move_running(mean[c], var, count, c, running)
 
 
 @device
@@ -13,7 +30,7 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, m
     group, parts, rows, step, streaming = plan
     images, channels, length = x.shape
     xs, added, ys, stride, lanes = flat(x), flat(residual), flat(y), channels * length, lanes_of(x)
-    first = task if phase == FINISH else task // parts * group
+    first = task // parts * group
     last = first + group if first + group < channels else channels
     part = task % parts
     n0, n1, i0, i1 = bounds(part, parts, images, length)
@@ -33,15 +50,9 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, m
                     spans.add_deviations(xs, at, stride, count, width, shift, scratch, t)
         for c in range(first, last):
             sum_lanes(scratch, slot_of(x, c * parts + part), lanes)
-    if phase & FINISH:
+    if phase == WHOLE:
         for c in range(first, last):
-            total = squares = 0.0
-            for p in range(c * parts, (c + 1) * parts):
-                total += scratch[slot_of(x, p)]
-                squares += scratch[slot_of(x, p) + lanes]
-            shift = x.dtype.type(scratch[slot_of(x, c * parts) + 2 * lanes])
-            m, var = channel.statistics(xs, images, channels, length, c, shift, total, squares)
-            channel.store_statistics(m, var, images * length, c, running, mean, inv_std)
+            _finish(x, c, parts, running, scratch, mean, inv_std)
     if phase & APPLY:
         floor = x.dtype.type(0.0 if relu else np.nan)
         for n in range(n0 + (n1 - n0 - 1) // rows * rows, n0 - 1, -rows):
@@ -61,8 +72,10 @@ def forward(x, residual, gamma, beta, running, relu, plan, scratch, mean, inv_st
     """
     group, parts, _, _, _ = plan
     channels = x.shape[1]
-    for k in range(1 if parts == 1 else 3):
-        phase = WHOLE if parts == 1 else 1 << k
-        tasks = channels if phase == FINISH else -(-channels // group) * parts
+    tasks = -(-channels // group) * parts
+    for k in range(1 if parts == 1 else 2):
+        phase = WHOLE if parts == 1 else SUM if k == 0 else APPLY
+        for c in range(channels if phase == APPLY else 0):
+            _finish(x, c, parts, running, scratch, mean, inv_std)
         for task in prange(tasks):
             _task(phase, np.intp(task), plan, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y)
