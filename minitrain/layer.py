@@ -90,6 +90,7 @@ class Declaration:
     backward_reads : which of "x" (all inputs), "x0", "x1" ... (one of several) and the outputs' names backward needs.
         Anything not named here may have been overwritten by then. Gradients of the outputs, parameters, state and saved
         arrays are always there.
+    infer_reads_saved : `infer` uses the saved arrays too (as `forward` does). False: they are not bound for inference.
     output_is_view : the output is the input under another shape; the layer does no work in either direction.
     gradients_are_views : each input's gradient is the output's gradient itself; backward has nothing to do.
     """
@@ -101,6 +102,7 @@ class Declaration:
     scratch: Mapping[str, Buffer] = field(default_factory=dict)
     backward_scratch: Mapping[str, Buffer] = field(default_factory=dict)
     backward_reads: tuple[str, ...] = ()
+    infer_reads_saved: bool = True
     output_is_view: bool = False
     gradients_are_views: bool = False
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain import model_file
+from minitrain.compile.fuse import fold_batch_norms
 from minitrain.compile.fuse import fuse as fuse_graph
 from minitrain.compile.plan import Plan, new_arena
 from minitrain.compile.schedule import schedule_inference, schedule_training
@@ -98,7 +99,8 @@ class Model:
         if not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"seed: expected an integer of at least 0, got {seed!r}")
         self.seed, self.fuse, self.graph = int(seed), bool(fuse), graph
-        self._run_graph = fuse_graph(graph) if fuse else graph
+        self._training_graph = fuse_graph(graph) if fuse else graph
+        self._inference_graph = fold_batch_norms(self._training_graph) if fuse else graph
         self._param_buffers, state = declared_variables(graph)
         size = sum(int(np.prod(buffer.shape)) for buffer in self._param_buffers.values())
         self.flat_params = np.zeros(size, self.dtype)
@@ -154,8 +156,8 @@ class Model:
     def summary(self, print_fn: Callable[[str], object] = print, *, batch_size: int = 32) -> None:
         """Print the layers with output shapes, operations and parameters, and the memory that a batch takes."""
         arenas = {
-            f"for training batches of {batch_size}": schedule_training(self._run_graph, batch_size, self.dtype),
-            f"for inference batches of {batch_size}": schedule_inference(self._run_graph, batch_size, self.dtype),
+            f"for training batches of {batch_size}": schedule_training(self._training_graph, batch_size, self.dtype),
+            f"for inference batches of {batch_size}": schedule_inference(self._inference_graph, batch_size, self.dtype),
         }
         sizes = {purpose: schedule.arena_size() for purpose, schedule in arenas.items()}
         print_fn(summarize(self.graph, self.dtype, sizes))
@@ -178,8 +180,9 @@ class Model:
             plan = self._plans.get((batch, training))
             if plan is None:
                 gradients = self.gradients if training else None
+                graph = self._training_graph if training else self._inference_graph
                 plan = Plan(
-                    self._run_graph, batch, self.dtype, self.params, self.state, gradients, arena=self._provide_arena
+                    graph, batch, self.dtype, self.params, self.state, gradients, arena=self._provide_arena
                 )
                 if len(self._plans) >= MOST_PLANS:
                     del self._plans[next(iter(self._plans))]

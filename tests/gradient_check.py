@@ -32,7 +32,11 @@ class BoundLayer:
             "inputs": {f"x{i}": self._values(rng, shape) for i, shape in enumerate(shapes)},
             "params": {name: self._values(rng, buffer.shape) for name, buffer in declared.params.items()},
             "state": {name: self._state(rng, buffer) for name, buffer in declared.state.items()},
-            "saved": {name: self._empty(buffer) for name, buffer in declared.saved.items()},
+            "saved": {
+                name: self._empty(buffer)
+                for name, buffer in declared.saved.items()
+                if training or declared.infer_reads_saved
+            },
             "scratch": {name: self._empty(buffer) for name, buffer in declared.scratch.items()},
         }
         xs = list(self.groups["inputs"].values())

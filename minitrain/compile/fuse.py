@@ -11,7 +11,7 @@ from minitrain.graph import Graph, GraphNode
 from minitrain.layer import Layer
 from minitrain.layers import fused
 
-__all__ = ["fuse"]
+__all__ = ["fold_batch_norms", "fuse"]
 
 
 def fuse(graph: Graph) -> Graph:
@@ -19,6 +19,34 @@ def fuse(graph: Graph) -> Graph:
     for rewrite in (_fuse_batch_norm_relu, _fuse_batch_norm_add_relu):
         graph = rewrite(graph)
     return graph
+
+
+def fold_batch_norms(graph: Graph) -> Graph:
+    """Conv2d, BatchNorm or a fused form of it -> Conv2dBatchNorm: for inference, on a graph that `fuse` returned."""
+    consumers, shapes = graph.consumers(), graph.shapes(2)
+    norms = {
+        node.inputs[0]: node
+        for node in graph.nodes
+        if isinstance(node.layer, (layers.BatchNorm, fused.BatchNormReLU, fused.BatchNormAddReLU))
+    }
+    kept: dict[str, GraphNode] = {}
+    for node in graph.nodes:
+        norm = norms.get(node.name)
+        alone = len(consumers.get(node.name, ())) == 1 and node.name != graph.output
+        if norm is not None and alone and isinstance(node.layer, layers.Conv2d):
+            layer = fused.Conv2dBatchNorm(node.layer, norm.layer)  # type: ignore[arg-type]
+            declared = node.layer.declare(shapes[node.inputs[0]])
+            names = {local: node.variable(local) for local in declared.params} | _norm_names(norm)
+            kept[norm.name] = GraphNode(norm.name, layer, (node.inputs[0], *norm.inputs[1:]), names)
+        else:
+            kept.setdefault(node.name, node)
+    order = [node.name for node in graph.nodes if node.name in kept]
+    return graph.with_nodes([kept[name] for name in order], graph.output)
+
+
+def _norm_names(norm: GraphNode) -> dict[str, str]:
+    declared = norm.layer.declare(*((2, 2) for _ in norm.inputs))
+    return {local: norm.variable(local) for local in (*declared.params, *declared.state)}
 
 
 def _fuse_batch_norm_relu(graph: Graph) -> Graph:
@@ -52,9 +80,7 @@ def _fuse_batch_norm_add_relu(graph: Graph) -> Graph:
 
 
 def _take_over(norm: GraphNode, layer: Layer, inputs: tuple[str, ...]) -> GraphNode:
-    declared = norm.layer.declare((2, 2))
-    names = {local: norm.variable(local) for local in (*declared.params, *declared.state)}
-    return GraphNode(norm.name, layer, inputs, names)
+    return GraphNode(norm.name, layer, inputs, _norm_names(norm))
 
 
 def _replace_at_relu(graph: Graph, match: Callable[..., tuple[GraphNode, ...] | None]) -> Graph:

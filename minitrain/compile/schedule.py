@@ -90,7 +90,7 @@ class _Builder:
         self.requests.append(made)
         return made
 
-    def forward(self) -> None:
+    def forward(self, training: bool) -> None:
         for time, node in enumerate(self.graph.nodes):
             declaration = self.declarations[node.name]
             xs = [self.values[value] for value in node.inputs]
@@ -100,7 +100,8 @@ class _Builder:
             outputs = {name: self.request(Buffer(shape), time, view_of) for name, shape in declaration.outputs.items()}
             self.values.update(zip(output_values(node, declaration), outputs.values(), strict=True))
             step = Step(node, declaration, xs, outputs)
-            for name, buffer in (*declaration.saved.items(), *declaration.scratch.items()):
+            saved = declaration.saved if training or declaration.infer_reads_saved else {}
+            for name, buffer in (*saved.items(), *declaration.scratch.items()):
                 step.local[name] = self.request(buffer, time)
             self.steps.append(step)
 
@@ -114,7 +115,7 @@ class _Builder:
 def schedule_inference(graph: Graph, batch: int, dtype: np.dtype) -> Schedule:
     """Schedule the forward calls alone; saved arrays live as long as scratch does."""
     builder = _Builder(graph, graph.declarations(batch), batch, dtype)
-    builder.forward()
+    builder.forward(training=False)
     return builder.finish(len(builder.steps))
 
 
@@ -124,7 +125,7 @@ def schedule_training(graph: Graph, batch: int, dtype: np.dtype, *, input_gradie
     `input_gradients` asks for the gradients of the model's inputs too, which training does without.
     """
     builder = _Builder(graph, graph.declarations(batch), batch, dtype)
-    builder.forward()
+    builder.forward(training=True)
     loss_time = len(builder.steps)
     end = loss_time + 2 * len(builder.steps)
     needed = _values_that_need_gradients(graph, builder.declarations, input_gradients)

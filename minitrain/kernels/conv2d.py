@@ -23,14 +23,26 @@ Array = np.ndarray
 FLOPS_PER_ELEMENT = 64  # that a convolution does in the time of one element of an elementwise kernel
 
 
-def forward(geometry: Conv2dGeometry, x: Array, weight: Array, bias: Array, scratch: Array, y: Array) -> None:
-    """Overwrite y (N, K, OH, OW) from x (N, C, H, W), weight (K, C / groups, kh, kw) and bias (K,) or (0,)."""
-    _correlate(geometry, geometry.forward_plan, x, weight, bias, scratch, y)
+def forward(
+    geometry: Conv2dGeometry,
+    x: Array,
+    weight: Array,
+    bias: Array,
+    scratch: Array,
+    y: Array,
+    residual: Array | None = None,
+    relu: bool = False,
+) -> None:
+    """Overwrite y (N, K, OH, OW) from x (N, C, H, W), weight (K, C / groups, kh, kw) and bias (K,) or (0,).
+
+    A residual of y's shape is added to the result, and then ReLU applied, while it is in the cache.
+    """
+    _correlate(geometry, geometry.forward_plan, x, weight, bias, residual, relu, scratch, y)
 
 
 def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: Array, dx: Array) -> None:
     """Overwrite dx (N, C, H, W), the gradient with respect to the input, from dy (N, K, OH, OW)."""
-    _correlate(geometry, geometry.input_gradient_plan, dy, weight, weight.reshape(-1)[:0], scratch, dx)
+    _correlate(geometry, geometry.input_gradient_plan, dy, weight, weight.reshape(-1)[:0], None, False, scratch, dx)
 
 
 def _correlate(
@@ -39,12 +51,16 @@ def _correlate(
     source: Array,
     weight: Array,
     bias: Array,
+    residual: Array | None,
+    relu: bool,
     scratch: Array,
     target: Array,
 ) -> None:
+    if residual is None:
+        residual = target[:0]
     run = correlation_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
     run(plan.problem, plan.planes, plan.phases, plan.steps, plan.places, plan.shifts, plan.vectors[target.itemsize],
-        plan.offsets, plan.indices, plan.starts, source, weight, bias, scratch, target)  # fmt: skip
+        plan.offsets, plan.indices, plan.starts, source, weight, bias, residual, relu, scratch, target)  # fmt: skip
 
 
 def backward_weight(

@@ -32,6 +32,21 @@ def _interleave(phases, outs, planes, first, rows, temporary, at, target, to):
                         target[place + b + column * phases[1]] = temporary[source + b * outs * rows * columns + column]
 
 
+@device
+def _finish(residual, relu, at, pitch, outs, length, target):
+    """Add the residual, if there is one, and apply the ReLU, if asked for, to a band that is still in the cache."""
+    for k in range(outs):
+        start = at + k * pitch
+        row = target[start : start + length]
+        if residual.size:
+            other = residual[start : start + length]
+            for i in range(length):
+                row[i] += other[i]
+        if relu:
+            for i in range(length):
+                row[i] = 0 if row[i] <= 0 else row[i]  # keeps NaN
+
+
 @cache
 def correlation_kernel(rows: int, columns: int) -> Kernel:
     """The kernel for tiles of `rows` outputs by `columns` vectors of pixels."""
@@ -103,7 +118,7 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
     @device
     @tile.named
     def correlate_task(task, problem, planes, phases, steps, places, shifts, vectors, offsets, starts, source,
-                       scratch, at, target):  # fmt: skip
+                       residual, relu, scratch, at, target):  # fmt: skip
         """One band of rows of one group of one image; scratch[at:] is the worker's own."""
         groups, channels, outs = problem[1], problem[2], problem[3]
         height, width, out_height, out_width, phase_height, phase_width = planes
@@ -135,10 +150,13 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
                        place, pitch, outs * length)  # fmt: skip
         if several:
             _interleave(phases, outs, planes, first, used, scratch, place, target, to)
+        elif relu or residual.size:
+            _finish(residual, relu, place, pitch, outs, length, target)
 
     def correlate(problem, planes, phases, steps, places, shifts, vectors, offsets, indices, starts, source, weight,
-                  bias, scratch, target):  # fmt: skip
+                  bias, residual, relu, scratch, target):  # fmt: skip
         source, weight, bias, scratch, target = flat(source), flat(weight), flat(bias), flat(scratch), flat(target)
+        residual = flat(residual)
         images, groups, outs, workers = problem[0], problem[1], problem[3], problem[4]
         for index in prange(groups * ((outs + rows - 1) // rows)):
             pack_weights(index, problem, places, indices, weight, bias, scratch)
@@ -146,6 +164,6 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
         for worker in prange(workers):
             for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
                 correlate_task(task, problem, planes, phases, steps, places, shifts, vectors, offsets, starts, source,
-                               scratch, places[2] + worker * places[3], target)  # fmt: skip
+                               residual, relu, scratch, places[2] + worker * places[3], target)  # fmt: skip
 
     return kernel(tile.named(correlate))

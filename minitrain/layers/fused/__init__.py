@@ -3,7 +3,10 @@
 from minitrain.layer import Layer
 from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
+from minitrain.layers.fused.conv2d_batch_norm import Conv2dBatchNorm
 
-__all__ = ["FUSED_LAYERS", "BatchNormAddReLU", "BatchNormReLU"]
+__all__ = ["FUSED_LAYERS", "BatchNormAddReLU", "BatchNormReLU", "Conv2dBatchNorm"]
 
-FUSED_LAYERS: dict[str, type[Layer]] = {layer.__name__: layer for layer in (BatchNormReLU, BatchNormAddReLU)}
+FUSED_LAYERS: dict[str, type[Layer]] = {
+    layer.__name__: layer for layer in (BatchNormReLU, BatchNormAddReLU, Conv2dBatchNorm)
+}
