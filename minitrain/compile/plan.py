@@ -110,13 +110,15 @@ class Plan:
 
     def forward(self) -> None:
         """Run all layers on the loaded inputs; `output` holds the result."""
-        for _, run, tensors in self._forward:
-            run(tensors)
+        with np.errstate(over="ignore", invalid="ignore"):  # who runs a plan looks at its numbers
+            for _, run, tensors in self._forward:
+                run(tensors)
 
     def backward(self) -> None:
         """Write the gradients of all parameters, from `output_gradient`."""
-        for _, run, tensors in self._backward:
-            run(tensors)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for _, run, tensors in self._backward:
+                run(tensors)
 
     def forward_one_by_one(self) -> Iterator[tuple[str, tuple[Array, ...]]]:
         """Run forward and yield each layer's name and outputs while they are still there."""

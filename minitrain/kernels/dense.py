@@ -6,6 +6,8 @@ region. OpenBLAS uses its own threads, so that the bits do not depend on Numba's
 
 import numpy as np
 
+from nbnorm._jit import kernel
+
 __all__ = ["backward_input", "backward_weight", "forward"]
 
 Array = np.ndarray
@@ -15,7 +17,7 @@ def forward(x: Array, weight: Array, bias: Array, y: Array) -> None:
     """Overwrite y (N, out) with x (N, in) times weight (out, in), transposed, plus bias (out,) or (0,)."""
     np.matmul(x, weight.T, out=y)
     if bias.size:
-        y += bias
+        _add_to_rows.serial(bias, y)
 
 
 def backward_input(dy: Array, weight: Array, dx: Array) -> None:
@@ -28,3 +30,12 @@ def backward_weight(dy: Array, x: Array, dweight: Array, dbias: Array) -> None:
     np.matmul(dy.T, x, out=dweight)
     if dbias.size:
         np.sum(dy, axis=0, out=dbias)
+
+
+@kernel
+def _add_to_rows(bias, y):
+    """y[n] += bias. NumPy would first copy the bias into a buffer of the size of y, up to 8192 elements."""
+    for n in range(y.shape[0]):
+        row = y[n]
+        for i in range(row.size):
+            row[i] += bias[i]
