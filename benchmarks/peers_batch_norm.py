@@ -36,7 +36,7 @@ def measure(make: Callable[[Data, bool], Calls], compiled: bool) -> list[dict[st
         peers = [times[name] for name in NAMES[2:-1] if name in times]
         rows.append({
             "shape": "x".join(map(str, shape)),
-            "large": np.prod(shape) >= LARGE,
+            "large": bool(np.prod(shape) >= LARGE),
             **times,
             "PyTorch / ours": times["PyTorch"] / ours if "PyTorch" in times else None,
             "best / ours": min(peers) / ours if peers else None,
@@ -51,7 +51,7 @@ def measure_fused(compiled: bool) -> list[dict[str, Any]]:
     for shape in SHAPES:
         data = Data(shape)
         times = _microseconds({**fused_calls(data), **(torch_fused(data) if torch is not None else {})})
-        row: dict[str, Any] = {"shape": "x".join(map(str, shape)), "large": np.prod(shape) >= LARGE, **times}
+        row: dict[str, Any] = {"shape": "x".join(map(str, shape)), "large": bool(np.prod(shape) >= LARGE), **times}
         for name in FUSED:
             row[f"PyTorch / ours, {name}"] = times[f"PyTorch {name}"] / times[name] if torch is not None else None
         rows.append(row)
