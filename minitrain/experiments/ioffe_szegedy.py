@@ -33,9 +33,9 @@ class SigmoidSettings:
 
     hidden: tuple[int, ...] = (100, 100, 100)
     std: float = 0.1
-    learning_rates: tuple[float, ...] = (0.1, 0.3, 1.0)
+    learning_rates: tuple[float, ...] = (0.3, 1.0)
     seeds: int = 3
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 60
     measurements: int = 40
 

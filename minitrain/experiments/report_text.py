@@ -67,5 +67,6 @@ def _nets(nets: dict[str, Any]) -> str:
             "the resolution of the one before, and the mean over the plane at the end"
         )
     seeds = "1 seed, so no spread is shown" if nets["seeds"] == 1 else f"{nets['seeds']} seeds"
-    rates = ", ".join(f"{rate:g}" for rate in nets["learning_rates"])
-    return f"The {nets['kind']} nets have {built}; batches of {nets['batch_size']}, rates {rates}, {seeds}."
+    tried = ", ".join(f"{rate:g}" for rate in nets["learning_rates"])
+    rates = f"rates {tried}" if len(nets["learning_rates"]) > 1 else f"the rate {tried} alone, to save time"
+    return f"The {nets['kind']} nets have {built}; batches of {nets['batch_size']}, {rates}, {seeds}."

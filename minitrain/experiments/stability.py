@@ -50,6 +50,7 @@ QUICK = Settings(
             NetSettings("dense", width=64, batch_size=64, learning_rates=(0.03,), seeds=1),
             NetSettings("conv", width=8, batch_size=32, learning_rates=(0.03,), seeds=1),
         ),
+        depths=(5, 20, 40),
         steps=200,
     ),
     learning_rate=RateSettings(seeds=1, steps=200),

@@ -60,7 +60,7 @@ class Watch:
         if self._cancelled:
             raise Cancelled
         with self._lock:
-            self.done += steps * self._runs.layers
+            self.done += steps * getattr(self._runs, "layers", 1.0)
             self.show()
 
     def cancel(self) -> None:
