@@ -181,9 +181,7 @@ class Model:
             if plan is None:
                 gradients = self.gradients if training else None
                 graph = self._training_graph if training else self._inference_graph
-                plan = Plan(
-                    graph, batch, self.dtype, self.params, self.state, gradients, arena=self._provide_arena
-                )
+                plan = Plan(graph, batch, self.dtype, self.params, self.state, gradients, arena=self._provide_arena)
                 if len(self._plans) >= MOST_PLANS:
                     del self._plans[next(iter(self._plans))]
                 self._plans[batch, training] = plan
