@@ -51,8 +51,8 @@ class DepthSettings:
 
     nets: tuple[NetSettings, ...] = (
         NetSettings("dense", width=64, batch_size=64, learning_rates=(0.01, 0.03, 0.1), seeds=2),
-        # Most of the time goes here, so one rate: of 0.01 and 0.03 the one that ends with the lower training loss in all
-        # but one of the nets that train at all, with and without batch norm.
+        # Most of the time goes here, so one rate: of 0.01 and 0.03 the one that ends with the lower training loss in
+        # all but one of the nets that train at all, with and without batch norm.
         NetSettings("conv", width=8, batch_size=32, learning_rates=(0.03,), seeds=1),
     )
     activations: tuple[Activation, ...] = ("relu", "sigmoid")

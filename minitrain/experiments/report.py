@@ -110,7 +110,7 @@ def render(results: Results, figures: dict[str, bytes]) -> str:
         _table(HEADINGS, summary_rows(results)),
         *(_section(results, figures, *figure) for figure in FIGURES if figure[0] in figures),
         "<h2>What the words mean</h2>",
-        "<p>A run is, the first that applies from the bottom up:</p>",
+        "<p>What a run is called: the first row that applies, read from the bottom up.</p>",
         _table(("word", "meaning"), results["outcomes"].items()),
         "<h2>How it was measured, and why so</h2>",
         _list(choices(results)),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minitrain.experiments.figures import panel_title
+from minitrain.experiments.sweep import values_where_all
 
 __all__ = [
     "MILESTONE",
@@ -129,6 +130,9 @@ def about_learning_rate(results: dict[str, Any]) -> str:
             if diverged
             else f"No run {side} batch norm diverges."
         )
+        idle = [f"{rate:g}" for rate in values_where_all(results["experiments"]["learning_rate"][side], "chance")]
+        if idle:
+            sentences.append(f"{side.capitalize()} it the net learns nothing at {join(idle)}.")
     return " ".join(sentences)
 
 

@@ -161,6 +161,9 @@ def test_learning_rate_statement_follows_the_numbers(results):
     assert "up to a rate of 0.1" in said
     assert "10 times as large" in said
     assert "Runs without batch norm diverge at 1 and 10" in said
+    assert "learns nothing" not in said
+    results["experiments"]["learning_rate"]["with"][3]["runs"] = [made_run(0.1, "chance")]
+    assert "With it the net learns nothing at 10." in statements.about_learning_rate(results)
     contrary = statements.about_learning_rate(swapped(results))
     assert "divides it by 10: not what Bjorck" in contrary
     summary = results["experiments"]["learning_rate"]["summary"]
