@@ -36,6 +36,7 @@ def draw(trend: Trend, commits: Sequence[tuple[str, datetime]], path: Path) -> N
     factor, unit = scale(
         max(value for values in trend.series.values() for value in values if value == value), trend.unit
     )
+    axes.set_prop_cycle(color=pyplot.colormaps["tab10" if len(trend.series) <= 10 else "tab20"].colors)
     for label, values in trend.series.items():
         axes.plot([value * factor for value in values], marker="o", markersize=3, linewidth=1.2, label=label or None)
     for regression in trend.regressions:

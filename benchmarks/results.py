@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-THRESHOLD = 0.05  # relative; smaller steps are not reported
+THRESHOLD = 0.10  # relative; smaller steps are not reported
 HIGHER_IS_BETTER = {"GB/s"}
 
 Series = list[float]  # one value for each commit; nan where there is none
@@ -126,6 +126,8 @@ def _regressions(series: dict[str, Series], unit: str) -> Iterator[Regression]:
         costs = [1 / value if unit in HIGHER_IS_BETTER and value else value for value in values]
         *_, positions = detect_regressions(detect_steps(costs), THRESHOLD)
         for _, position, before, after in positions or ():
+            if after <= before * (1 + THRESHOLD):  # a single bad value between good ones
+                continue
             if unit in HIGHER_IS_BETTER:
                 before, after = 1 / before, 1 / after
             yield Regression(label, position, before, after)
