@@ -198,6 +198,8 @@ def test_ctrl_c_saves_what_was_learned_and_exits_with_130(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "minitrain", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        # As in a terminal: what a shell runs in the background begins with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         for line in process.stdout:

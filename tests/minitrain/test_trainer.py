@@ -393,6 +393,7 @@ class PressKeys(Callback):
     def on_train_end(self, trainer):
         print("ended after", trainer.steps)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with Ctrl-C ignored
 rng = np.random.default_rng(0)
 x, y = rng.standard_normal((64, 6)).astype("float32"), rng.integers(0, 3, 64)
 model = models.mlp((6,), 3, hidden=(8,))
