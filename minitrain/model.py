@@ -99,6 +99,7 @@ class Model:
         if not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"seed: expected an integer of at least 0, got {seed!r}")
         self.seed, self.fuse, self.graph = int(seed), bool(fuse), graph
+        self._output_shape = graph.shapes(2)[graph.output][1:]
         self._training_graph = fuse_graph(graph) if fuse else graph
         self._inference_graph = fold_batch_norms(self._training_graph) if fuse else graph
         self._param_buffers, state = declared_variables(graph)
@@ -126,7 +127,7 @@ class Model:
     @property
     def output_shape(self) -> Shape:
         """Shape of the output without the batch axis."""
-        return self.graph.shapes(2)[self.graph.output][1:]
+        return self._output_shape
 
     @property
     def penalized(self) -> tuple[tuple[slice, bool], ...]:
