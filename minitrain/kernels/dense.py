@@ -1,11 +1,12 @@
 """Dense (fully connected) layer: y = x @ weight.T + bias, and its gradients.
 
-The products go to BLAS through NumPy, which is at the processor's limit for large ones and spares small ones a parallel
-region. OpenBLAS uses its own threads, so that the bits do not depend on Numba's.
+The products go to BLAS through NumPy, all but huge ones on one thread: see `blas`. Their bits do not depend on Numba's
+threads.
 """
 
 import numpy as np
 
+from minitrain.kernels.blas import matmul
 from nbnorm._jit import kernel
 
 __all__ = ["backward_input", "backward_weight", "forward"]
@@ -15,19 +16,19 @@ Array = np.ndarray
 
 def forward(x: Array, weight: Array, bias: Array, y: Array) -> None:
     """Overwrite y (N, out) with x (N, in) times weight (out, in), transposed, plus bias (out,) or (0,)."""
-    np.matmul(x, weight.T, out=y)
+    matmul(x, weight.T, y)
     if bias.size:
         _add_to_rows.serial(bias, y)
 
 
 def backward_input(dy: Array, weight: Array, dx: Array) -> None:
     """Overwrite dx (N, in) with dy (N, out) times weight (out, in)."""
-    np.matmul(dy, weight, out=dx)
+    matmul(dy, weight, dx)
 
 
 def backward_weight(dy: Array, x: Array, dweight: Array, dbias: Array) -> None:
     """Overwrite dweight (out, in) with dy (N, out), transposed, times x (N, in), and dbias (out,) or (0,)."""
-    np.matmul(dy.T, x, out=dweight)
+    matmul(dy.T, x, dweight)
     if dbias.size:
         np.sum(dy, axis=0, out=dbias)
 
