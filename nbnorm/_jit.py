@@ -27,7 +27,7 @@ from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.np.ufunc import parallel
 
-__all__ = ["SERIAL_WORK", "Kernel", "device", "kernel", "prange"]
+__all__ = ["SERIAL_WORK", "Kernel", "device", "kernel", "prange", "serially"]
 
 # LLVM gets no licence at all: what the source says is what is computed, so that a loop gives the same bits in the
 # parallel and in the serial form, vectorized or not. Reassociation would let the compiler choose the order of a sum
@@ -46,6 +46,7 @@ KEPT_VERSIONS = 16  # of the sources, in the cache
 _one_at_a_time: bool | None = None
 _workqueue_lock = threading.Lock()
 _forked = False  # this process was forked from one with running threads, which did not come along: OpenMP would abort
+_serial_blocks = 0  # blocks of `serially` that are being run
 
 
 def _after_fork_in_child() -> None:
@@ -56,6 +57,23 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@contextlib.contextmanager
+def serially() -> Iterator[None]:
+    """Run all kernels in their serial form within the block, in every Python thread; the bits are the same.
+
+    For work that is divided among threads by itself, such as one small net in each: it saves compiling the parallel
+    forms, and threads that wait for each other.
+    """
+    global _serial_blocks
+    with _workqueue_lock:
+        _serial_blocks += 1
+    try:
+        yield
+    finally:
+        with _workqueue_lock:
+            _serial_blocks -= 1
 
 
 def _must_be_alone() -> bool:
@@ -90,7 +108,7 @@ class Kernel:
         self.serial = _compile(function, parallel=False)
 
     def __call__(self, *args: Any) -> Any:
-        if _forked:
+        if _forked or _serial_blocks:
             return self.serial(*args)
         if _one_at_a_time is False or not _must_be_alone():
             return self.parallel(*args)
