@@ -31,9 +31,9 @@ __all__ = ["SERIAL_WORK", "Kernel", "device", "kernel", "prange", "serially"]
 
 # LLVM gets no licence at all: what the source says is what is computed, so that a loop gives the same bits in the
 # parallel and in the serial form, vectorized or not. Reassociation would let the compiler choose the order of a sum
-# anew wherever it inlines a loop; contraction (a * b + c in one rounding) whether a value is rounded once or twice
-# (seen: an Adam step that differed between the two forms); "nnan" and "ninf" would make a NaN disappear. Kernels that
-# need vector sums or fused multiply-add spell them out with nbnorm.simd.
+# anew wherever it inlines a loop; contraction (a * b + c in one rounding) whether a value is rounded once or twice;
+# "nnan" and "ninf" would make a NaN disappear. Kernels that need vector sums or fused multiply-add spell them out with
+# nbnorm.simd.
 FASTMATH = False
 
 # Below this many elements of work a parallel region costs more than it saves.
