@@ -87,7 +87,12 @@ def _must_be_alone() -> bool:
 def device(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper that kernels call. It is not cached by itself: its code ends up in the kernel's."""
     compiled: Callable[..., Any] = njit(
-        nogil=True, error_model="numpy", fastmath=FASTMATH, no_cpython_wrapper=True, no_cfunc_wrapper=True
+        nogil=True,
+        error_model="numpy",
+        fastmath=FASTMATH,
+        forceinline=True,
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
     )(function)
     return compiled
 

@@ -27,10 +27,11 @@ def _task(task, step, x, residual, relu, factors, y):
             at = first * channels + c
             columns.normalize(xs, added, ys, at, channels, last - first, part, factors, c, floor, streaming)
     else:
-        for row in range(first, last):
-            c = row % channels
-            own = (factors[c], factors[channels + c], factors[2 * channels + c])
-            spans.normalize(xs, added, ys, row * length, 0, 1, length, own, floor, streaming)
+        while first < last:
+            c = first % channels
+            count = min(last - first, channels - c)
+            spans.normalize(xs, added, ys, first * length, 0, 1, length, count, factors, 3 * c, 3, floor, streaming)
+            first += count
 
 
 @kernel
@@ -40,10 +41,11 @@ def infer(x, residual, gamma, beta, running_mean, running_var, eps, relu, factor
     Written: factors (FACTORS * C), y.
     """
     images, channels, length = x.shape
+    step, each = (channels, 1) if length == 1 else (1, 3)  # as `columns` and as `spans` have them
     for c in range(channels):
-        factors[c] = running_mean[c]
-        factors[channels + c] = gamma[c] / math.sqrt(running_var[c] + eps)
-        factors[2 * channels + c] = beta[c]
+        factors[each * c] = running_mean[c]
+        factors[step + each * c] = gamma[c] / math.sqrt(running_var[c] + eps)
+        factors[2 * step + each * c] = beta[c]
     # Rows of values are taken one by one, rows of channels (length 1) together.
     rows = images if length == 1 else images * channels
     row = channels if length == 1 else length

@@ -7,7 +7,9 @@ cache. Channels that are few for many threads are cut into parts: all parts are 
 from functools import lru_cache
 
 from nbnorm._jit import device
-from nbnorm.simd.vectors import VECTOR_BYTES, lanes_of
+from nbnorm.kernels.spans import CENTER, KEPT, SCALE, SHIFT
+from nbnorm.simd.lanes import sum_lanes
+from nbnorm.simd.vectors import LANES_FLOAT64, VECTOR_BYTES, add, lanes_of, load, splat, store
 
 BLOCK_BYTES = 64 * VECTOR_BYTES  # a float32 sum is this long (16 vectors for each of 4 accumulators), then in float64
 WHOLE_CHANNELS = 16  # from this many channels on, tasks are whole channels
@@ -47,17 +49,36 @@ def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) ->
     block = BLOCK_BYTES // itemsize
     step = length if length <= 2 * block else block
     rows = max(min(block // length, GROUP_ROWS if group > 1 else block), 1)
-    slots = channels * parts * 3 * (VECTOR_BYTES // itemsize)
+    slots = channels * parts * (2 * VECTOR_BYTES // itemsize + KEPT)
     return (group, parts, rows, step, images * channels * row >= STREAM_BYTES), slots
 
 
 @device
 def slot_of(x, p):
-    """Where the scratch memory of task p of whole channels (or part p) begins: three vectors' lanes.
+    """Where the scratch memory of a channel's part begins: two vectors of sums, then KEPT values like x."""
+    return p * (2 * lanes_of(x) + KEPT)
 
-    The first two hold sums (their totals in the end), the third what becomes of them.
-    """
-    return p * 3 * lanes_of(x)
+
+@device
+def kept_of(x, p):
+    """Where what is kept of a channel's part begins in the scratch memory reinterpreted as values like x."""
+    return (slot_of(x, p) + 2 * lanes_of(x)) * (lanes_of(x) // LANES_FLOAT64)
+
+
+@device
+def keep_factors(table, k, factors):
+    table[k + CENTER], table[k + SCALE], table[k + SHIFT] = factors
+
+
+@device
+def kept_factors(table, k):
+    return table[k + CENTER], table[k + SCALE], table[k + SHIFT]
+
+
+@device
+def kept_step(x, parts):
+    """From what is kept of a channel to what is kept of the next one."""
+    return kept_of(x, parts) - kept_of(x, 0)
 
 
 @device
@@ -73,11 +94,17 @@ def bounds(part, parts, images, length):
 
 
 @device
-def sum_lanes(scratch, t, lanes):
+def clear_sums(x, scratch, t):
+    zero, lanes = splat(0.0), lanes_of(scratch)
+    for k in range(t, t + 2 * lanes_of(x), lanes):
+        store(scratch, k, zero)
+
+
+@device
+def add_lanes(x, scratch, t):
     """Put the sum of the lanes of the two vectors at t into their first lanes."""
-    first = second = 0.0
-    for k in range(t, t + lanes):
-        first += scratch[k]
-        second += scratch[k + lanes]
-    scratch[t] = first
-    scratch[t + lanes] = second
+    half, lanes = lanes_of(x), lanes_of(scratch)
+    first, second = load(scratch, t), load(scratch, t + half)
+    for k in range(lanes, half, lanes):
+        first, second = add(first, load(scratch, t + k)), add(second, load(scratch, t + half + k))
+    scratch[t], scratch[t + half] = sum_lanes(first), sum_lanes(second)

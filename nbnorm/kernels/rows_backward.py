@@ -4,26 +4,39 @@ import numpy as np
 
 from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import channel, spans
-from nbnorm.kernels.rows import APPLY, SUM, WHOLE, bounds, slot_of, sum_lanes
-from nbnorm.simd.vectors import flat, lanes_of
+from nbnorm.kernels.rows import (
+    APPLY,
+    SUM,
+    WHOLE,
+    add_lanes,
+    bounds,
+    clear_sums,
+    keep_factors,
+    kept_factors,
+    kept_of,
+    kept_step,
+    slot_of,
+)
+from nbnorm.kernels.spans import OFFSET, SLOPE
+from nbnorm.simd.vectors import borrowed, flat, lanes_of, reinterpreted
 
 
 @device
-def _finish(dy, x, y, c, parts, mean, inv_std, gamma, beta, floor, by_output, scratch, dgamma, dbeta):
+def _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma, dbeta):
     """The gradients of channel c's gamma and beta from the sums of its parts, and the slope and offset of its dx."""
     images, channels, length = x.shape
     total = product = 0.0
     for p in range(c * parts, (c + 1) * parts):
         total += scratch[slot_of(x, p)]
         product += scratch[slot_of(x, p) + lanes_of(x)]
-    factors = channel.factors(mean, inv_std, gamma, beta, c)
+    table, k = reinterpreted(scratch, x), kept_of(x, c * parts)
+    factors = kept_factors(table, k)
     if not -np.inf < total + product < np.inf:
         total, product = channel.gradient_sums(
             flat(dy), flat(x), flat(y), images, channels, length, c, factors, floor, by_output
         )
-    t = slot_of(x, c * parts) + 2 * lanes_of(x)
     dbeta[c] = total
-    dgamma[c], scratch[t], scratch[t + 1] = channel.gradient_factors(
+    dgamma[c], table[k + SLOPE], table[k + OFFSET] = channel.gradient_factors(
         total, product, 1.0 / (images * length), mean[c], inv_std[c], factors[0]
     )
 
@@ -35,46 +48,39 @@ def _task(
     group, parts, rows, step, streaming = plan
     images, channels, length = x.shape
     dys, xs, ys, dxs, kept = flat(dy), flat(x), flat(y), flat(dx), flat(dresidual)
-    stride, lanes = channels * length, lanes_of(x)
+    stride = channels * length
     floor = x.dtype.type(0.0 if relu else np.nan)
     first = task // parts * group
     last = first + group if first + group < channels else channels
-    part = task % parts
+    part, table = task % parts, reinterpreted(scratch, x)
     n0, n1, i0, i1 = bounds(part, parts, images, length)
     if phase & SUM:
         for c in range(first, last):
-            t = slot_of(x, c * parts + part)
-            scratch[t : t + 2 * lanes] = 0.0
+            p = c * parts + part
+            clear_sums(x, scratch, slot_of(x, p))
+            keep_factors(table, kept_of(x, p), channel.factors(mean, inv_std, gamma, beta, c))
         for n in range(n0, n1, rows):
             count = rows if n + rows < n1 else n1 - n
             for c in range(first, last):
-                t = slot_of(x, c * parts + part)
-                factors = channel.factors(mean, inv_std, gamma, beta, c)
+                p = c * parts + part
+                factors = kept_factors(table, kept_of(x, p))
                 for i in range(i0, i1, step):
                     at = (n * channels + c) * length + i
                     width = step if i + step < i1 else i1 - i
-                    if by_output:
-                        spans.add_products_by_output(
-                            dys, xs, ys, at, stride, count, width, factors, floor, kept, scratch, t
-                        )
-                    else:
-                        spans.add_products(dys, xs, at, stride, count, width, factors, floor, scratch, t)
+                    spans.add_products(
+                        dys, xs, ys, at, stride, count, width, factors, floor, by_output, scratch, slot_of(x, p)
+                    )
         for c in range(first, last):
-            sum_lanes(scratch, slot_of(x, c * parts + part), lanes)
+            add_lanes(x, scratch, slot_of(x, c * parts + part))
     if phase == WHOLE:
         for c in range(first, last):
-            _finish(dy, x, y, c, parts, mean, inv_std, gamma, beta, floor, by_output, scratch, dgamma, dbeta)
-    if dx.size > 0 and phase & APPLY:
-        for n in range(n0 + (n1 - n0 - 1) // rows * rows, n0 - 1, -rows):
-            count = rows if n + rows < n1 else n1 - n
-            for c in range(first, last):
-                factors = channel.factors(mean, inv_std, gamma, beta, c)
-                t = slot_of(x, c * parts) + 2 * lanes
-                slope, offset = x.dtype.type(scratch[t]), x.dtype.type(scratch[t + 1])
-                at = (n * channels + c) * length + i0
-                spans.differentiate(
-                    dys, xs, ys, dxs, at, stride, count, i1 - i0, factors, floor, slope, offset, by_output, streaming
-                )
+            _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma, dbeta)
+    if dx.size + dresidual.size > 0 and phase & APPLY:
+        at = (n0 * channels + first) * length + i0
+        spans.differentiate(
+            dys, xs, ys, dxs, kept, at, stride, n1 - n0, i1 - i0, last - first,
+            table, kept_of(x, first * parts), kept_step(x, parts), floor, by_output, streaming,
+        )  # fmt: skip
 
 
 @kernel
@@ -85,6 +91,9 @@ def backward(dy, x, y, mean, inv_std, gamma, beta, relu, by_output, plan, scratc
     Whether it was cut off is read from y (`by_output`) or computed anew from x. An empty dx or dresidual is not
     written. Written: scratch, dx, dgamma, dbeta, dresidual.
     """
+    dy, x, y, mean, inv_std = borrowed(dy), borrowed(x), borrowed(y), borrowed(mean), borrowed(inv_std)
+    gamma, beta, scratch, dx = borrowed(gamma), borrowed(beta), borrowed(scratch), borrowed(dx)
+    dgamma, dbeta, dresidual = borrowed(dgamma), borrowed(dbeta), borrowed(dresidual)
     group, parts, _, _, _ = plan
     channels = x.shape[1]
     tasks = -(-channels // group) * parts
@@ -92,7 +101,7 @@ def backward(dy, x, y, mean, inv_std, gamma, beta, relu, by_output, plan, scratc
     for k in range(1 if parts == 1 else 2):
         phase = WHOLE if parts == 1 else SUM if k == 0 else APPLY
         for c in range(channels if phase == APPLY else 0):
-            _finish(dy, x, y, c, parts, mean, inv_std, gamma, beta, floor, by_output, scratch, dgamma, dbeta)
+            _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma, dbeta)
         for task in prange(tasks):
             _task(
                 phase, np.intp(task), plan, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch,

@@ -6,61 +6,74 @@ import numpy as np
 
 from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import channel, spans
-from nbnorm.kernels.rows import APPLY, SUM, WHOLE, bounds, slot_of, sum_lanes
-from nbnorm.simd.vectors import flat, lanes_of
+from nbnorm.kernels.rows import (
+    APPLY,
+    SUM,
+    WHOLE,
+    add_lanes,
+    bounds,
+    clear_sums,
+    keep_factors,
+    kept_of,
+    kept_step,
+    slot_of,
+)
+from nbnorm.kernels.spans import SAMPLED
+from nbnorm.simd.vectors import borrowed, flat, lanes_of, reinterpreted
 
 
 @device
-def _finish(x, c, parts, running, scratch, mean, inv_std):
-    """The statistics of channel c from the sums of its parts."""
+def _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std):
+    """The statistics of channel c from the sums of its parts, and the factors that follow."""
     images, channels, length = x.shape
     count = images * length
     total = squares = 0.0
     for p in range(c * parts, (c + 1) * parts):
         total += scratch[slot_of(x, p)]
         squares += scratch[slot_of(x, p) + lanes_of(x)]
-    shift = x.dtype.type(scratch[slot_of(x, c * parts) + 2 * lanes_of(x)])
+    table, k = reinterpreted(scratch, x), kept_of(x, c * parts)
+    shift = table[k + SAMPLED]
     mean[c], var = channel.statistics(flat(x), images, channels, length, c, shift, total, squares)
     inv_std[c] = 1.0 / math.sqrt(var + running[3])
     channel.move_running(mean[c], var, count, c, running)
+    keep_factors(table, k, channel.factors(mean, inv_std, gamma, beta, c))
 
 
 @device
 def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y):
     group, parts, rows, step, streaming = plan
     images, channels, length = x.shape
-    xs, added, ys, stride, lanes = flat(x), flat(residual), flat(y), channels * length, lanes_of(x)
+    xs, added, ys, stride = flat(x), flat(residual), flat(y), channels * length
     first = task // parts * group
     last = first + group if first + group < channels else channels
-    part = task % parts
+    part, table = task % parts, reinterpreted(scratch, x)
     n0, n1, i0, i1 = bounds(part, parts, images, length)
     if phase & SUM:
         for c in range(first, last):
-            t = slot_of(x, c * parts + part)
-            scratch[t : t + 2 * lanes] = 0.0
-            scratch[t + 2 * lanes] = channel.sampled_shift(xs, images, channels, length, c)
+            p = c * parts + part
+            clear_sums(x, scratch, slot_of(x, p))
+            table[kept_of(x, p) + SAMPLED] = channel.sampled_shift(xs, images, channels, length, c)
         for n in range(n0, n1, rows):
             count = rows if n + rows < n1 else n1 - n
             for c in range(first, last):
-                t = slot_of(x, c * parts + part)
-                shift = x.dtype.type(scratch[t + 2 * lanes])
+                p = c * parts + part
+                shift = table[kept_of(x, p) + SAMPLED]
                 for i in range(i0, i1, step):
                     at = (n * channels + c) * length + i
                     width = step if i + step < i1 else i1 - i
-                    spans.add_deviations(xs, at, stride, count, width, shift, scratch, t)
+                    spans.add_deviations(xs, at, stride, count, width, shift, scratch, slot_of(x, p))
         for c in range(first, last):
-            sum_lanes(scratch, slot_of(x, c * parts + part), lanes)
+            add_lanes(x, scratch, slot_of(x, c * parts + part))
     if phase == WHOLE:
         for c in range(first, last):
-            _finish(x, c, parts, running, scratch, mean, inv_std)
+            _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std)
     if phase & APPLY:
         floor = x.dtype.type(0.0 if relu else np.nan)
-        for n in range(n0 + (n1 - n0 - 1) // rows * rows, n0 - 1, -rows):
-            count = rows if n + rows < n1 else n1 - n
-            for c in range(first, last):
-                factors = channel.factors(mean, inv_std, gamma, beta, c)
-                at = (n * channels + c) * length + i0
-                spans.normalize(xs, added, ys, at, stride, count, i1 - i0, factors, floor, streaming)
+        at = (n0 * channels + first) * length + i0
+        spans.normalize(
+            xs, added, ys, at, stride, n1 - n0, i1 - i0, last - first,
+            table, kept_of(x, first * parts), kept_step(x, parts), floor, streaming,
+        )  # fmt: skip
 
 
 @kernel
@@ -70,12 +83,15 @@ def forward(x, residual, gamma, beta, running, relu, plan, scratch, mean, inv_st
     x, y: (N, C, L); residual like x, or empty; running: (running_mean, running_var, momentum, eps), the arrays (C,) or
     empty. Written: scratch, mean, inv_std (float64), y.
     """
+    x, residual, gamma, beta = borrowed(x), borrowed(residual), borrowed(gamma), borrowed(beta)
+    scratch, mean, inv_std, y = borrowed(scratch), borrowed(mean), borrowed(inv_std), borrowed(y)
+    running = borrowed(running[0]), borrowed(running[1]), running[2], running[3]
     group, parts, _, _, _ = plan
     channels = x.shape[1]
     tasks = -(-channels // group) * parts
     for k in range(1 if parts == 1 else 2):
         phase = WHOLE if parts == 1 else SUM if k == 0 else APPLY
         for c in range(channels if phase == APPLY else 0):
-            _finish(x, c, parts, running, scratch, mean, inv_std)
+            _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std)
         for task in prange(tasks):
             _task(phase, np.intp(task), plan, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y)

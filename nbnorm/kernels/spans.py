@@ -1,176 +1,279 @@
-"""The vector loops of batch norm over spans: `length` neighbouring elements of one channel, from index `at` on."""
+"""The vector loops of batch norm over rows.
+
+Sums go over spans: `length` neighbouring elements of one channel, from index `at` on, and again every `stride`.
+The elementwise passes go over runs of neighbouring channels, `length` elements each, so that what they store are whole
+vectors at multiples of the vector's size, wherever channels begin: a vector may hold the end of one and the beginning
+of the next. The factors of each channel lie in `table`, from index `t` on and `step` apart.
+"""
 
 from nbnorm._jit import device
-from nbnorm.simd.parts import add_wide, elements_to_boundary, gate, load_part, maximum, store_part, stream
+from nbnorm.simd.lanes import item
+from nbnorm.simd.parts import (
+    add_wide,
+    blend,
+    elements_to_boundary,
+    gate,
+    load_part,
+    maximum,
+    no_sum,
+    store_part,
+    stream,
+    widen_add,
+)
 from nbnorm.simd.vectors import add, fma, lanes_of, load, multiply, splat, store, subtract
+
+CENTER, SCALE, SHIFT, SLOPE, OFFSET, SAMPLED = range(6)  # what is kept of a channel in a table
+KEPT = 8
+VECTORS_OF_SUM = 8
 
 
 @device
 def add_deviations(x, at, stride, spans, length, shift, totals, t):
-    """totals[t : t + lanes] += x - shift, the next lanes += (x - shift)^2, over `spans` spans `stride` apart."""
+    """totals[t : t + lanes] += x - shift, the next lanes += (x - shift)^2."""
     lanes = lanes_of(x)
     k = splat(shift)
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat(x.dtype.type(0))
+    rest = length & (lanes - 1)
+    singles = length // lanes & 3
+    body = length - singles * lanes - rest
     for span in range(spans):
         i = at + span * stride
-        end = i + length
-        while i + 4 * lanes <= end:
+        end = i + body
+        while i < end:
             d0, d1 = subtract(load(x, i), k), subtract(load(x, i + lanes), k)
             d2, d3 = subtract(load(x, i + 2 * lanes), k), subtract(load(x, i + 3 * lanes), k)
             a0, a1, a2, a3 = add(a0, d0), add(a1, d1), add(a2, d2), add(a3, d3)
             b0, b1, b2, b3 = fma(d0, d0, b0), fma(d1, d1, b1), fma(d2, d2, b2), fma(d3, d3, b3)
             i += 4 * lanes
-        while i < end:
-            rest = min(end - i, lanes)
-            d0 = subtract(load_part(x, i, rest, k), k)
-            a0, a1, a2, a3 = a1, a2, a3, add(a0, d0)
-            b0, b1, b2, b3 = b1, b2, b3, fma(d0, d0, b0)
-            i += rest
+        if singles > 0:
+            d0 = subtract(load(x, i), k)
+            a0, b0 = add(a0, d0), fma(d0, d0, b0)
+        if singles > 1:
+            d1 = subtract(load(x, i + lanes), k)
+            a1, b1 = add(a1, d1), fma(d1, d1, b1)
+        if singles > 2:
+            d2 = subtract(load(x, i + 2 * lanes), k)
+            a2, b2 = add(a2, d2), fma(d2, d2, b2)
+        if rest > 0:
+            d3 = subtract(load_part(x, i + singles * lanes, rest, k), k)
+            a3, b3 = add(a3, d3), fma(d3, d3, b3)
     add_wide(totals, t, add(add(a0, a1), add(a2, a3)))
     add_wide(totals, t + lanes, add(add(b0, b1), add(b2, b3)))
 
 
 @device
-def add_products(dy, x, at, stride, spans, length, factors, floor, totals, t):
+def _gated(dy, x, y, i, m, a, b, low, by_output):
+    """g, x - center of a vector; g is dy where the output (y, or computed anew from x) is not <= low, else 0."""
+    d = subtract(load(x, i), m)
+    v = load(y, i) if by_output else fma(d, a, b)
+    return gate(v, low, load(dy, i)), d
+
+
+@device
+def _gated_part(dy, x, y, i, rest, m, a, b, low, by_output):
+    """The same of the first lanes of a vector, and 0 in the others."""
+    zero = splat(x.dtype.type(0))
+    d = subtract(load_part(x, i, rest, m), m)
+    v = load_part(y, i, rest, zero) if by_output else fma(d, a, b)
+    return gate(v, low, load_part(dy, i, rest, zero)), d
+
+
+@device
+def add_products(dy, x, y, at, stride, spans, length, factors, floor, by_output, totals, t):
     """totals[t : t + lanes] += g, the next lanes += g * (x - center); g is dy where the output is not <= floor, else 0.
 
-    The output is computed anew from x, in the very operations of `normalize`.
+    The output is y, or computed anew from x in the very operations of `normalize`. A lane adds up VECTORS_OF_SUM
+    values in the type of x: more would make sums of a few thousand gradients less accurate than other libraries'.
     """
     lanes = lanes_of(x)
     m, a, b, low = splat(factors[0]), splat(factors[1]), splat(factors[2]), splat(floor)
     zero = splat(x.dtype.type(0))
     s0 = s1 = s2 = s3 = p0 = p1 = p2 = p3 = zero
+    sums = products = no_sum(x)
+    rest = length & (lanes - 1)
+    singles = length // lanes & 3
+    body = length - singles * lanes - rest
+    partial = singles + (1 if rest > 0 else 0)
+    room = VECTORS_OF_SUM
     for span in range(spans):
         i = at + span * stride
-        end = i + length
-        while i + 4 * lanes <= end:
-            d0, d1 = subtract(load(x, i), m), subtract(load(x, i + lanes), m)
-            d2, d3 = subtract(load(x, i + 2 * lanes), m), subtract(load(x, i + 3 * lanes), m)
-            g0, g1 = gate(fma(d0, a, b), low, load(dy, i)), gate(fma(d1, a, b), low, load(dy, i + lanes))
-            g2 = gate(fma(d2, a, b), low, load(dy, i + 2 * lanes))
-            g3 = gate(fma(d3, a, b), low, load(dy, i + 3 * lanes))
+        end = i + body
+        while i < end:
+            g0, d0 = _gated(dy, x, y, i, m, a, b, low, by_output)
+            g1, d1 = _gated(dy, x, y, i + lanes, m, a, b, low, by_output)
+            g2, d2 = _gated(dy, x, y, i + 2 * lanes, m, a, b, low, by_output)
+            g3, d3 = _gated(dy, x, y, i + 3 * lanes, m, a, b, low, by_output)
             s0, s1, s2, s3 = add(s0, g0), add(s1, g1), add(s2, g2), add(s3, g3)
             p0, p1, p2, p3 = fma(g0, d0, p0), fma(g1, d1, p1), fma(g2, d2, p2), fma(g3, d3, p3)
             i += 4 * lanes
-        while i < end:
-            rest = min(end - i, lanes)
-            d0 = subtract(load_part(x, i, rest, m), m)
-            g0 = gate(fma(d0, a, b), low, load_part(dy, i, rest, zero))
-            s0, s1, s2, s3 = s1, s2, s3, add(s0, g0)
-            p0, p1, p2, p3 = p1, p2, p3, fma(g0, d0, p0)
-            i += rest
-    add_wide(totals, t, add(add(s0, s1), add(s2, s3)))
-    add_wide(totals, t + lanes, add(add(p0, p1), add(p2, p3)))
+            room -= 4
+            if room <= 0:
+                sums = widen_add(sums, add(add(s0, s1), add(s2, s3)))
+                products = widen_add(products, add(add(p0, p1), add(p2, p3)))
+                s0 = s1 = s2 = s3 = p0 = p1 = p2 = p3 = zero
+                room = VECTORS_OF_SUM
+        if singles > 0:
+            g0, d0 = _gated(dy, x, y, i, m, a, b, low, by_output)
+            s0, p0 = add(s0, g0), fma(g0, d0, p0)
+        if singles > 1:
+            g1, d1 = _gated(dy, x, y, i + lanes, m, a, b, low, by_output)
+            s1, p1 = add(s1, g1), fma(g1, d1, p1)
+        if singles > 2:
+            g2, d2 = _gated(dy, x, y, i + 2 * lanes, m, a, b, low, by_output)
+            s2, p2 = add(s2, g2), fma(g2, d2, p2)
+        if rest > 0:
+            g3, d3 = _gated_part(dy, x, y, i + singles * lanes, rest, m, a, b, low, by_output)
+            s3, p3 = add(s3, g3), fma(g3, d3, p3)
+        room -= partial
+        if room <= 0:
+            sums = widen_add(sums, add(add(s0, s1), add(s2, s3)))
+            products = widen_add(products, add(add(p0, p1), add(p2, p3)))
+            s0 = s1 = s2 = s3 = p0 = p1 = p2 = p3 = zero
+            room = VECTORS_OF_SUM
+    add_wide(totals, t, widen_add(sums, add(add(s0, s1), add(s2, s3))))
+    add_wide(totals, t + lanes, widen_add(products, add(add(p0, p1), add(p2, p3))))
 
 
 @device
-def add_products_by_output(dy, x, y, at, stride, spans, length, factors, floor, dresidual, totals, t):
-    """The same with the output given as y; g is stored in dresidual where that is not empty."""
-    lanes = lanes_of(x)
-    m, low, zero = splat(factors[0]), splat(floor), splat(x.dtype.type(0))
-    keep = dresidual.size > 0
-    s0 = s1 = s2 = s3 = p0 = p1 = p2 = p3 = zero
-    for span in range(spans):
-        i = at + span * stride
-        end = i + length
-        while i < end:
-            rest = min(end - i, lanes)
-            d = subtract(load_part(x, i, rest, m), m)
-            g = gate(load_part(y, i, rest, zero), low, load_part(dy, i, rest, zero))
-            if keep:
-                store_part(dresidual, i, rest, g)
-            s0, s1, s2, s3 = s1, s2, s3, add(s0, g)
-            p0, p1, p2, p3 = p1, p2, p3, fma(g, d, p0)
-            i += rest
-    add_wide(totals, t, add(add(s0, s1), add(s2, s3)))
-    add_wide(totals, t + lanes, add(add(p0, p1), add(p2, p3)))
+def _kept(table, t):
+    """center, scale, shift of a channel, in all lanes."""
+    return splat(item(table, t + CENTER)), splat(item(table, t + SCALE)), splat(item(table, t + SHIFT))
 
 
 @device
-def normalize(x, residual, y, at, stride, spans, length, factors, floor, streaming):
+def _normalize_part(x, residual, y, i, rest, m, a, b, low):
+    v = fma(subtract(load_part(x, i, rest, m), m), a, b)
+    if residual.size > 0:
+        v = add(v, load_part(residual, i, rest, m))
+    store_part(y, i, rest, maximum(low, v))
+
+
+@device
+def _normalize_full(x, residual, y, i, m, a, b, low, streaming):
+    v = fma(subtract(load(x, i), m), a, b)
+    if residual.size > 0:
+        v = add(v, load(residual, i))
+    if streaming:
+        stream(y, i, maximum(low, v))
+    else:
+        store(y, i, maximum(low, v))
+
+
+@device
+def normalize(x, residual, y, at, stride, runs, length, channels, table, t, step, floor, streaming):
     """y = max((x - center) * scale + shift [+ residual], floor); a floor of NaN is none.
 
-    The last span comes first: the sums went forward, and left the end of the channel in the cache.
+    The last run comes first: the sums went forward, and left the end of the channels in the cache.
     """
     lanes = lanes_of(x)
-    m, a, b, low = splat(factors[0]), splat(factors[1]), splat(factors[2]), splat(floor)
-    zero = splat(x.dtype.type(0))
-    added = residual.size > 0
-    for span in range(spans - 1, -1, -1):
-        i = at + span * stride
+    low = splat(floor)
+    wide = length >= lanes
+    streaming = streaming and wide
+    for run in range(runs - 1, -1, -1):
+        i = at + run * stride
         end = i + length
-        if streaming:
+        m, a, b = _kept(table, t)
+        if wide:
             rest = min(elements_to_boundary(y, i), length)
             if rest > 0:
-                v = fma(subtract(load_part(x, i, rest, m), m), a, b)
-                if added:
-                    v = add(v, load_part(residual, i, rest, zero))
-                store_part(y, i, rest, maximum(low, v))
+                _normalize_part(x, residual, y, i, rest, m, a, b, low)
                 i += rest
-            if added:
-                while i + lanes <= end:
-                    v = add(fma(subtract(load(x, i), m), a, b), load(residual, i))
-                    stream(y, i, maximum(low, v))
-                    i += lanes
-            else:
-                while i + lanes <= end:
-                    stream(y, i, maximum(low, fma(subtract(load(x, i), m), a, b)))
-                    i += lanes
-        elif added:
+        for c in range(1, channels + 1):
             while i + lanes <= end:
-                v = add(fma(subtract(load(x, i), m), a, b), load(residual, i))
-                store(y, i, maximum(low, v))
+                _normalize_full(x, residual, y, i, m, a, b, low, streaming)
                 i += lanes
-        else:
-            while i + lanes <= end:
-                store(y, i, maximum(low, fma(subtract(load(x, i), m), a, b)))
-                i += lanes
-        if i < end:
             rest = end - i
-            v = fma(subtract(load_part(x, i, rest, m), m), a, b)
-            if added:
-                v = add(v, load_part(residual, i, rest, zero))
-            store_part(y, i, rest, maximum(low, v))
+            if c == channels:
+                if rest > 0:
+                    _normalize_part(x, residual, y, i, rest, m, a, b, low)
+            else:
+                m2, a2, b2 = _kept(table, t + c * step)
+                if rest > 0 and wide:
+                    own = blend(rest, m, m2), blend(rest, a, a2), blend(rest, b, b2)
+                    _normalize_full(x, residual, y, i, own[0], own[1], own[2], low, streaming)
+                    i += lanes
+                elif rest > 0:
+                    _normalize_part(x, residual, y, i, rest, m, a, b, low)
+                    i = end
+                m, a, b = m2, a2, b2
+            end += length
 
 
 @device
-def differentiate(dy, x, y, dx, at, stride, spans, length, factors, floor, slope, offset, by_output, streaming):
-    """dx = scale * (g - offset - (x - center) * slope); g is dy where the output is not <= floor, else 0.
+def _kept_of_gradient(table, t):
+    """center, scale, shift, - slope, offset of a channel, in all lanes."""
+    m, a, b = _kept(table, t)
+    return m, a, b, splat(-item(table, t + SLOPE)), splat(item(table, t + OFFSET))
 
-    The output is y, or computed anew from x. The last span comes first, as in `normalize`.
+
+@device
+def _differentiate_part(dy, x, y, dx, dresidual, i, rest, kept, low, by_output):
+    m, a, b, k, c = kept
+    g, d = _gated_part(dy, x, y, i, rest, m, a, b, low, by_output)
+    if dresidual.size > 0:
+        store_part(dresidual, i, rest, g)
+    if dx.size > 0:
+        store_part(dx, i, rest, multiply(a, fma(d, k, subtract(g, c))))
+
+
+@device
+def _differentiate_full(dy, x, y, dx, dresidual, i, kept, low, by_output, streaming):
+    m, a, b, k, c = kept
+    g, d = _gated(dy, x, y, i, m, a, b, low, by_output)
+    if dresidual.size > 0:
+        store(dresidual, i, g)
+    if dx.size > 0:
+        v = multiply(a, fma(d, k, subtract(g, c)))
+        if streaming:
+            stream(dx, i, v)
+        else:
+            store(dx, i, v)
+
+
+@device
+def differentiate(
+    dy, x, y, dx, dresidual, at, stride, runs, length, channels, table, t, step, floor, by_output, streaming
+):
+    """dx = scale * (g - offset - (x - center) * slope), dresidual = g; one that is empty is not wanted.
+
+    g is dy where the output (y, or computed anew from x) is not <= floor, else 0. The last run comes first, as in
+    `normalize`.
     """
     lanes = lanes_of(x)
-    m, a, b, low = splat(factors[0]), splat(factors[1]), splat(factors[2]), splat(floor)
-    k, c, zero = splat(-slope), splat(offset), splat(x.dtype.type(0))
-    for span in range(spans - 1, -1, -1):
-        i = at + span * stride
+    low = splat(floor)
+    wide = length >= lanes
+    streaming = streaming and wide
+    for run in range(runs - 1, -1, -1):
+        i = at + run * stride
         end = i + length
-        if streaming:
+        kept = _kept_of_gradient(table, t)
+        if wide:
             rest = min(elements_to_boundary(dx, i), length)
             if rest > 0:
-                d = subtract(load_part(x, i, rest, m), m)
-                v = load_part(y, i, rest, zero) if by_output else fma(d, a, b)
-                g = gate(v, low, load_part(dy, i, rest, zero))
-                store_part(dx, i, rest, multiply(a, fma(d, k, subtract(g, c))))
+                _differentiate_part(dy, x, y, dx, dresidual, i, rest, kept, low, by_output)
                 i += rest
+        for c in range(1, channels + 1):
             while i + lanes <= end:
-                d = subtract(load(x, i), m)
-                v = load(y, i) if by_output else fma(d, a, b)
-                stream(dx, i, multiply(a, fma(d, k, subtract(gate(v, low, load(dy, i)), c))))
+                _differentiate_full(dy, x, y, dx, dresidual, i, kept, low, by_output, streaming)
                 i += lanes
-        elif by_output:
-            while i + lanes <= end:
-                d = subtract(load(x, i), m)
-                store(dx, i, multiply(a, fma(d, k, subtract(gate(load(y, i), low, load(dy, i)), c))))
-                i += lanes
-        else:
-            while i + lanes <= end:
-                d = subtract(load(x, i), m)
-                store(dx, i, multiply(a, fma(d, k, subtract(gate(fma(d, a, b), low, load(dy, i)), c))))
-                i += lanes
-        if i < end:
             rest = end - i
-            d = subtract(load_part(x, i, rest, m), m)
-            v = load_part(y, i, rest, zero) if by_output else fma(d, a, b)
-            g = gate(v, low, load_part(dy, i, rest, zero))
-            store_part(dx, i, rest, multiply(a, fma(d, k, subtract(g, c))))
+            if c == channels:
+                if rest > 0:
+                    _differentiate_part(dy, x, y, dx, dresidual, i, rest, kept, low, by_output)
+            else:
+                after = _kept_of_gradient(table, t + c * step)
+                if rest > 0 and wide:
+                    own = (
+                        blend(rest, kept[0], after[0]),
+                        blend(rest, kept[1], after[1]),
+                        blend(rest, kept[2], after[2]),
+                        blend(rest, kept[3], after[3]),
+                        blend(rest, kept[4], after[4]),
+                    )
+                    _differentiate_full(dy, x, y, dx, dresidual, i, own, low, by_output, streaming)
+                    i += lanes
+                elif rest > 0:
+                    _differentiate_part(dy, x, y, dx, dresidual, i, rest, kept, low, by_output)
+                    i = end
+                kept = after
+            end += length

@@ -13,6 +13,7 @@ from nbnorm.simd.vectors import (
     emit_load,
     emit_store,
     pointer_to,
+    vector_of,
     zero_constant,
 )
 
@@ -78,6 +79,17 @@ def store_part(typing_context, array, index, count, value):
 
 
 @intrinsic
+def blend(typing_context, count, first, rest):
+    """The first `count` lanes of one vector and the other lanes of another."""
+
+    def codegen(context, builder, signature, args):
+        number, low, high = args
+        return builder.select(_first_lanes(builder, first, number), low, high)
+
+    return first(types.intp, first, first), codegen
+
+
+@intrinsic
 def stream(typing_context, array, index, value):
     """`store` past the caches, to an address that is a multiple of VECTOR_BYTES (see `elements_to_boundary`)."""
 
@@ -105,6 +117,26 @@ def elements_to_boundary(typing_context, array, index):
 
 
 @intrinsic
+def no_sum(typing_context, array):
+    """A vector of zeros in float64 with as many lanes as a vector of the array's type."""
+    wide = VectorType(types.float64, vector_of(array.dtype).lanes)
+    return wide(array), lambda context, builder, signature, args: zero_constant(wide)
+
+
+def _widened(builder, vector: VectorType, value):
+    wide = VectorType(types.float64, vector.lanes)
+    return value if vector.scalar == types.float64 else builder.fpext(value, wide.llvm)
+
+
+@intrinsic
+def widen_add(typing_context, total, value):
+    """total + value, lane by lane in float64 (the type of total)."""
+    return total(total, value), lambda context, builder, signature, args: builder.fadd(
+        args[0], _widened(builder, value, args[1])
+    )
+
+
+@intrinsic
 def add_wide(typing_context, totals, index, value):
     """totals[index : index + lanes] += value, lane by lane in float64 (the type of totals)."""
 
@@ -112,9 +144,8 @@ def add_wide(typing_context, totals, index, value):
         target, at, vector = args
         wide = VectorType(types.float64, value.lanes)
         pointer = pointer_to(context, builder, signature.args[0], target, at)
-        if value.scalar != types.float64:
-            vector = builder.fpext(vector, wide.llvm)
-        emit_store(builder, wide, builder.fadd(emit_load(builder, wide, pointer), vector), pointer)
+        total = builder.fadd(emit_load(builder, wide, pointer), _widened(builder, value, vector))
+        emit_store(builder, wide, total, pointer)
         return context.get_dummy_value()
 
     return types.void(totals, types.intp, value), codegen

@@ -166,26 +166,57 @@ fma = elementwise(lambda builder, vector, a, b, c: emit_call(builder, vector, "l
 # ------------------------------------------------------------------------------------------------ facts about arrays
 
 
+def _borrow(context, builder, source, array, dtype, items, shape, strides):
+    """A view of memory that nothing counts as a reference to its owner."""
+    view = context.make_array(array)(context, builder)
+    view.data = builder.bitcast(source.data, view.data.type)
+    view.nitems, view.itemsize = items, INDEX(dtype.bitwidth // 8)
+    view.shape, view.strides = shape, strides
+    view.meminfo = cgutils.get_null_value(view.meminfo.type)
+    view.parent = cgutils.get_null_value(view.parent.type)
+    return view._getvalue()
+
+
 @intrinsic
-def flat(typing_context, array):
-    """The elements of a C-contiguous array as one row, borrowed: nothing counts that this view refers to the array.
+def borrowed(typing_context, array):
+    """The same array, not counted as a reference to its memory.
 
     Counting references is an atomic operation for each call of a helper, and many threads would do it in one place.
+    Whoever called the kernel holds the memory.
     """
+
+    def codegen(context, builder, signature, args):
+        source = context.make_array(array)(context, builder, args[0])
+        return _borrow(context, builder, source, array, array.dtype, source.nitems, source.shape, source.strides)
+
+    return array(array), codegen
+
+
+@intrinsic
+def flat(typing_context, array):
+    """The elements of a C-contiguous array as one row, borrowed."""
     row = types.Array(array.dtype, 1, "C")
 
     def codegen(context, builder, signature, args):
         source = context.make_array(array)(context, builder, args[0])
-        view = context.make_array(row)(context, builder)
-        size = ir.Constant(source.itemsize.type, array.dtype.bitwidth // 8)
-        view.data, view.nitems, view.itemsize = source.data, source.nitems, size
-        view.shape = cgutils.pack_array(builder, [source.nitems])
-        view.strides = cgutils.pack_array(builder, [size])
-        view.meminfo = cgutils.get_null_value(view.meminfo.type)
-        view.parent = cgutils.get_null_value(view.parent.type)
-        return view._getvalue()
+        shape, strides = (cgutils.pack_array(builder, [v]) for v in (source.nitems, INDEX(array.dtype.bitwidth // 8)))
+        return _borrow(context, builder, source, row, array.dtype, source.nitems, shape, strides)
 
     return row(array), codegen
+
+
+@intrinsic
+def reinterpreted(typing_context, wide, array):
+    """The memory of a row of float64 as a row of the type of `array`, borrowed."""
+    row = types.Array(array.dtype, 1, "C")
+
+    def codegen(context, builder, signature, args):
+        source = context.make_array(wide)(context, builder, args[0])
+        items = builder.mul(source.nitems, INDEX(64 // array.dtype.bitwidth))
+        shape, strides = (cgutils.pack_array(builder, [v]) for v in (items, INDEX(array.dtype.bitwidth // 8)))
+        return _borrow(context, builder, source, row, array.dtype, items, shape, strides)
+
+    return row(wide, array), codegen
 
 
 @intrinsic
