@@ -24,7 +24,7 @@ from nbnorm.simd.vectors import add, fma, lanes_of, load, multiply, splat, store
 
 CENTER, SCALE, SHIFT, SLOPE, OFFSET, SAMPLED = range(6)  # what is kept of a channel in a table
 KEPT = 8
-VECTORS_OF_SUM = 8
+VECTORS_OF_SUM = 6
 
 
 @device
@@ -88,13 +88,12 @@ def add_products(dy, x, y, at, stride, spans, length, factors, floor, by_output,
     lanes = lanes_of(x)
     m, a, b, low = splat(factors[0]), splat(factors[1]), splat(factors[2]), splat(floor)
     zero = splat(x.dtype.type(0))
-    s0 = s1 = s2 = s3 = p0 = p1 = p2 = p3 = zero
     sums = products = no_sum(x)
+    s = p = zero
     rest = length & (lanes - 1)
     singles = length // lanes & 3
     body = length - singles * lanes - rest
-    partial = singles + (1 if rest > 0 else 0)
-    room = VECTORS_OF_SUM
+    room, partial = VECTORS_OF_SUM, singles + (1 if rest > 0 else 0)
     for span in range(spans):
         i = at + span * stride
         end = i + body
@@ -103,35 +102,24 @@ def add_products(dy, x, y, at, stride, spans, length, factors, floor, by_output,
             g1, d1 = _gated(dy, x, y, i + lanes, m, a, b, low, by_output)
             g2, d2 = _gated(dy, x, y, i + 2 * lanes, m, a, b, low, by_output)
             g3, d3 = _gated(dy, x, y, i + 3 * lanes, m, a, b, low, by_output)
-            s0, s1, s2, s3 = add(s0, g0), add(s1, g1), add(s2, g2), add(s3, g3)
-            p0, p1, p2, p3 = fma(g0, d0, p0), fma(g1, d1, p1), fma(g2, d2, p2), fma(g3, d3, p3)
+            sums = widen_add(sums, add(add(g0, g1), add(g2, g3)))
+            products = widen_add(products, fma(g3, d3, fma(g2, d2, fma(g1, d1, multiply(g0, d0)))))
             i += 4 * lanes
-            room -= 4
-            if room <= 0:
-                sums = widen_add(sums, add(add(s0, s1), add(s2, s3)))
-                products = widen_add(products, add(add(p0, p1), add(p2, p3)))
-                s0 = s1 = s2 = s3 = p0 = p1 = p2 = p3 = zero
+        if partial > 0:
+            for _ in range(singles):
+                g0, d0 = _gated(dy, x, y, i, m, a, b, low, by_output)
+                s, p = add(s, g0), fma(g0, d0, p)
+                i += lanes
+            if rest > 0:
+                g0, d0 = _gated_part(dy, x, y, i, rest, m, a, b, low, by_output)
+                s, p = add(s, g0), fma(g0, d0, p)
+            room -= partial
+            if room < partial:
+                sums, products = widen_add(sums, s), widen_add(products, p)
+                s = p = zero
                 room = VECTORS_OF_SUM
-        if singles > 0:
-            g0, d0 = _gated(dy, x, y, i, m, a, b, low, by_output)
-            s0, p0 = add(s0, g0), fma(g0, d0, p0)
-        if singles > 1:
-            g1, d1 = _gated(dy, x, y, i + lanes, m, a, b, low, by_output)
-            s1, p1 = add(s1, g1), fma(g1, d1, p1)
-        if singles > 2:
-            g2, d2 = _gated(dy, x, y, i + 2 * lanes, m, a, b, low, by_output)
-            s2, p2 = add(s2, g2), fma(g2, d2, p2)
-        if rest > 0:
-            g3, d3 = _gated_part(dy, x, y, i + singles * lanes, rest, m, a, b, low, by_output)
-            s3, p3 = add(s3, g3), fma(g3, d3, p3)
-        room -= partial
-        if room <= 0:
-            sums = widen_add(sums, add(add(s0, s1), add(s2, s3)))
-            products = widen_add(products, add(add(p0, p1), add(p2, p3)))
-            s0 = s1 = s2 = s3 = p0 = p1 = p2 = p3 = zero
-            room = VECTORS_OF_SUM
-    add_wide(totals, t, widen_add(sums, add(add(s0, s1), add(s2, s3))))
-    add_wide(totals, t + lanes, widen_add(products, add(add(p0, p1), add(p2, p3))))
+    add_wide(totals, t, widen_add(sums, s))
+    add_wide(totals, t + lanes, widen_add(products, p))
 
 
 @device
