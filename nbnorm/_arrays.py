@@ -1,6 +1,7 @@
 """From what the caller passes to what the kernels take: C-contiguous (N, C, L) views, copied only where unavoidable."""
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,11 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
+def takes(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether the kernels can read and write `value` as it is: the usual case, decided fast."""
+    return type(value) is np.ndarray and value.dtype is dtype and value.shape == shape and value.flags.carray
+
+
 class Layout(NamedTuple):
     """How an (N, C, *spatial) array lies in memory, and the (N, C, L) view of it that kernels work on.
 
@@ -71,9 +77,12 @@ class Layout(NamedTuple):
     channels: tuple[int]  # shape of a value for each channel
     channels_last: bool
     dtype: np.dtype[Any]
+    small: bool = False  # known to need no alignment
 
     def read(self, name: str, value: Any) -> Array:
         """The kernels' view of an input that must have this shape and type; a copy if it lies differently in memory."""
+        if not self.channels_last and takes(value, self.shape, self.dtype):
+            return value.reshape(self.view)  # type: ignore[no-any-return]
         array = as_array(name, value)
         if array.shape != self.shape:
             expect_shape(name, array.shape, self.shape)
@@ -87,24 +96,15 @@ class Layout(NamedTuple):
     def new(self) -> Array:
         """A new array of this layout."""
         if not self.channels_last:
-            return empty(self.shape, self.dtype)
+            return np.empty(self.shape, self.dtype) if self.small else empty(self.shape, self.dtype)
         end = len(self.shape) - 1
         return empty((self.shape[0], *self.shape[2:], self.shape[1]), self.dtype).transpose(0, end, *range(1, end))
 
     def vector(self, name: str, value: Any) -> Array:
         """The kernels' view of a value for each channel."""
-        if self.takes(value):
+        if takes(value, self.channels, self.dtype):
             return value  # type: ignore[no-any-return]
         return plain(self._checked(name, value))
-
-    def takes(self, value: Any) -> bool:
-        """Whether the kernels can read and write this value for each channel as it is: the usual case, decided fast."""
-        return (
-            type(value) is np.ndarray
-            and value.dtype is self.dtype
-            and value.shape == self.channels
-            and value.flags.carray
-        )
 
     def _checked(self, name: str, value: Any) -> Array:
         array = as_array(name, value)
@@ -114,7 +114,7 @@ class Layout(NamedTuple):
 
     def moved(self, name: str, value: Any) -> "Array | MovedVector":
         """A value for each channel that a call changes in place: itself, or what stands for it until `done`."""
-        return value if self.takes(value) else MovedVector(name, self._checked(name, value))
+        return value if takes(value, self.channels, self.dtype) else MovedVector(name, self._checked(name, value))
 
 
 def _channels_to_end(array: Array) -> Array:
@@ -124,6 +124,8 @@ def _channels_to_end(array: Array) -> Array:
 def layout_of(name: str, array: Array) -> Layout:
     """Check that `array` is a batch of channels and say how it lies in memory."""
     shape, dtype = array.shape, array.dtype
+    if array.flags.c_contiguous and len(shape) >= 2 and (dtype is FLOATS[0] or dtype is FLOATS[1]):
+        return _layout_in_order(shape, dtype)
     if dtype not in FLOATS:
         expect_float(name, array)
     if len(shape) < 2:
@@ -132,6 +134,12 @@ def layout_of(name: str, array: Array) -> Layout:
     if length > 1 and not array.flags.c_contiguous and _channels_to_end(array).flags.c_contiguous:
         return Layout(shape, (shape[0] * length, shape[1], 1), shape[1:2], True, dtype)
     return Layout(shape, (shape[0], shape[1], length), shape[1:2], False, dtype)
+
+
+@lru_cache(maxsize=1024)
+def _layout_in_order(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Layout:
+    view = (shape[0], shape[1], 1 if len(shape) == 2 else math.prod(shape[2:]))
+    return Layout(shape, view, shape[1:2], False, dtype, math.prod(shape) * dtype.itemsize < ALIGNED_FROM)
 
 
 class Fresh:
@@ -156,12 +164,17 @@ class Given:
 
     def __init__(self, name: str, layout: Layout, given: Any, inputs: tuple[Any, ...], same: tuple[Any, ...]) -> None:
         target = as_array(name, given)
-        expect_shape(name, target.shape, layout.shape)
-        expect_float(name, target, layout.dtype)
-        expect_writable(name, target)
+        if target.shape != layout.shape or target.dtype is not layout.dtype or not target.flags.writeable:
+            expect_shape(name, target.shape, layout.shape)
+            expect_float(name, target, layout.dtype)
+            expect_writable(name, target)
         target = _channels_to_end(target) if layout.channels_last else target
-        overlaps = any(_overlaps(target, value) for value in inputs)
-        overlaps = overlaps or any(_overlaps(target, value) and not _starts_alike(target, value) for value in same)
+        overlaps = False
+        for value in inputs:
+            overlaps = overlaps or (value is not None and _overlaps(target, value))
+        for value in same:
+            if value is not None and _overlaps(target, value):
+                overlaps = overlaps or not _starts_alike(target, value)
         self.given = given
         self.target = target
         self.direct = target.flags.carray and not overlaps
@@ -181,7 +194,7 @@ def output(
 
 
 def _overlaps(a: Array, value: Any) -> bool:
-    return value is not None and np.may_share_memory(a, as_array("out", value))
+    return np.may_share_memory(a, as_array("out", value))
 
 
 def _starts_alike(a: Array, value: Any) -> bool:
@@ -208,11 +221,17 @@ class ChannelOutput:
     """An array (C,) that a call writes: the caller's or a new one."""
 
     def __init__(self, name: str, layout: Layout, given: Any) -> None:
-        self.result = np.empty(layout.channels, layout.dtype) if given is None else given
-        self.moved = layout.moved(name, self.result)
-        self.flat = self.moved.flat if isinstance(self.moved, MovedVector) else self.moved
+        self.moved: MovedVector | None = None
+        if given is None:
+            self.result = self.flat = np.empty(layout.channels, layout.dtype)
+            return
+        self.result = given
+        moved = layout.moved(name, given)
+        if isinstance(moved, MovedVector):
+            self.moved, moved = moved, moved.flat
+        self.flat = moved
 
     def done(self) -> Any:
-        if isinstance(self.moved, MovedVector):
+        if self.moved is not None:
             self.moved.done()
         return self.result

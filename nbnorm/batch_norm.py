@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbnorm._arrays import Array, ChannelOutput, Layout, MovedVector, as_array, layout_of, output
+from nbnorm._arrays import Array, ChannelOutput, Layout, MovedVector, as_array, layout_of, output, takes
 from nbnorm._checks import FLOATS, expect_number, expect_one_of, mismatch
 from nbnorm.kernels import batch_norm as kernels
 
@@ -244,8 +244,13 @@ def batch_norm_backward(
     )
 
 
+NO_GRADIENTS = BatchNormGradients(None, None, None, None)
+
+
 def _parts(out: Any, y: Any) -> BatchNormGradients:
     """The caller's arrays for the gradients; None for those that are to be made."""
+    if out is None:
+        return NO_GRADIENTS
     if not isinstance(out, tuple):
         return BatchNormGradients(out, None, None, None)
     if len(out) != 4:
@@ -267,5 +272,8 @@ def read_stats(layout: Layout, stats: Any) -> tuple[Array, Array]:
     """Mean and inverse standard deviation as the kernels take them."""
     if not isinstance(stats, tuple) or len(stats) != 2:
         raise TypeError(mismatch("stats", "the (mean, inv_std) that batch_norm_forward returned", type(stats).__name__))
+    mean, inv_std = stats
+    if takes(mean, layout.channels, FLOATS[1]) and takes(inv_std, layout.channels, FLOATS[1]):
+        return mean, inv_std
     wide = Layout(layout.shape, layout.view, layout.channels, False, FLOATS[1])
-    return wide.vector("stats.mean", stats[0]), wide.vector("stats.inv_std", stats[1])
+    return wide.vector("stats.mean", mean), wide.vector("stats.inv_std", inv_std)
