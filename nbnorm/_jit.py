@@ -37,7 +37,7 @@ __all__ = ["SERIAL_WORK", "Kernel", "device", "kernel", "prange", "serially"]
 FASTMATH = False
 
 # Below this many elements of work a parallel region costs more than it saves.
-SERIAL_WORK = 16 * 1024
+SERIAL_WORK = 48 * 1024
 
 KEPT_VERSIONS = 16  # of the sources, in the cache
 

@@ -10,14 +10,25 @@ from functools import lru_cache
 from nbnorm._jit import device
 from nbnorm.kernels import channel
 from nbnorm.kernels.rows import STREAM_BYTES
-from nbnorm.simd.parts import add_wide, elements_to_boundary, gate, load_part, maximum, store_part, stream
-from nbnorm.simd.vectors import VECTOR_BYTES, add, fma, lanes_of, multiply, splat, subtract
+from nbnorm.simd.parts import (
+    add_wide,
+    elements_to_boundary,
+    gate,
+    load_part,
+    maximum,
+    no_sum,
+    store_part,
+    stream,
+    widen_add,
+)
+from nbnorm.simd.vectors import VECTOR_BYTES, add, fma, lanes_of, load, multiply, splat, store, subtract
 
 BLOCK_ROWS = 64  # rows of a sum in the type of x
 GROUP_CACHE = 256 * 1024
 GROUPS = 16
+ALIGNED_FROM = 4  # vectors in a row; the two parts of vectors at the ends of a shorter one cost more than they save
 PART_ELEMENTS = 32 * 1024
-FACTORS = 6  # kept for each channel: center, scale, shift; slope and offset of the gradient; shift of the sums
+FACTORS = 6  # kept for each channel: center, scale, shift; - slope and offset of the gradient; shift of the sums
 
 
 Plan = tuple[int, int, bool]
@@ -49,38 +60,47 @@ def padded(x, channels):
 @device
 def sampled_shifts(x, rows, channels, factors):
     """The last row of factors: near the mean of each column, exactly its value where that is constant."""
-    row = (FACTORS - 1) * channels
-    for c in range(channels):
-        factors[row + c] = 0.0
-    for k in range(channel.SAMPLES):
-        at = k * rows // channel.SAMPLES * channels
-        for c in range(channels):
-            factors[row + c] += x[at + c] - x[c]
-    for c in range(channels):
-        factors[row + c] = x[c] + factors[row + c] / x.dtype.type(channel.SAMPLES)
+    lanes, zero = lanes_of(x), splat(x.dtype.type(0))
+    each = splat(x.dtype.type(1 / channel.SAMPLES))
+    for c in range(0, channels, lanes):
+        part = min(lanes, channels - c)
+        first = load_part(x, c, part, zero)
+        total = zero
+        for k in range(1, channel.SAMPLES):
+            at = (k * rows >> channel.SAMPLE_BITS) * channels
+            total = add(total, subtract(load_part(x, at + c, part, zero), first))
+        store_part(factors, (FACTORS - 1) * channels + c, part, fma(total, each, first))
 
 
 @device
 def add_parts(scratch, parts, line, c0, c1):
     """Add the sums of all ranges of rows to those of the first, in order."""
     for p in range(1, parts):
-        for c in range(c0, c1):
-            scratch[c] += scratch[2 * p * line + c]
-        for c in range(line + c0, line + c1):
-            scratch[c] += scratch[2 * p * line + c]
+        for first in (c0, line + c0):
+            total = scratch[first : first + c1 - c0]
+            other = scratch[2 * p * line + first : 2 * p * line + first + c1 - c0]
+            for j in range(c1 - c0):
+                total[j] += other[j]
 
 
 @device
 def store_factors(factors, mean, inv_std, gamma, beta, c0, c1):
-    """center, scale, shift of columns c0 to c1, as `channel.factors` has them."""
+    """center, scale, shift of columns c0 to c1, as `channel.factors` has them.
+
+    This and what follows loops over slices from 0 on, without branches: LLVM turns such loops into vectors.
+    """
     channels = mean.size
     as_values = factors.dtype.type
-    for c in range(c0, c1):
-        center = as_values(mean[c])
-        scale = gamma[c] * inv_std[c]
-        factors[c] = center
-        factors[channels + c] = scale
-        factors[2 * channels + c] = beta[c] - (mean[c] - float(center)) * scale
+    means, inv_stds, gammas, betas = mean[c0:c1], inv_std[c0:c1], gamma[c0:c1], beta[c0:c1]
+    centers = factors[c0:c1]
+    scales = factors[channels + c0 : channels + c1]
+    shifts = factors[2 * channels + c0 : 2 * channels + c1]
+    for j in range(c1 - c0):
+        center = as_values(means[j])
+        scale = gammas[j] * inv_stds[j]
+        centers[j] = center
+        scales[j] = scale
+        shifts[j] = betas[j] - (means[j] - float(center)) * scale
 
 
 @device
@@ -106,76 +126,148 @@ def add_deviations(x, at, stride, rows, part, factors, c, totals, t, t2):
 
 
 @device
-def add_products(dy, x, y, at, stride, rows, part, factors, c, floor, by_output, dresidual, totals, t, t2):
+def _gated(dy, x, y, i, part, m, a, b, low, by_output):
+    """g, x - center; g is dy where the output (y, or computed anew from x) is not <= low, else 0."""
+    zero = splat(x.dtype.type(0))
+    d = subtract(load_part(x, i, part, m), m)
+    v = load_part(y, i, part, zero) if by_output else fma(d, a, b)
+    return gate(v, low, load_part(dy, i, part, zero)), d
+
+
+@device
+def add_products(dy, x, y, at, stride, rows, part, factors, c, floor, by_output, totals, t, t2):
     """totals[t ...] += g, totals[t2 ...] += g * (x - center), over the rows of `part` columns from c on.
 
-    g is dy where the output (y, or computed anew from x) is not <= floor, else 0. It is kept in
-    dresidual if that is not empty.
+    g is dy where the output (y, or computed anew from x) is not <= floor, else 0. Precision as in `spans`.
     """
-    zero = splat(x.dtype.type(0))
-    channels = factors.size // FACTORS
-    m = load_part(factors, c, part, zero)
-    a = load_part(factors, channels + c, part, zero)
-    b = load_part(factors, 2 * channels + c, part, zero)
+    m, a, b = _kept(factors, stride, c, part)
     low = splat(floor)
-    keep = dresidual.size > 0
-    s0 = s1 = s2 = s3 = p0 = p1 = p2 = p3 = zero
-    for row in range(rows):
-        i = at + row * stride
-        d = subtract(load_part(x, i, part, m), m)
-        v = load_part(y, i, part, zero) if by_output else fma(d, a, b)
-        g = gate(v, low, load_part(dy, i, part, zero))
-        if keep:
-            store_part(dresidual, i, part, g)
-        s0, s1, s2, s3 = s1, s2, s3, add(s0, g)
-        p0, p1, p2, p3 = p1, p2, p3, fma(g, d, p0)
-    add_wide(totals, t, add(add(s0, s1), add(s2, s3)))
-    add_wide(totals, t2, add(add(p0, p1), add(p2, p3)))
+    sums = products = no_sum(x)
+    i = at
+    for _ in range(rows // 4):
+        g0, d0 = _gated(dy, x, y, i, part, m, a, b, low, by_output)
+        g1, d1 = _gated(dy, x, y, i + stride, part, m, a, b, low, by_output)
+        g2, d2 = _gated(dy, x, y, i + 2 * stride, part, m, a, b, low, by_output)
+        g3, d3 = _gated(dy, x, y, i + 3 * stride, part, m, a, b, low, by_output)
+        sums = widen_add(sums, add(add(g0, g1), add(g2, g3)))
+        products = widen_add(products, fma(g3, d3, fma(g2, d2, fma(g1, d1, multiply(g0, d0)))))
+        i += 4 * stride
+    for _ in range(rows % 4):
+        g0, d0 = _gated(dy, x, y, i, part, m, a, b, low, by_output)
+        sums, products = widen_add(sums, g0), widen_add(products, multiply(g0, d0))
+        i += stride
+    add_wide(totals, t, sums)
+    add_wide(totals, t2, products)
 
 
 @device
-def normalize(x, residual, y, at, stride, rows, part, factors, c, floor, streaming):
-    """y = max((x - center) * scale + shift [+ residual], floor) over the rows of `part` columns from c on."""
-    zero = splat(x.dtype.type(0))
-    channels = factors.size // FACTORS
-    m = load_part(factors, c, part, zero)
-    a = load_part(factors, channels + c, part, zero)
-    b = load_part(factors, 2 * channels + c, part, zero)
-    low = splat(floor)
-    added = residual.size > 0
-    aligned = streaming and part == lanes_of(x) and elements_to_boundary(y, at) == elements_to_boundary(y, stride) == 0
-    for row in range(rows):
-        i = at + row * stride
-        v = fma(subtract(load_part(x, i, part, m), m), a, b)
-        if added:
-            v = add(v, load_part(residual, i, part, zero))
-        if aligned:
-            stream(y, i, maximum(low, v))
-        else:
-            store_part(y, i, part, maximum(low, v))
-
-
-@device
-def differentiate(dy, x, y, dx, at, stride, rows, part, factors, c, floor, by_output, streaming):
-    """dx = scale * (g - offset - (x - center) * slope) over the rows of `part` columns from c on; g as above."""
-    zero = splat(x.dtype.type(0))
-    channels = factors.size // FACTORS
-    m = load_part(factors, c, part, zero)
-    a = load_part(factors, channels + c, part, zero)
-    b = load_part(factors, 2 * channels + c, part, zero)
-    k = subtract(zero, load_part(factors, 3 * channels + c, part, zero))
-    o = load_part(factors, 4 * channels + c, part, zero)
-    low = splat(floor)
-    aligned = (
-        streaming and part == lanes_of(x) and elements_to_boundary(dx, at) == elements_to_boundary(dx, stride) == 0
+def _kept(factors, channels, c, part):
+    """center, scale, shift of `part` columns from c on."""
+    zero = splat(factors.dtype.type(0))
+    return (
+        load_part(factors, c, part, zero),
+        load_part(factors, channels + c, part, zero),
+        load_part(factors, 2 * channels + c, part, zero),
     )
-    for row in range(rows):
+
+
+@device
+def _normalize_part(x, residual, y, i, part, factors, channels, c, low):
+    m, a, b = _kept(factors, channels, c, part)
+    v = fma(subtract(load_part(x, i, part, m), m), a, b)
+    if residual.size > 0:
+        v = add(v, load_part(residual, i, part, m))
+    store_part(y, i, part, maximum(low, v))
+
+
+@device
+def normalize(x, residual, y, at, stride, rows, width, factors, c, floor, streaming):
+    """y = max((x - center) * scale + shift [+ residual], floor) over the rows of `width` columns from c on.
+
+    The last row comes first: the sums went down the rows. What is stored are whole vectors at multiples of their size.
+    """
+    lanes, low = lanes_of(x), splat(floor)
+    if width <= lanes:
+        m, a, b = _kept(factors, stride, c, width)
+        for row in range(rows - 1, -1, -1):
+            i = at + row * stride
+            v = fma(subtract(load_part(x, i, width, m), m), a, b)
+            if residual.size > 0:
+                v = add(v, load_part(residual, i, width, m))
+            store_part(y, i, width, maximum(low, v))
+        return
+    for row in range(rows - 1, -1, -1):
         i = at + row * stride
-        d = subtract(load_part(x, i, part, m), m)
-        v = load_part(y, i, part, zero) if by_output else fma(d, a, b)
-        g = gate(v, low, load_part(dy, i, part, zero))
-        v = multiply(a, fma(d, k, subtract(g, o)))
-        if aligned:
-            stream(dx, i, v)
-        else:
-            store_part(dx, i, part, v)
+        shift = c - i  # from an element to its column
+        end = i + width
+        head = min(elements_to_boundary(y, i), width) if streaming or width >= ALIGNED_FROM * lanes else 0
+        if head > 0:
+            _normalize_part(x, residual, y, i, head, factors, stride, c, low)
+            i += head
+        while i + lanes <= end:
+            j = i + shift
+            v = fma(subtract(load(x, i), load(factors, j)), load(factors, stride + j), load(factors, 2 * stride + j))
+            if residual.size > 0:
+                v = add(v, load(residual, i))
+            if streaming:
+                stream(y, i, maximum(low, v))
+            else:
+                store(y, i, maximum(low, v))
+            i += lanes
+        if i < end:
+            _normalize_part(x, residual, y, i, end - i, factors, stride, i + shift, low)
+
+
+@device
+def _differentiate_part(dy, x, y, dx, dresidual, i, part, factors, channels, c, low, by_output):
+    m, a, b = _kept(factors, channels, c, part)
+    k, o = load_part(factors, 3 * channels + c, part, m), load_part(factors, 4 * channels + c, part, m)
+    g, d = _gated(dy, x, y, i, part, m, a, b, low, by_output)
+    if dresidual.size > 0:
+        store_part(dresidual, i, part, g)
+    if dx.size > 0:
+        store_part(dx, i, part, multiply(a, fma(d, k, subtract(g, o))))
+
+
+@device
+def differentiate(dy, x, y, dx, dresidual, at, stride, rows, width, factors, c, floor, by_output, streaming):
+    """dx = scale * (g - offset - (x - center) * slope), dresidual = g; one that is empty is not wanted.
+
+    Over the rows of `width` columns from c on, in the order of `normalize`.
+    """
+    lanes, low = lanes_of(x), splat(floor)
+    if width <= lanes:
+        m, a, b = _kept(factors, stride, c, width)
+        k, o = load_part(factors, 3 * stride + c, width, m), load_part(factors, 4 * stride + c, width, m)
+        for row in range(rows - 1, -1, -1):
+            i = at + row * stride
+            g, d = _gated(dy, x, y, i, width, m, a, b, low, by_output)
+            if dresidual.size > 0:
+                store_part(dresidual, i, width, g)
+            if dx.size > 0:
+                store_part(dx, i, width, multiply(a, fma(d, k, subtract(g, o))))
+        return
+    for row in range(rows - 1, -1, -1):
+        i = at + row * stride
+        shift = c - i
+        end = i + width
+        head = min(elements_to_boundary(dx, i), width) if streaming or width >= ALIGNED_FROM * lanes else 0
+        if head > 0:
+            _differentiate_part(dy, x, y, dx, dresidual, i, head, factors, stride, c, low, by_output)
+            i += head
+        while i + lanes <= end:
+            j = i + shift
+            d, a = subtract(load(x, i), load(factors, j)), load(factors, stride + j)
+            v = load(y, i) if by_output else fma(d, a, load(factors, 2 * stride + j))
+            g = gate(v, low, load(dy, i))
+            if dresidual.size > 0:
+                store(dresidual, i, g)
+            if dx.size > 0:
+                v = multiply(a, fma(d, load(factors, 3 * stride + j), subtract(g, load(factors, 4 * stride + j))))
+                if streaming:
+                    stream(dx, i, v)
+                else:
+                    store(dx, i, v)
+            i += lanes
+        if i < end:
+            _differentiate_part(dy, x, y, dx, dresidual, i, end - i, factors, stride, i + shift, low, by_output)

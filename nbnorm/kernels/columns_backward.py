@@ -5,7 +5,35 @@ import numpy as np
 from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import channel, columns
 from nbnorm.kernels.rows import APPLY, FINISH, SUM, WHOLE
-from nbnorm.simd.vectors import flat, lanes_of
+from nbnorm.simd.vectors import borrowed, flat, lanes_of
+
+
+@device
+def _finish(dy, x, y, rows, mean, inv_std, factors, floor, by_output, scratch, line, c0, c1, dgamma, dbeta):
+    """Gradients of gamma and beta of columns c0 to c1, and the factors of dx that follow."""
+    channels, each = mean.size, 1.0 / rows
+    sums, products = scratch[c0:c1], scratch[line + c0 : line + c1]
+    overflowed = 0
+    for j in range(c1 - c0):
+        overflowed += not -np.inf < sums[j] + products[j] < np.inf
+    if overflowed > 0:
+        for j in range(c1 - c0):
+            c = c0 + j
+            own = (factors[c], factors[channels + c], factors[2 * channels + c])
+            if not -np.inf < sums[j] + products[j] < np.inf:
+                sums[j], products[j] = channel.gradient_sums(dy, x, y, rows, channels, 1, c, own, floor, by_output)
+    means, inv_stds, dgammas, dbetas = mean[c0:c1], inv_std[c0:c1], dgamma[c0:c1], dbeta[c0:c1]
+    centers = factors[c0:c1]
+    slopes, offsets = (
+        factors[3 * channels + c0 : 3 * channels + c1],
+        factors[4 * channels + c0 : 4 * channels + c1],
+    )
+    for j in range(c1 - c0):
+        dbetas[j] = sums[j]
+        dgammas[j], slope, offset = channel.gradient_factors(
+            sums[j], products[j], each, means[j], inv_stds[j], centers[j]
+        )
+        slopes[j], offsets[j] = -slope, offset
 
 
 @device
@@ -14,7 +42,7 @@ def _task(phase, task, plan, dy, x, y, mean, inv_std, relu, by_output, scratch, 
     rows, channels, _ = x.shape
     dys, xs, ys, dxs, kept = flat(dy), flat(x), flat(y), flat(dx), flat(dresidual)
     lanes, block = lanes_of(x), columns.BLOCK_ROWS
-    line, each = columns.padded(x, channels), 1.0 / rows
+    line = columns.padded(x, channels)
     floor = x.dtype.type(0.0 if relu else np.nan)
     across = 1 if phase == FINISH else -(-channels // width)
     c0, r0 = task % across * width, task // across * height
@@ -29,27 +57,17 @@ def _task(phase, task, plan, dy, x, y, mean, inv_std, relu, by_output, scratch, 
             for c in range(c0, c1, lanes):
                 part = lanes if c + lanes <= c1 else c1 - c
                 columns.add_products(
-                    dys, xs, ys, r * channels + c, channels, count, part, factors, c, floor, by_output, kept,
+                    dys, xs, ys, r * channels + c, channels, count, part, factors, c, floor, by_output,
                     scratch, at + c, at + line + c,
                 )  # fmt: skip
     if phase & FINISH:
         columns.add_parts(scratch, -(-rows // height), line, c0, c1)
-        for c in range(c0, c1):
-            total, product = scratch[c], scratch[line + c]
-            own = (factors[c], factors[channels + c], factors[2 * channels + c])
-            if not -np.inf < total + product < np.inf:
-                total, product = channel.gradient_sums(dys, xs, ys, rows, channels, 1, c, own, floor, by_output)
-            dbeta[c] = total
-            dgamma[c], slope, offset = channel.gradient_factors(total, product, each, mean[c], inv_std[c], own[0])
-            factors[3 * channels + c], factors[4 * channels + c] = slope, offset
-    if dx.size > 0 and phase & APPLY:
-        for r in range(r0 + (r1 - r0 - 1) // block * block, r0 - 1, -block):
-            count = block if r + block < r1 else r1 - r
-            for c in range(c0, c1, lanes):
-                part = lanes if c + lanes <= c1 else c1 - c
-                columns.differentiate(
-                    dys, xs, ys, dxs, r * channels + c, channels, count, part, factors, c, floor, by_output, streaming
-                )
+        _finish(dys, xs, ys, rows, mean, inv_std, factors, floor, by_output, scratch, line, c0, c1, dgamma, dbeta)
+    if dx.size + dresidual.size > 0 and phase & APPLY:
+        at = r0 * channels + c0
+        columns.differentiate(
+            dys, xs, ys, dxs, kept, at, channels, r1 - r0, c1 - c0, factors, c0, floor, by_output, streaming
+        )
 
 
 @kernel
@@ -57,6 +75,9 @@ def backward(
     dy, x, y, mean, inv_std, gamma, beta, relu, by_output, plan, scratch, factors, dx, dgamma, dbeta, dresidual
 ):
     """Gradients of the forward pass: as `rows_backward.backward`, for (M, C, 1). Written: factors, too."""
+    dy, x, y, mean, inv_std = borrowed(dy), borrowed(x), borrowed(y), borrowed(mean), borrowed(inv_std)
+    gamma, beta, scratch, factors = borrowed(gamma), borrowed(beta), borrowed(scratch), borrowed(factors)
+    dx, dgamma, dbeta, dresidual = borrowed(dx), borrowed(dgamma), borrowed(dbeta), borrowed(dresidual)
     width, height, _ = plan
     rows, channels, _ = x.shape
     parts = -(-rows // height)

@@ -7,36 +7,40 @@ import numpy as np
 from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import channel, columns
 from nbnorm.kernels.rows import APPLY, FINISH, SUM, WHOLE
-from nbnorm.simd.vectors import flat, lanes_of
+from nbnorm.simd.vectors import borrowed, flat, lanes_of
 
 
 @device
 def _finish(x, scratch, factors, gamma, beta, running, mean, inv_std, line, c0, c1):
-    """Statistics and factors of columns c0 to c1. Short loops without branches, which LLVM turns into vectors."""
+    """Statistics and factors of columns c0 to c1."""
     rows, channels, _ = x.shape
     running_mean, running_var, momentum, eps = running
     each, unbiased = 1.0 / rows, rows / (rows - 1)
-    shifts = (columns.FACTORS - 1) * channels
-    trusted = True
-    for c in range(c0, c1):
-        offset = scratch[c] * each
-        var = scratch[line + c] * each - offset * offset
-        mean[c] = factors[shifts + c] + offset
-        trusted &= channel.is_trusted(x, offset, var)
-        inv_std[c] = var
-    if not trusted:
-        for c in range(c0, c1):
-            mean[c], inv_std[c] = channel.statistics(
-                flat(x), rows, channels, 1, c, factors[shifts + c], scratch[c], scratch[line + c]
+    sampled = factors[(columns.FACTORS - 1) * channels + c0 : (columns.FACTORS - 1) * channels + c1]
+    sums, squares = scratch[c0:c1], scratch[line + c0 : line + c1]
+    means, variances = mean[c0:c1], inv_std[c0:c1]
+    distrusted = 0
+    for j in range(c1 - c0):
+        offset = sums[j] * each
+        var = squares[j] * each - offset * offset
+        means[j] = sampled[j] + offset
+        variances[j] = var
+        distrusted += not channel.is_trusted(x, offset, var)
+    if distrusted > 0:
+        for j in range(c1 - c0):
+            means[j], variances[j] = channel.statistics(
+                flat(x), rows, channels, 1, c0 + j, sampled[j], sums[j], squares[j]
             )
     if running_mean.size > 0:
-        for c in range(c0, c1):
-            running_mean[c] = (1.0 - momentum) * running_mean[c] + momentum * mean[c]
+        moved = running_mean[c0:c1]
+        for j in range(c1 - c0):
+            moved[j] = (1.0 - momentum) * moved[j] + momentum * means[j]
     if running_var.size > 0:
-        for c in range(c0, c1):
-            running_var[c] = (1.0 - momentum) * running_var[c] + momentum * (inv_std[c] * unbiased)
-    for c in range(c0, c1):
-        inv_std[c] = 1.0 / math.sqrt(inv_std[c] + eps)
+        moved = running_var[c0:c1]
+        for j in range(c1 - c0):
+            moved[j] = (1.0 - momentum) * moved[j] + momentum * (variances[j] * unbiased)
+    for j in range(c1 - c0):
+        variances[j] = 1.0 / math.sqrt(variances[j] + eps)
     columns.store_factors(factors, mean, inv_std, gamma, beta, c0, c1)
 
 
@@ -66,12 +70,8 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, f
         _finish(x, scratch, factors, gamma, beta, running, mean, inv_std, line, c0, c1)
     if phase & APPLY:
         floor = x.dtype.type(0.0 if relu else np.nan)
-        for r in range(r0 + (r1 - r0 - 1) // block * block, r0 - 1, -block):
-            count = block if r + block < r1 else r1 - r
-            for c in range(c0, c1, lanes):
-                part = lanes if c + lanes <= c1 else c1 - c
-                at = r * channels + c
-                columns.normalize(xs, added, ys, at, channels, count, part, factors, c, floor, streaming)
+        at = r0 * channels + c0
+        columns.normalize(xs, added, ys, at, channels, r1 - r0, c1 - c0, factors, c0, floor, streaming)
 
 
 @kernel
@@ -80,6 +80,15 @@ def forward(x, residual, gamma, beta, running, relu, plan, scratch, factors, mea
 
     x, y: (M, C, 1); the rest as in `rows_forward.forward`. Written: scratch, factors, mean, inv_std (float64), y.
     """
+    x, residual, gamma, beta = borrowed(x), borrowed(residual), borrowed(gamma), borrowed(beta)
+    scratch, factors, mean, inv_std, y = (
+        borrowed(scratch),
+        borrowed(factors),
+        borrowed(mean),
+        borrowed(inv_std),
+        borrowed(y),
+    )
+    running = borrowed(running[0]), borrowed(running[1]), running[2], running[3]
     width, height, _ = plan
     rows, channels, _ = x.shape
     parts = -(-rows // height)

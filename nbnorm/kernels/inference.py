@@ -7,7 +7,7 @@ import numpy as np
 from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import columns, spans
 from nbnorm.kernels.rows import STREAM_BYTES
-from nbnorm.simd.vectors import flat, lanes_of
+from nbnorm.simd.vectors import borrowed, flat
 
 TASK_ELEMENTS = 16 * 1024
 
@@ -15,17 +15,16 @@ TASK_ELEMENTS = 16 * 1024
 @device
 def _task(task, step, x, residual, relu, factors, y):
     images, channels, length = x.shape
-    xs, added, ys, lanes = flat(x), flat(residual), flat(y), lanes_of(x)
+    xs, added, ys = flat(x), flat(residual), flat(y)
     floor = x.dtype.type(0.0 if relu else np.nan)
     streaming = x.size * x.itemsize >= STREAM_BYTES
     rows = images if length == 1 else images * channels
     first = task * step
     last = first + step if first + step < rows else rows
     if length == 1:
-        for c in range(0, channels, lanes):
-            part = lanes if c + lanes <= channels else channels - c
-            at = first * channels + c
-            columns.normalize(xs, added, ys, at, channels, last - first, part, factors, c, floor, streaming)
+        columns.normalize(
+            xs, added, ys, first * channels, channels, last - first, channels, factors, 0, floor, streaming
+        )
     else:
         while first < last:
             c = first % channels
@@ -40,6 +39,7 @@ def infer(x, residual, gamma, beta, running_mean, running_var, eps, relu, factor
 
     Written: factors (FACTORS * C), y.
     """
+    x, residual, factors, y = borrowed(x), borrowed(residual), borrowed(factors), borrowed(y)
     images, channels, length = x.shape
     step, each = (channels, 1) if length == 1 else (1, 3)  # as `columns` and as `spans` have them
     for c in range(channels):
