@@ -9,7 +9,8 @@ import numpy as np
 
 from minitrain.initializers import Constant, He, Initializer
 from minitrain.kernels import dense
-from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, describe, only_input, weight
+from minitrain.kernels.products import SCRATCH
+from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, describe, only_input, weight
 from minitrain.layers._arguments import boolean, initializer, integer, normalize
 
 
@@ -60,7 +61,13 @@ class Dense(Layer):
         params = {"weight": weight((self.out_features, x[1]), x[1], self.out_features, self.weight_init)}
         if self.bias:
             params["bias"] = Buffer((self.out_features,), None, self.bias_init, x[1], self.out_features)
-        return Declaration(outputs={"y": (x[0], self.out_features)}, params=params, backward_reads=("x",))
+        return Declaration(
+            outputs={"y": (x[0], self.out_features)},
+            params=params,
+            scratch={"sums": array((SCRATCH,))},
+            backward_scratch={"dy_transposed": array((self.out_features, x[0]))},
+            backward_reads=("x",),
+        )
 
     def flops(self, *shapes: Shape) -> int:
         return 2 * shapes[0][0] * shapes[0][1] * self.out_features
@@ -70,9 +77,9 @@ class Dense(Layer):
             t.bias = t.dbias = np.empty(0, t.x.dtype)
 
     def forward(self, t: Tensors) -> None:
-        dense.forward(t.x, t.weight, t.bias, t.y)
+        dense.forward(t.x, t.weight, t.bias, t.sums, t.y)
 
     def backward(self, t: Tensors) -> None:
         dense.backward_weight(t.dy, t.x, t.dweight, t.dbias)
         if t.dx is not None:
-            dense.backward_input(t.dy, t.weight, t.dx)
+            dense.backward_input(t.dy, t.weight, t.dy_transposed, t.dx)

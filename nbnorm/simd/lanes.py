@@ -7,7 +7,7 @@ from numba.extending import intrinsic
 
 from nbnorm.simd.vectors import INDEX, emit_store, pointer_to, vector_of, zero_constant
 
-__all__ = ["item", "load_between", "load_even_between", "store_interleaved", "sum_lanes"]
+__all__ = ["item", "load_between", "load_even_between", "store_interleaved", "store_item", "sum_lanes"]
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
 
@@ -83,6 +83,17 @@ def item(typing_context, array, index):
         return builder.load(pointer_to(context, builder, signature.args[0], *args))
 
     return array.dtype(array, types.intp), codegen
+
+
+@intrinsic
+def store_item(typing_context, array, index, value):
+    """array[index] = value, for an index that is not negative and a value of the array's type."""
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[2], pointer_to(context, builder, signature.args[0], *args[:2]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), codegen
 
 
 @intrinsic

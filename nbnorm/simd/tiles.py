@@ -36,6 +36,8 @@ class Tile(NamedTuple):
     add_outer: Any
     add_products: Any
     add_products_between: Any
+    add_dots: Any
+    add_dots_between: Any
     add_lane_sums: Any
     load_columns_between: Any
     store_columns: Any
@@ -61,6 +63,8 @@ def make_tile(rows: int, columns: int) -> Tile:
     `add_outer(acc, w, w_at, x, offsets, x_at)`           acc[r, c] += w[w_at + r] * x[offsets[c] + x_at :][:lanes]
     `add_products(acc, a, a_at, b, offsets, b_at)`        acc[r, c] += a[a_at + r * lanes :] * b[offsets[c] + b_at :]
     `add_products_between(..., count)`                    the same for the first `count` lanes; reads no others of b
+    `add_dots(acc, a, a_at, a_pitch, b, b_at, b_pitch)`   acc[r, c] += a[a_at + r * a_pitch :] * b[b_at + c * b_pitch :]
+    `add_dots_between(..., count)`                        the same for the first `count` lanes; reads no others
     `add_lane_sums(acc, y, at)`                           y[at + r * columns + c] += sum of the lanes of acc[r, c];
                                                           as far as the next multiple of lanes, y is not kept
     `store_columns(acc, y, at, places, pitch)`            y[at + places[c] + r * pitch :] = acc[r, c]
@@ -144,6 +148,40 @@ def make_tile(rows: int, columns: int) -> Tile:
 
         return acc(acc, a, types.intp, b, offsets, types.intp, types.intp), products(acc.dtype, load_first)
 
+    def dots(load):
+        """Code of acc[r, c] += row r of a * row c of b, where load(builder, vector, pointer, *extra) reads both."""
+
+        def codegen(context, builder, signature, args):
+            acc, a, a_at, a_pitch, b, b_at, b_pitch, *extra = args
+            vector = signature.return_type.dtype
+            sides = []
+            for array, kind, at, pitch, count in (
+                (a, signature.args[1], a_at, a_pitch, rows),
+                (b, signature.args[4], b_at, b_pitch, columns),
+            ):
+                first = pointer_to(context, builder, kind, array, at)
+                places = [builder.gep(first, [builder.mul(pitch, INDEX(k))]) for k in range(count)]
+                sides.append([load(builder, vector, place, *extra) for place in places])
+            for r in range(rows):
+                for c in range(columns):
+                    acc = _add_product(builder, vector, acc, r * columns + c, sides[0][r], sides[1][c])
+            return acc
+
+        return codegen
+
+    @intrinsic
+    def add_dots(typing_context, acc, a, a_at, a_pitch, b, b_at, b_pitch):
+        index = types.intp
+        return acc(acc, a, index, index, b, index, index), dots(emit_load)
+
+    @intrinsic
+    def add_dots_between(typing_context, acc, a, a_at, a_pitch, b, b_at, b_pitch, count):
+        def load_first(builder, vector, pointer, count):
+            return emit_load_between(builder, vector, pointer, INDEX(0), count)
+
+        index = types.intp
+        return acc(acc, a, index, index, b, index, index, index), dots(load_first)
+
     @intrinsic
     def add_lane_sums(typing_context, acc, y, at):
         vector = acc.dtype
@@ -215,8 +253,8 @@ def make_tile(rows: int, columns: int) -> Tile:
         return indices(table, types.intp), codegen
 
     return Tile(
-        rows, columns, zero, splat_rows, add_outer, add_products, add_products_between, add_lane_sums,
-        load_columns_between, store_columns, store_columns_between, offsets,
+        rows, columns, zero, splat_rows, add_outer, add_products, add_products_between,
+        add_dots, add_dots_between, add_lane_sums, load_columns_between, store_columns, store_columns_between, offsets,
     )  # fmt: skip
 
 

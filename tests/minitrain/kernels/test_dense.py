@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.kernels import dense
+from minitrain.kernels.products import SCRATCH
 
 
 def run(rows, inputs, outputs, dtype, bias=True):
@@ -16,8 +17,8 @@ def run(rows, inputs, outputs, dtype, bias=True):
         for shape in ((rows, inputs), (outputs, inputs), (rows, outputs), (outputs,) if bias else (0,))
     )
     y, dx, dweight, dbias = (np.full_like(a, np.nan) for a in (dy, x, weight, b))
-    dense.forward(x, weight, b, y)
-    dense.backward_input(dy, weight, dx)
+    dense.forward(x, weight, b, np.full(SCRATCH, np.nan, dtype), y)
+    dense.backward_input(dy, weight, np.full_like(dy.T, np.nan, order="C"), dx)
     dense.backward_weight(dy, x, dweight, dbias)
     x, weight, dy, b = (a.astype(np.float64) for a in (x, weight, dy, b))
     wanted = (x @ weight.T + (b if bias else 0), dy @ weight, dy.T @ x, dy.sum(axis=0) if bias else b)
@@ -34,7 +35,15 @@ def test_agrees_with_float64(rows, inputs, outputs, dtype):
             np.testing.assert_allclose(actual, wanted, rtol=tolerance, atol=atol)
 
 
-@pytest.mark.parametrize("shape", [(60, 784, 100), (60, 100, 10), (128, 3136, 128), (1, 64, 10)])
+@pytest.mark.parametrize("shape", [(33, 2500, 70), (5, 1025, 4), (128, 3136, 128), (300, 2000, 1000)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_long_sums_and_large_products_agree_with_float64(shape, dtype):
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    for actual, wanted in zip(*run(*shape, dtype), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("shape", [(60, 784, 100), (60, 100, 10), (66, 2500, 129), (1, 64, 10)])
 def test_same_bits_for_any_number_of_threads(shape):
     wanted, _ = run(*shape, "float32")
     before = numba.get_num_threads()
