@@ -27,6 +27,11 @@ from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.np.ufunc import parallel
 
+try:
+    from nbnorm._compile import KernelCompiler
+except (ImportError, AttributeError):  # a version of Numba with other internals
+    from numba.core.compiler import Compiler as KernelCompiler  # type: ignore[no-redef]
+
 __all__ = ["SERIAL_WORK", "Kernel", "device", "kernel", "prange", "serially"]
 
 # LLVM gets no licence at all: what the source says is what is computed, so that a loop gives the same bits in the
@@ -133,7 +138,10 @@ def kernel(function: Callable[..., Any]) -> Kernel:
 
 
 def _compile(function: Callable[..., Any], parallel: bool) -> Any:
-    dispatcher = njit(parallel=parallel, nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+    dispatcher = njit(
+        parallel=parallel, nogil=True, error_model="numpy", fastmath=FASTMATH, no_cfunc_wrapper=True,
+        pipeline_class=KernelCompiler,
+    )(function)  # fmt: skip
     dispatcher._cache = KernelCache(function, "parallel" if parallel else "serial")
     return dispatcher
 
