@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from minitrain.ahead import calls_of_a_step
 from minitrain.batches import Metric, Samples, Tally, named_metrics, ranges
 from minitrain.callbacks import Callback
 from minitrain.compile.plan import Plan
@@ -20,6 +21,7 @@ from minitrain.losses import Loss
 from minitrain.model import Model
 from minitrain.optimizers import Optimizer, gradient_norm
 from minitrain.profile import LayerProfile, format_profile, profile_plan
+from nbnorm._ahead import offered
 
 __all__ = ["NonFiniteLossError", "Trainer"]
 
@@ -89,6 +91,7 @@ class Trainer:
         self.stop_requested = False
         self._penalized = model.penalized  # one object: the optimizer remembers how it divided it
         self._state_before = np.empty_like(model.flat_state)
+        self._seen_batches: set[int] = set()
 
     # -------------------------------------------------------------------------------------------------- single steps
 
@@ -136,6 +139,10 @@ class Trainer:
         `batch()` gives those inputs again to look for the cause of a loss that is not finite; `tally` takes the
         loss and the metrics.
         """
+        if plan.batch not in self._seen_batches:
+            self._seen_batches.add(plan.batch)
+            with self._compiled_with_help(plan, targets):
+                return self.learn(plan, targets, batch, tally)
         loss = self._forward_and_backward(plan, targets, tally)
         if not (math.isfinite(loss) and math.isfinite(gradient_norm(self.model.flat_gradients))):
             self._restore_state()
@@ -145,6 +152,13 @@ class Trainer:
         self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, self._penalized)
         self.steps += 1
         return loss
+
+    def _compiled_with_help(self, plan: Plan, targets: Array) -> contextlib.AbstractContextManager[None]:
+        model, array = self.model, np.asarray(targets)
+        return offered(
+            calls_of_a_step, model.graph, str(model.dtype), model.fuse, plan.batch, self.loss, self.optimizer,
+            array.shape, str(array.dtype),
+        )  # fmt: skip
 
     def _forward_and_backward(self, plan: Plan, targets: Array, tally: Tally | None) -> float:
         np.copyto(self._state_before, self.model.flat_state)

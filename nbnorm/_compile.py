@@ -20,6 +20,8 @@ from numba.core.environment import lookup_environment
 from numba.core.typed_passes import ParforPreLoweringPass
 from numba.parfors.parfor import Parfor
 
+from nbnorm._cache import release
+
 __all__ = ["KernelCompiler"]
 
 ENVIRONMENT = "_ZN08NumbaEnv"  # what the names of variables begin with that hold the Python objects of a function
@@ -153,7 +155,11 @@ class KernelCompiler(Compiler):  # type: ignore[misc]
 
     def compile_extra(self, func: Any) -> Any:
         with _late_libraries(self.state.targetctx.codegen()):
-            return super().compile_extra(func)
+            try:
+                return super().compile_extra(func)
+            except BaseException:
+                release()
+                raise
 
     def define_pipelines(self) -> Any:
         pipelines = super().define_pipelines()
