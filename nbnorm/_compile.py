@@ -76,6 +76,7 @@ class LateLibrary(JITCodeLibrary):  # type: ignore[misc]
         module = self._final_module
         _relink(module, "weak_odr", "external")
         exported = _defined(module)
+        own_environments = {variable.name for variable in module.global_variables}
         late, others = self._needed()
         for library in late:
             _relink(library._final_module, "external", "weak_odr")  # several modules define Numba's own small helpers
@@ -87,6 +88,9 @@ class LateLibrary(JITCodeLibrary):  # type: ignore[misc]
         for function in module.functions:
             if not function.is_declaration and function.name not in exported:
                 function.linkage = "internal"  # then nothing remains of what is inlined everywhere
+        for variable in module.global_variables:
+            if variable.name.startswith(ENVIRONMENT) and variable.name not in own_environments:
+                variable.linkage = "linkonce_any"  # likewise: a loaded kernel would import the modules of all of them
         self._complete = True
         self._optimize_final_module()
         module.verify()
