@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,8 +14,19 @@ from minitrain.graph import Graph
 from minitrain.losses import Loss
 from minitrain.model import Model
 from minitrain.optimizers import Optimizer, gradient_norm
+from nbnorm._ahead import offered
 
-__all__ = ["calls_of_a_step"]
+__all__ = ["calls_of_a_step", "offered_step"]
+
+
+def offered_step(
+    model: Model, batch: int, loss: Loss, optimizer: Optimizer, targets: npt.NDArray[Any]
+) -> contextlib.AbstractContextManager[None]:
+    """Within the block, which trains the model once, what must be compiled is compiled by several processes."""
+    return offered(
+        calls_of_a_step, model.graph, str(model.dtype), model.fuse, batch, loss, optimizer, targets.shape,
+        str(targets.dtype),
+    )  # fmt: skip
 
 
 def calls_of_a_step(

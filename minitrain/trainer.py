@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.ahead import calls_of_a_step
+from minitrain.ahead import offered_step
 from minitrain.batches import Metric, Samples, Tally, named_metrics, ranges
 from minitrain.callbacks import Callback
 from minitrain.compile.plan import Plan
@@ -21,7 +21,6 @@ from minitrain.losses import Loss
 from minitrain.model import Model
 from minitrain.optimizers import Optimizer, gradient_norm
 from minitrain.profile import LayerProfile, format_profile, profile_plan
-from nbnorm._ahead import offered
 
 __all__ = ["NonFiniteLossError", "Trainer"]
 
@@ -141,7 +140,7 @@ class Trainer:
         """
         if plan.batch not in self._seen_batches:
             self._seen_batches.add(plan.batch)
-            with self._compiled_with_help(plan, targets):
+            with offered_step(self.model, plan.batch, self.loss, self.optimizer, targets):
                 return self.learn(plan, targets, batch, tally)
         loss = self._forward_and_backward(plan, targets, tally)
         if not (math.isfinite(loss) and math.isfinite(gradient_norm(self.model.flat_gradients))):
@@ -152,13 +151,6 @@ class Trainer:
         self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, self._penalized)
         self.steps += 1
         return loss
-
-    def _compiled_with_help(self, plan: Plan, targets: Array) -> contextlib.AbstractContextManager[None]:
-        model, array = self.model, np.asarray(targets)
-        return offered(
-            calls_of_a_step, model.graph, str(model.dtype), model.fuse, plan.batch, self.loss, self.optimizer,
-            array.shape, str(array.dtype),
-        )  # fmt: skip
 
     def _forward_and_backward(self, plan: Plan, targets: Array, tally: Tally | None) -> float:
         np.copyto(self._state_before, self.model.flat_state)

@@ -83,8 +83,8 @@ class LateLibrary(JITCodeLibrary):  # type: ignore[misc]
             module.link_in(library._final_module, preserve=True)
         for library in others:  # after their callers: of these, only what somebody has called so far is linked
             module.link_in(library._get_module_for_linking(), preserve=True)
-        for library in (*late, *others):
-            self._reload_init.update(library._reload_init)
+        if hasattr(self, "_reload_init"):  # what must run before code from the cache; not in older Numbas
+            self._reload_init.update(*(library._reload_init for library in (*late, *others)))
         for function in module.functions:
             if not function.is_declaration and function.name not in exported:
                 function.linkage = "internal"  # then nothing remains of what is inlined everywhere

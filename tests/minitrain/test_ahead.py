@@ -58,7 +58,7 @@ def test_the_first_step_with_each_batch_size_is_offered(make, monkeypatch):
         offers.append(calls(*args))
         return _ahead.offered(calls, *args)
 
-    monkeypatch.setattr("minitrain.trainer.offered", offered)
+    monkeypatch.setattr("minitrain.ahead.offered", offered)
     model = make()
     trainer = make_trainer(model)
     for batch in (4, 4, 3, 4):
