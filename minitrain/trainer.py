@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from minitrain.ahead import offered_step
 from minitrain.batches import Metric, Samples, Tally, named_metrics, ranges
 from minitrain.callbacks import Callback
 from minitrain.compile.plan import Plan
@@ -89,6 +90,7 @@ class Trainer:
         self.stop_requested = False
         self._penalized = model.penalized  # one object: the optimizer remembers how it divided it
         self._state_before = np.empty_like(model.flat_state)
+        self._seen_batches: set[int] = set()
 
     # -------------------------------------------------------------------------------------------------- single steps
 
@@ -136,6 +138,10 @@ class Trainer:
         `batch()` gives those inputs again to look for the cause of a loss that is not finite; `tally` takes the
         loss and the metrics.
         """
+        if plan.batch not in self._seen_batches:
+            self._seen_batches.add(plan.batch)
+            with offered_step(self.model, plan.batch, self.loss, self.optimizer, targets):
+                return self.learn(plan, targets, batch, tally)
         loss = self._forward_and_backward(plan, targets, tally)
         if not (math.isfinite(loss) and math.isfinite(gradient_norm(self.model.flat_gradients))):
             self._restore_state()

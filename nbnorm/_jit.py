@@ -1,31 +1,25 @@
-"""Compilation: the only place that configures Numba (flags, threads, cache).
+"""Compilation: the only place that configures Numba (flags, threads); `_cache` and `_compile` do the rest.
 
 `@kernel` makes a function with `prange` loops callable as a parallel kernel, `@device` makes a helper that kernels
 call. Compilation is lazy, once for each combination of argument types, and kept on disk between processes.
 """
 
 import contextlib
-import hashlib
 import os
-import pickle
-import shutil
-import sys
-import tempfile
 import threading
-import warnings
 from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import llvmlite
 import numba
 from numba import njit, prange
-from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
-from numba.core.runtime import rtsys
-from numba.core.serialize import dumps
 from numba.np.ufunc import parallel
+
+from nbnorm._cache import KernelCache
+
+try:
+    from nbnorm._compile import KernelCompiler
+except (ImportError, AttributeError):  # a version of Numba with other internals
+    from numba.core.compiler import Compiler as KernelCompiler  # type: ignore[no-redef]
 
 __all__ = ["SERIAL_WORK", "Kernel", "device", "kernel", "prange", "serially"]
 
@@ -38,8 +32,6 @@ FASTMATH = False
 
 # Below this many elements of work a parallel region costs more than it saves.
 SERIAL_WORK = 48 * 1024
-
-KEPT_VERSIONS = 16  # of the sources, in the cache
 
 # Python threads must not run parallel kernels at the same time on Numba's "workqueue" layer, which would abort the
 # process: there the lock is held during a parallel kernel. None: the layer is not chosen yet.
@@ -74,6 +66,11 @@ def serially() -> Iterator[None]:
     finally:
         with _workqueue_lock:
             _serial_blocks -= 1
+
+
+def runs_serially() -> bool:
+    """Whether all kernels run in their serial form now."""
+    return bool(_forked or _serial_blocks)
 
 
 def _must_be_alone() -> bool:
@@ -124,6 +121,11 @@ class Kernel:
         finally:
             _workqueue_lock.release()
 
+    @property
+    def is_new(self) -> bool:
+        """Whether this process has neither compiled nor loaded it yet."""
+        return not self.parallel.overloads and not self.serial.overloads
+
     def for_work(self, elements: int) -> Callable[..., Any]:
         """Return the form that pays for this many elements of work: chosen by size, never by thread count."""
         return self.serial if elements < SERIAL_WORK else self
@@ -138,103 +140,9 @@ def kernel(function: Callable[..., Any]) -> Kernel:
 
 
 def _compile(function: Callable[..., Any], parallel: bool) -> Any:
-    dispatcher = njit(parallel=parallel, nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+    dispatcher = njit(
+        parallel=parallel, nogil=True, error_model="numpy", fastmath=FASTMATH, no_cfunc_wrapper=True,
+        pipeline_class=KernelCompiler,
+    )(function)  # fmt: skip
     dispatcher._cache = KernelCache(function, "parallel" if parallel else "serial")
     return dispatcher
-
-
-# ---------------------------------------------------------------------------------------------------------- the cache
-
-
-def cache_folder() -> Path:
-    """Folder of the compiled kernels: `NUMBA_CACHE_DIR` where it is set, else the user's cache folder."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    if chosen:
-        return Path(chosen) / "minitrain"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "minitrain"
-
-
-@cache
-def _source_key(folder: Path) -> str:
-    """Hash of every source that can end up in a kernel of this folder, and of what compiles it.
-
-    Numba's own cache looks at the kernel's file only, so that an edited helper in another file goes unnoticed.
-    """
-    digest = hashlib.sha256()
-    digest.update(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
-    digest.update(os.environ.get("NBNORM_VECTOR_BYTES", "").encode())
-    for path in sorted({*Path(__file__).parent.rglob("*.py"), *folder.rglob("*.py")}):
-        digest.update(str(path).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:20]
-
-
-class KernelCache(NullCache):  # type: ignore[misc]
-    """Compiled code on disk, one file for each function, form and signature.
-
-    A file begins with the SHA-256 of the rest, so that a truncated or foreign one is seen and compiled anew; it is
-    written under a temporary name and renamed, so that processes can share the folder. No file error is ever raised.
-    """
-
-    def __init__(self, function: Callable[..., Any], form: str) -> None:
-        self._function = function
-        self._form = form
-
-    def _path(self, signature: Any, target_context: Any) -> Path:
-        function = self._function
-        key = (signature, target_context.codegen().magic_tuple(), self._form)
-        name = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
-        sources = _source_key(Path(function.__code__.co_filename).parent)
-        return cache_folder() / sources / f"{function.__module__}.{function.__qualname__}-{self._form}-{name}.nbc"
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        # Loaded code needs Numba's runtime. Numba's own caches call refresh() here, which also imports everything that
-        # compilation could need (SciPy's linear algebra among it): half a second that loading alone can do without.
-        rtsys.initialize(target_context)
-        try:
-            content = self._path(sig, target_context).read_bytes()
-            payload = content[32:]
-            if hashlib.sha256(payload).digest() != content[:32]:
-                return None
-            return CompileResult._rebuild(target_context, *pickle.loads(payload))
-        except Exception:  # whatever is wrong with the file, compiling anew is right
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        if any(not lifted.can_cache for lifted in data.lifted) or data.library.has_dynamic_globals:
-            warnings.warn(f"{self._function.__qualname__} cannot be cached on disk", stacklevel=2)
-            return
-        payload = dumps(data._reduce())
-        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
-            path = self._path(sig, data.target_context)
-            if not path.parent.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _prune(path.parent.parent)
-            with _replacing(path) as file:
-                file.write(hashlib.sha256(payload).digest() + payload)
-
-
-def _prune(folder: Path) -> None:
-    """Forget all but the newest versions of the sources."""
-    versions = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for path in versions[:-KEPT_VERSIONS]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

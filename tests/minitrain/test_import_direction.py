@@ -69,7 +69,7 @@ def test_only_simd_touches_llvmlite():
         if not module.startswith("nbnorm.simd"):
             found = [name for name in imports(path) if name.startswith("llvmlite")]
             # Versions and the host's name, for the cache's key and for show_config: nothing that generates code.
-            allowed = module in ("nbnorm._jit", "nbnorm.config") and set(found) <= {"llvmlite", "llvmlite.binding"}
+            allowed = module in ("nbnorm._cache", "nbnorm.config") and set(found) <= {"llvmlite", "llvmlite.binding"}
             assert not found or allowed, f"{module} imports {found}"
 
 

@@ -33,7 +33,7 @@ from kernels import scale
 x, y = np.full(3, 11.0), np.zeros(3)
 scale.{form}(x, y)
 print(y[0] / (64 // 8))
-from nbnorm._jit import cache_folder
+from nbnorm._cache import cache_folder
 print(cache_folder())
 """
 
