@@ -23,6 +23,7 @@ import numpy as np
 __all__ = ["Timing", "geometric_mean", "installed", "interleave", "machine", "markdown", "write_json"]
 
 PERCENTILE = 20
+BRIEF = 0.005  # seconds
 PEERS = ("numba", "numpy", "scipy", "torch", "jax", "onnxruntime")
 
 
@@ -45,9 +46,10 @@ def interleave(
     """Time the calls in turn, each run of one beside a run of every other, in an order that rotates.
 
     Each gets `runs` timed runs, fewer (never below 5) where all of them together would take longer than `seconds`.
-    Calls shorter than 50 microseconds are repeated within a run.
+    Calls shorter than 50 microseconds are repeated within a run. Those shorter than `BRIEF` are timed when the same
+    call has just run, so that none pays for the threads and the cache of the one before it.
     """
-    repeats, total = {}, 0.0
+    repeats, brief, total = {}, set(), 0.0
     for name, call in calls.items():
         for _ in range(warmup):
             call()
@@ -55,13 +57,17 @@ def interleave(
         call()
         once = max(time.perf_counter() - start, 1e-7)
         repeats[name] = max(1, math.ceil(50e-6 / once))
-        total += once * repeats[name]
+        if once < BRIEF:
+            brief.add(name)
+        total += once * (repeats[name] + (name in brief))
     count = int(min(runs, max(5, seconds / total)))
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for run in range(count):
         for name in names[run % len(names) :] + names[: run % len(names)]:
             call, repeat = calls[name], repeats[name]
+            if name in brief:
+                call()
             start = time.perf_counter()
             for _ in range(repeat):
                 call()
