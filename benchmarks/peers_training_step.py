@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 
+from benchmarks import processes
 from benchmarks.timing import geometric_mean, installed, interleave, markdown
 from minitrain import Input, Model, Trainer, layers, losses, models, optimizers
 
@@ -54,7 +56,7 @@ def run(compiled: bool = True, nets: list[str] | None = None) -> dict[str, Any]:
         results.append({"net": name, **timings})
         print(_row_text(results[-1]), flush=True)
     print("\n" + _table(results))
-    return {"training-step": results}
+    return {"training-step": results, "processes": processes.run(numba.get_num_threads())}
 
 
 def _candidates(make: Callable[[], Model], batch: int, adam: bool, compiled: bool) -> dict[str, Callable[[], object]]:
