@@ -139,7 +139,7 @@ def layout_of(name: str, array: Array) -> Layout:
 @lru_cache(maxsize=1024)
 def _layout_in_order(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Layout:
     view = (shape[0], shape[1], 1 if len(shape) == 2 else math.prod(shape[2:]))
-    return Layout(shape, view, shape[1:2], False, dtype, math.prod(shape) * dtype.itemsize < ALIGNED_FROM)
+    return Layout(shape, view, (shape[1],), False, dtype, math.prod(shape) * dtype.itemsize < ALIGNED_FROM)
 
 
 class Fresh:
