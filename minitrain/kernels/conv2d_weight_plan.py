@@ -18,6 +18,7 @@ from minitrain.kernels.conv2d_plan import (
     table,
     tap_offset,
     vector_table,
+    vectors_of_images,
 )
 from minitrain.kernels.conv2d_weight import BLOCK_VECTORS
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
@@ -107,8 +108,7 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
 
 def _vectors_of_images(one: Table, lanes: int, images: int, pitches: Integers, direct: bool) -> Table:
     """The table `vectors` from that of one image: first all that can be read whole, image by image."""
-    all_images = one[:, None].repeat(images, axis=1)
-    all_images[:2] += np.array(pitches)[:, None, None] * np.arange(images)[:, None]
+    all_images = vectors_of_images(one, images, pitches)
     whole = one.shape[1] - int(direct and one[2, -1] < lanes)
     return np.concatenate([part.reshape(3, -1) for part in np.split(all_images, [whole], axis=2)], axis=1).ravel()
 

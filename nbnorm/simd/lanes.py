@@ -5,7 +5,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbnorm.simd.vectors import INDEX, emit_store, pointer_to, vector_of, zero_constant
+from nbnorm.simd.vectors import INDEX, pointer_to, vector_of, zero_constant
 
 __all__ = ["item", "load_between", "load_even_between", "store_interleaved", "sum_lanes"]
 
@@ -118,20 +118,21 @@ def load_even_between(typing_context, array, index, low, high):
 
 
 @intrinsic
-def store_interleaved(typing_context, array, index, even, odd):
-    """array[index : index + 2 * lanes] = even[0], odd[0], even[1], odd[1], ..."""
+def store_interleaved(typing_context, array, index, even, odd, count):
+    """array[index : index + count] = even[0], odd[0], even[1], odd[1], ..., at most 2 * lanes of them."""
     vector = even
 
     def codegen(context, builder, signature, args):
-        array, index, even, odd = args
+        array, index, even, odd, count = args
         first = pointer_to(context, builder, signature.args[0], array, index)
         order = [lane + side * vector.lanes for lane in range(vector.lanes) for side in (0, 1)]
         for half in (0, 1):
             value = _shuffle(builder, even, odd, order[half * vector.lanes : (half + 1) * vector.lanes])
-            emit_store(builder, vector, value, builder.gep(first, [INDEX(half * vector.lanes)]))
+            start = INDEX(half * vector.lanes)
+            emit_store_between(builder, vector, value, builder.gep(first, [start]), INDEX(0), builder.sub(count, start))
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, even, odd), codegen
+    return types.void(array, types.intp, even, odd, types.intp), codegen
 
 
 @intrinsic
