@@ -58,9 +58,11 @@ def _correlate(
 ) -> None:
     if residual is None:
         residual = target[:0]
+    size = target.itemsize
     run = correlation_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
-    run(plan.problem, plan.planes, plan.phases, plan.steps, plan.places, plan.shifts, plan.vectors[target.itemsize],
-        plan.offsets, plan.indices, plan.starts, source, weight, bias, residual, relu, scratch, target)  # fmt: skip
+    run(plan.problem, plan.planes, plan.phases, plan.steps, plan.places, plan.shifts, plan.masks[size],
+        plan.vectors[size], plan.offsets, plan.indices, plan.starts, source, weight, bias, residual, relu, scratch,
+        target)  # fmt: skip
 
 
 def backward_weight(
@@ -69,8 +71,8 @@ def backward_weight(
     """Overwrite dweight (K, C / groups, kh, kw) and dbias (K,) or (0,) from dy and x."""
     plan = geometry.weight_gradient_plan
     run = weight_gradient_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
-    run(plan.problem, plan.planes, plan.steps, plan.blocks, plan.places, plan.shifts, plan.vectors[x.itemsize],
-        plan.offsets, dy, x, scratch, dweight)  # fmt: skip
+    run(plan.problem, plan.planes, plan.steps, plan.blocks, plan.places, plan.shifts, plan.masks[x.itemsize],
+        plan.vectors[x.itemsize], plan.offsets, dy, x, scratch, dweight)  # fmt: skip
     if dbias.size:
         _sum_planes.for_work(dy.size)(dy, dbias)
 

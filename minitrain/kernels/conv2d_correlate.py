@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from minitrain.kernels.conv2d_pack import pack
+from minitrain.kernels.conv2d_pack import clear, pack
 from nbnorm._jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, store_interleaved
 from nbnorm.simd.tiles import make_tile
@@ -120,7 +120,7 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
 
     @device
     @tile.named
-    def correlate_task(task, problem, planes, phases, steps, places, shifts, vectors, offsets, starts, source,
+    def correlate_task(task, problem, planes, phases, steps, places, shifts, masks, vectors, offsets, starts, source,
                        residual, relu, scratch, at, target):  # fmt: skip
         """One band of rows of one group of a block of images; scratch[at:] is the worker's own."""
         images, groups, channels, outs, _ = problem
@@ -133,9 +133,11 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
         source_pitch, target_pitch = groups * channels * height * width, groups * outs * out_height * out_width
         x, base = source, image * source_pitch + group * channels * height * width
         if not direct:
+            if bands > 1:  # whose borders are elsewhere than those of the band before
+                clear(scratch, at, places[5])
             for i in range(some):
                 pack(source, base + i * source_pitch, height, width, channels, first, band + halo, phase_width + gap,
-                     row_step, column_step, shifts, row_copies, scratch, at + i * places[5])  # fmt: skip
+                     row_step, column_step, shifts, row_copies, masks, scratch, at + i * places[5])  # fmt: skip
             x, base = scratch, at
         elif task == ((images + block - 1) // block) * groups - 1:  # vectors read a little beyond the end of an image
             for i in range(source.size - base):
@@ -162,8 +164,8 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
             elif relu or residual.size:
                 _finish(residual, relu, place + i * target_pitch, pitch, outs, length, target)
 
-    def correlate(problem, planes, phases, steps, places, shifts, vectors, offsets, indices, starts, source, weight,
-                  bias, residual, relu, scratch, target):  # fmt: skip
+    def correlate(problem, planes, phases, steps, places, shifts, masks, vectors, offsets, indices, starts, source,
+                  weight, bias, residual, relu, scratch, target):  # fmt: skip
         source, weight, bias, scratch, target = flat(source), flat(weight), flat(bias), flat(scratch), flat(target)
         residual = flat(residual)
         images, groups, _, outs, workers = problem
@@ -171,8 +173,9 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
             pack_weights(index, problem, places, indices, weight, bias, scratch)
         tasks = ((images + steps[3] - 1) // steps[3]) * groups * ((planes[4] + steps[4] - 1) // steps[4])
         for worker in prange(workers):
+            clear(scratch, places[2] + worker * places[3], steps[3] * places[5])
             for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-                correlate_task(task, problem, planes, phases, steps, places, shifts, vectors, offsets, starts, source,
-                               residual, relu, scratch, places[2] + worker * places[3], target)  # fmt: skip
+                correlate_task(task, problem, planes, phases, steps, places, shifts, masks, vectors, offsets, starts,
+                               source, residual, relu, scratch, places[2] + worker * places[3], target)  # fmt: skip
 
     return kernel(tile.named(correlate))

@@ -36,14 +36,14 @@ class Correlation(NamedTuple):
 
     The result consists of phases[0] x phases[1] interleaved phases (one, unless the stride of an input gradient makes
     more). Part p of phase f has the (channel, tap) pairs from starts[f * parts + p] to the next start: `offsets` in the
-    packed planes, `indices` in the group's weights. `shifts` belongs to `pack`. `vectors` has, for each item size, the
-    vectors of a band's pixels in a block of images: all their places in the packed planes, all places in the result,
-    all counts of lanes that are used; first for a whole band or block, then for the last one. `problem`: images,
-    groups, channels and outputs of a group, workers. `planes`: height and width of the source, of the result and of
-    one phase. `steps`: of rows and columns in the source, copies by row, images of a block, rows of a band, rows and
-    columns that are packed beyond its results, parts of the sums, whether nothing needs to be packed. `places`:
-    strides of the weight (group, output), where the workers' scratch begins, its size, where in it the temporary
-    results begin, and the size of a packed image.
+    packed planes, `indices` in the group's weights. `shifts` and `masks` belong to `pack`. `vectors` has, for each item
+    size, the vectors of a band's pixels in a block of images: all their places in the packed planes, all places in the
+    result, all counts of lanes that are used; first for a whole band or block, then for the last one. `problem`:
+    images, groups, channels and outputs of a group, workers. `planes`: height and width of the source, of the result
+    and of one phase. `steps`: of rows and columns in the source, copies by row, images of a block, rows of a band,
+    rows and columns that are packed beyond its results, parts of the sums, whether nothing needs to be packed.
+    `places`: strides of the weight (group, output), where the workers' scratch begins, its size, where in it the
+    temporary results begin, and the size of a packed image.
     """
 
     tile: tuple[int, int]
@@ -53,6 +53,7 @@ class Correlation(NamedTuple):
     steps: Integers
     places: Integers
     shifts: Table
+    masks: dict[int, Table]
     vectors: dict[int, Table]
     offsets: Table
     indices: Table
@@ -174,6 +175,8 @@ def _correlation(
     block = _images_of_block(vectors_of_image, tile[1], most)
     pitches = (groups * channels * planes[0] * planes[1] if direct else image,
                several * outs * band * columns if several else groups * outs * planes[2] * planes[3])  # fmt: skip
+    shape = (band + halo, columns + gap) if bands == 1 and steps == (1, 1) else (0, 0)
+    masks = masks_of_copies(planes[:2], shape, row_copies, column_copies)
     vectors = {}
     for size in (4, 8):
         tables = []
@@ -198,6 +201,7 @@ def _correlation(
         (*steps, len(row_copies.begins), block, band, halo, gap, parts, direct),
         (*strides[:2], *worker_places),
         table(shifts),
+        masks,
         vectors,
         table(offsets),
         table(indices),
@@ -228,6 +232,27 @@ def vectors_of_images(one: Table, images: int, pitches: Integers) -> Table:
     all_images = one[:, None].repeat(images, axis=1).astype(np.int64)
     all_images[:2] += np.array(pitches)[:, None, None] * np.arange(images)[:, None]
     return all_images
+
+
+def masks_of_copies(plane: tuple[int, int], shape: tuple[int, int], rows: Copies, columns: Copies) -> dict[int, Table]:
+    """For each item size the lanes of vectors of the packed copies, of `shape`, that lie within the plane, as bits.
+
+    Empty where a copy is not the plane itself, shifted by less than what follows it.
+    """
+    if shape[1] != plane[1] or columns.reach:
+        return {4: table([]), 8: table([])}
+    inside = np.zeros((len(rows.begins), len(columns.begins), *shape), dtype=bool)
+    for i, row in enumerate(rows.begins):
+        for j, column in enumerate(columns.begins):
+            row_inside = (np.arange(shape[0]) + row) % (1 << 62) < plane[0]
+            inside[i, j] = row_inside[:, None] & ((np.arange(shape[1]) + column) % (1 << 62) < plane[1])
+    flat = inside.reshape(-1, shape[0] * shape[1])
+    masks = {}
+    for size in (4, 8):
+        lanes = VECTOR_BYTES // size
+        padded = np.pad(flat, ((0, 0), (0, -flat.shape[1] % lanes))).reshape(-1, lanes)
+        masks[size] = padded @ (1 << np.arange(lanes, dtype=np.int64))
+    return masks
 
 
 def at_least(vectors: Table, count: int) -> Table:

@@ -6,7 +6,7 @@ The lanes of a vector are pixels, so that a sum is a vector until the end of a b
 
 from functools import cache
 
-from minitrain.kernels.conv2d_pack import OVERRUN, pack
+from minitrain.kernels.conv2d_pack import OVERRUN, clear, pack
 from nbnorm._jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, load_between
 from nbnorm.simd.tiles import make_tile
@@ -78,7 +78,9 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
 
     @device
     @tile.named
-    def sum_task(task, taps, problem, planes, steps, blocks, places, shifts, vectors, offsets, dy, source, scratch, at):
+    def sum_task(
+        task, taps, problem, planes, steps, blocks, places, shifts, masks, vectors, offsets, dy, source, scratch, at
+    ):
         """One block of channels and outputs of one group over one chunk of images; scratch[at:] is the worker's own."""
         images, groups, channels, outs, _ = problem
         height, width, out_height, out_width = planes
@@ -109,7 +111,7 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
                 for i in range(some):
                     image = x_at + i * groups * channels * height * width
                     pack(source, image, height, width, used, 0, slots, packed_width, row_step, column_step, shifts,
-                         row_copies, scratch, at + i * pitch)  # fmt: skip
+                         row_copies, masks, scratch, at + i * pitch)  # fmt: skip
                 x, x_at = scratch, at
             start = ((n * groups + group) * outs + first_out) * pixels
             for v in range(0, max(1, some * whole), BLOCK_VECTORS):
@@ -124,7 +126,7 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
         to = ((chunk * groups + group) * outs + first_out) * channels + first_channel
         write_sums(scratch, sums, used_outs, used * taps, to * taps, channels * taps)
 
-    def sum_products(problem, planes, steps, blocks, places, shifts, vectors, offsets, dy, x, scratch, dweight):
+    def sum_products(problem, planes, steps, blocks, places, shifts, masks, vectors, offsets, dy, x, scratch, dweight):
         taps = dweight.shape[2] * dweight.shape[3]
         dy, x, scratch, dweight = flat(dy), flat(x), flat(scratch), flat(dweight)
         _, groups, channels, outs, workers = problem
@@ -132,9 +134,10 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
         tasks = chunks * groups * ((channels + channel_block - 1) // channel_block)
         tasks *= (outs + out_block - 1) // out_block
         for worker in prange(workers):
+            clear(scratch, places[0] + worker * places[1], places[2])
             for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-                sum_task(task, taps, problem, planes, steps, blocks, places, shifts, vectors, offsets, dy, x, scratch,
-                         places[0] + worker * places[1])  # fmt: skip
+                sum_task(task, taps, problem, planes, steps, blocks, places, shifts, masks, vectors, offsets, dy, x,
+                         scratch, places[0] + worker * places[1])  # fmt: skip
         size = channels * taps
         for row in prange(groups * outs):
             for i in range(row * size, (row + 1) * size):

@@ -14,6 +14,7 @@ from minitrain.kernels.conv2d_plan import (
     Integers,
     Table,
     forward_copies,
+    masks_of_copies,
     rounded,
     table,
     tap_offset,
@@ -51,6 +52,7 @@ class WeightGradient(NamedTuple):
     blocks: Integers
     places: Integers
     shifts: Table
+    masks: dict[int, Table]
     vectors: dict[int, Table]
     offsets: Table
     scratch: int
@@ -82,6 +84,7 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
     in_channel = [tap_offset(row_copies, column_copies, tap, plane, columns + gap) for tap in kernel]
     offsets = [c * channel + place for c in range(channel_block) for place in in_channel]
     pitches = groups * channels * height * width if direct else channel_block * channel, groups * outs * pixels
+    shape = (rows + halo, columns + gap) if g.stride == (1, 1) else (0, 0)
     vectors = {}
     for size in (4, 8):
         one = vector_table(rows, columns, gap, VECTOR_BYTES // size)
@@ -100,6 +103,7 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
         (chunks, image_block, channel_block, out_block),
         places,
         table(row_copies.begins + column_copies.begins),
+        masks_of_copies((height, width), shape, row_copies, column_copies),
         vectors,
         table(offsets + [0] * (tile[1] - len(offsets))),
         places[0] + workers * places[1],

@@ -7,7 +7,7 @@ from numba.extending import intrinsic
 
 from nbnorm.simd.vectors import INDEX, pointer_to, vector_of, zero_constant
 
-__all__ = ["item", "load_between", "load_even_between", "store_interleaved", "sum_lanes"]
+__all__ = ["item", "load_between", "load_bits", "load_even_between", "store_between", "store_interleaved", "sum_lanes"]
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
 
@@ -34,12 +34,15 @@ def _masked(builder, vector, name, result, *args):
     return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), args)
 
 
-def emit_load_between(builder, vector, pointer, low, high):
-    """Load the lanes from `low` up to `high`; the others are 0 and their memory is not touched."""
+def _emit_masked_load(builder, vector, pointer, mask):
     place = builder.bitcast(pointer, vector.llvm.as_pointer())
     align = _INT32(vector.scalar.bitwidth // 8)
-    mask = _lane_mask(builder, vector, low, high)
     return _masked(builder, vector, "load", vector.llvm, place, align, mask, zero_constant(vector))
+
+
+def emit_load_between(builder, vector, pointer, low, high):
+    """Load the lanes from `low` up to `high`; the others are 0 and their memory is not touched."""
+    return _emit_masked_load(builder, vector, pointer, _lane_mask(builder, vector, low, high))
 
 
 def emit_store_between(builder, vector, value, pointer, low, high) -> None:
@@ -95,6 +98,31 @@ def load_between(typing_context, array, index, low, high):
         return emit_load_between(builder, vector, pointer, *args[2:])
 
     return vector(array, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_between(typing_context, array, index, value, low, high):
+    """array[index + lane] = value[lane] for low <= lane < high; the memory of the other lanes is not touched."""
+
+    def codegen(context, builder, signature, args):
+        pointer = pointer_to(context, builder, signature.args[0], *args[:2])
+        emit_store_between(builder, value, args[2], pointer, *args[3:])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_bits(typing_context, array, index, bits):
+    """Vector of array[index + lane] where that bit is set, 0 in the other lanes (their memory is not touched)."""
+    vector = vector_of(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        pointer = pointer_to(context, builder, signature.args[0], *args[:2])
+        mask = builder.bitcast(builder.trunc(args[2], ir.IntType(vector.lanes)), ir.VectorType(_BIT, vector.lanes))
+        return _emit_masked_load(builder, vector, pointer, mask)
+
+    return vector(array, types.intp, types.int64), codegen
 
 
 @intrinsic
