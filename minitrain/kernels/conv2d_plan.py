@@ -234,7 +234,7 @@ def vectors_of_images(one: Table, images: int, pitches: Integers) -> Table:
     return all_images
 
 
-def masks_of_copies(plane: tuple[int, int], shape: tuple[int, int], rows: Copies, columns: Copies) -> dict[int, Table]:
+def masks_of_copies(plane: Integers, shape: tuple[int, int], rows: Copies, columns: Copies) -> dict[int, Table]:
     """For each item size the lanes of vectors of the packed copies, of `shape`, that lie within the plane, as bits.
 
     Empty where a copy is not the plane itself, shifted by less than what follows it.

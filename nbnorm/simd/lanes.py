@@ -7,7 +7,16 @@ from numba.extending import intrinsic
 
 from nbnorm.simd.vectors import INDEX, pointer_to, vector_of, zero_constant
 
-__all__ = ["item", "load_between", "load_bits", "load_even_between", "store_between", "store_interleaved", "sum_lanes"]
+__all__ = [
+    "item",
+    "load_between",
+    "load_bits",
+    "load_even_between",
+    "store_between",
+    "store_interleaved",
+    "store_transposed",
+    "sum_lanes",
+]
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
 
@@ -161,6 +170,49 @@ def store_interleaved(typing_context, array, index, even, odd, count):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, even, odd, types.intp), codegen
+
+
+def _emit_transpose(builder, vectors):
+    """Transpose a square of lanes: at each level, halves of blocks change places."""
+    lanes, width = len(vectors), len(vectors) // 2
+    while width:
+        low = [lane if lane & width == 0 else lanes + lane - width for lane in range(lanes)]
+        high = [lane + width if lane & width == 0 else lanes + lane for lane in range(lanes)]
+        for i in range(lanes):
+            if i & width == 0:
+                a, b = vectors[i], vectors[i + width]
+                vectors[i], vectors[i + width] = _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)
+        width //= 2
+    return vectors
+
+
+@intrinsic
+def store_transposed(typing_context, source, at, pitch, rows, count, target, to, places, places_at):
+    """target[to + places[places_at + i] + r] = source[at + r * pitch + i] for r < rows, i < count, from 1 to lanes."""
+    vector = vector_of(source.dtype)
+
+    def codegen(context, builder, signature, args):
+        source, at, pitch, rows, count, target, to, places, places_at = args
+        first = pointer_to(context, builder, signature.args[0], source, at)
+        result = pointer_to(context, builder, signature.args[5], target, to)
+        table = pointer_to(context, builder, signature.args[7], places, places_at)
+
+        def at_most(number, size):  # what lies beyond is read or written twice
+            number = INDEX(number)
+            return builder.select(builder.icmp_signed("<", number, size), number, builder.sub(size, INDEX(1)))
+
+        vectors = []
+        for r in range(vector.lanes):
+            row = builder.gep(first, [builder.mul(pitch, at_most(r, rows))])
+            vectors.append(emit_load_between(builder, vector, row, INDEX(0), count))
+        vectors = _emit_transpose(builder, vectors)
+        for i in reversed(range(vector.lanes)):  # so that the last pixel is written last where several share a place
+            place = builder.load(builder.gep(table, [at_most(i, count)]))
+            emit_store_between(builder, vector, vectors[i], builder.gep(result, [place]), INDEX(0), rows)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(source, index, index, index, index, target, index, places, index), codegen
 
 
 @intrinsic
