@@ -11,9 +11,9 @@ from functools import cache
 
 from minitrain.kernels.conv2d_pack import clear
 from nbnorm._jit import Kernel, device, kernel, prange
-from nbnorm.simd.lanes import item, store_transposed
+from nbnorm.simd.lanes import item, prefetch, store_transposed
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import add, flat, lanes_of, load, store
+from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, store
 
 __all__ = ["outer_product_kernel"]
 
@@ -32,6 +32,15 @@ def _transpose(source, at, pitch, rows, first, size, places, target, to):
             store_transposed(source, start + pixel, pitch, some, count, target, to + row, places, pixel)
 
 
+@device
+def _fetch(array, ahead):
+    """Fetch the next ahead[1] values of array[ahead[0]:], and return where to go on."""
+    at, count = ahead
+    for i in range(at, at + count, LANES_FLOAT32):
+        prefetch(array, i)
+    return at + count, count
+
+
 @cache
 def outer_product_kernel(rows: int, columns: int) -> Kernel:
     """The kernel for tiles of `rows` outputs by `columns` vectors of a run of channels and taps."""
@@ -40,8 +49,12 @@ def outer_product_kernel(rows: int, columns: int) -> Kernel:
 
     @device
     @tile.named
-    def add_pixels(memory, x, dy, outs, used_outs, vectors, pixels, first, last, sums):
-        """Add the products of pixels [first, last) to the tiles memory[sums:].
+    def add_pixels(
+        memory, x, panel, outs, used_outs, vectors, pixels, first, last, sums, source, source_ahead, dy, dy_ahead
+    ):
+        """Add the products of pixels [first, last) to the tiles memory[sums:], from memory[x:] and memory[panel:].
+
+        Meanwhile some of the next image is fetched: for each tile, ahead[1] values from source[ahead[0]:] on.
 
         The last tile in a direction is moved back to end with it: it has sums of its own, some of them once more.
         """
@@ -49,8 +62,10 @@ def outer_product_kernel(rows: int, columns: int) -> Kernel:
         for v in range(0, vectors.size, columns):
             tile_vectors = tile_offsets(vectors, min(v, vectors.size - columns))
             for k in range(0, used_outs, rows):
+                source_ahead = _fetch(source, source_ahead)
+                dy_ahead = _fetch(dy, dy_ahead)
                 acc = zero(memory)
-                w = dy + first * outs + min(k, used_outs - rows)
+                w = panel + first * outs + min(k, used_outs - rows)
                 p = first
                 while p + UNROLL <= last:
                     for u in range(UNROLL):
@@ -63,6 +78,7 @@ def outer_product_kernel(rows: int, columns: int) -> Kernel:
                     p += 1
                 add_to(acc, memory, sums)
                 sums += rows * columns * lanes
+        return source_ahead, dy_ahead
 
     @device
     @tile.named
@@ -81,9 +97,14 @@ def outer_product_kernel(rows: int, columns: int) -> Kernel:
         chunk, group = task // groups, task % groups
         used, used_outs = min(channel_block, channels - first_channel), min(out_block, outs - first_out)
         clear(scratch, sums, places[4])
+        tiles = ((used_outs + rows - 1) // rows) * ((vectors.size + columns - 1) // columns)
+        tiles *= (out_height * out_width + pixel_block - 1) // pixel_block
+        x_share, dy_share = used * height * width // tiles + 1, used_outs * out_height * out_width // tiles + 1
         for n in range(chunk * images // chunks, (chunk + 1) * images // chunks):
             x_at = ((n * groups + group) * channels + first_channel) * height * width
             dy_at = ((n * groups + group) * outs + first_out) * out_height * out_width
+            x_next, dy_next = x_at + groups * channels * height * width, dy_at + groups * outs * out_height * out_width
+            x_ahead, dy_ahead = (x_next, x_share), (dy_next, dy_share)
             for row in range(0, out_height, band):
                 if band < out_height:  # the borders are elsewhere than those of the band before
                     clear(scratch, at, places[2])
@@ -97,8 +118,10 @@ def outer_product_kernel(rows: int, columns: int) -> Kernel:
                 panel = at + places[3] - first * out_block
                 _transpose(dy, dy_at, out_height * out_width, used_outs, first, last - first, dy_places, scratch, panel)
                 for p in range(first, last, pixel_block):
-                    add_pixels(scratch, x, panel, out_block, used_outs, vectors, pixels, p, min(last, p + pixel_block),
-                               sums)  # fmt: skip
+                    x_ahead, dy_ahead = add_pixels(
+                        scratch, x, panel, out_block, used_outs, vectors, pixels, p, min(last, p + pixel_block), sums,
+                        source, x_ahead, dy, dy_ahead
+                    )  # fmt: skip
 
     @device
     @tile.named

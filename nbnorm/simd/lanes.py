@@ -12,6 +12,7 @@ __all__ = [
     "load_between",
     "load_bits",
     "load_even_between",
+    "prefetch",
     "store_between",
     "store_interleaved",
     "store_transposed",
@@ -95,6 +96,21 @@ def item(typing_context, array, index):
         return builder.load(pointer_to(context, builder, signature.args[0], *args))
 
     return array.dtype(array, types.intp), codegen
+
+
+@intrinsic
+def prefetch(typing_context, array, index):
+    """Ask for the cache line of array[index], which may lie outside of the array; changes no value."""
+
+    def codegen(context, builder, signature, args):
+        pointer = pointer_to(context, builder, signature.args[0], *args)
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [builder.bitcast(pointer, byte), _INT32(0), _INT32(2), _INT32(1)])  # a read, of data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
 
 
 @intrinsic
