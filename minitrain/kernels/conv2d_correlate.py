@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from minitrain.kernels.conv2d_pack import clear, pack
+from minitrain.kernels.conv2d_pack import clear, fetch, pack
 from nbnorm._jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, store_interleaved
 from nbnorm.simd.tiles import make_tile
@@ -77,12 +77,13 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
     @device
     @tile.named
     def correlate_band(memory, at, x, base, outs, parts, vectors, vectors_at, count, offsets, starts, target, to,
-                       pitch, phase):  # fmt: skip
+                       pitch, phase, source, ahead):  # fmt: skip
         """Every output of a band of `count` vectors: output k of phase f into target[to + k * pitch + f * phase:].
 
         memory[at:] holds the weights, x[base:] the planes. The last tile is moved back to end where the band and the
         outputs end: what it shares with the tile before is computed twice, alike. The sums are made in `parts`, so
-        that the part of x that a tile reads is still in the level 1 cache for the next outputs.
+        that the part of x that a tile reads is still in the level 1 cache for the next outputs. Meanwhile what the
+        next band is packed from is fetched: for each tile, ahead[1] values from source[ahead[0]:] on.
         """
         lanes = lanes_of(target)
         for v in range(0, count, columns):
@@ -96,6 +97,7 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
                     weights = at + k * (1 + offsets.size)
                     result = to
                     for f in range(part, starts.size - 1, parts):
+                        ahead = fetch(source, ahead)
                         start = min(k, outs - rows) * pitch + result
                         result += phase
                         if part == 0:
@@ -155,8 +157,11 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
             result, place, pitch = scratch, at + places[4], length
         else:
             result, place, pitch = target, to + first * out_width, out_height * out_width
+        size = some * channels * height * width if bands == 1 else 0
+        tiles = ((count + columns - 1) // columns) * ((outs + rows - 1) // rows) * (starts.size - 1)
+        ahead = image * source_pitch + group * channels * height * width + size, size // tiles
         correlate_band(scratch, weights, x, base, outs, parts, vectors, vectors_at, count, offsets, starts, result,
-                       place, pitch, outs * length)  # fmt: skip
+                       place, pitch, outs * length, source, ahead)  # fmt: skip
         for i in range(some):
             if several:
                 _interleave(phases, outs, planes, first, used, scratch, place, target, to + i * target_pitch)

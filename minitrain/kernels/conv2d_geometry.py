@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from minitrain.kernels.conv2d_plan import Correlation, plan_forward, plan_input_gradient
-from minitrain.kernels.conv2d_weight_outer_plan import OuterProducts, plan_outer_products, tile_of_outer_products
+from minitrain.kernels.conv2d_weight_outer_plan import OuterProducts, pays_to_transpose, plan_outer_products
 from minitrain.kernels.conv2d_weight_plan import WeightGradient, plan_weight_gradient
 
 __all__ = ["Conv2dGeometry"]
@@ -82,9 +82,7 @@ class Conv2dGeometry:
     @cached_property
     def outer_product_plan(self) -> OuterProducts | None:
         """What `backward_weight` does where there are enough outputs."""
-        if self.out_channels // self.groups < tile_of_outer_products()[0]:
-            return None
-        return plan_outer_products(self)
+        return plan_outer_products(self) if pays_to_transpose(self) else None
 
     @cached_property
     def weight_gradient_plan(self) -> WeightGradient:

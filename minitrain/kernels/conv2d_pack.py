@@ -8,10 +8,10 @@ the ends of rows.
 """
 
 from nbnorm._jit import device
-from nbnorm.simd.lanes import item, load_between, load_bits, load_even_between, store_between
+from nbnorm.simd.lanes import item, load_between, load_bits, load_even_between, prefetch, store_between
 from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, load, splat, store
 
-__all__ = ["OVERRUN", "clear", "pack"]
+__all__ = ["OVERRUN", "clear", "fetch", "pack"]
 
 OVERRUN = LANES_FLOAT32  # values after each channel's planes: what reaches beyond a row meets no other channel's
 
@@ -58,6 +58,15 @@ def clear(target, to, size):
     zero = splat(target.dtype.type(0))
     for v in range(0, size, lanes_of(target)):
         store(target, to + v, zero)
+
+
+@device
+def fetch(array, ahead):
+    """Fetch the next ahead[1] values of array[ahead[0]:], and return where to go on."""
+    at, count = ahead
+    for i in range(at, at + count, LANES_FLOAT32):
+        prefetch(array, i)
+    return at + count, count
 
 
 @device

@@ -9,11 +9,11 @@ matter of shapes, not of threads) makes partial sums, which are added in the ord
 
 from functools import cache
 
-from minitrain.kernels.conv2d_pack import clear
+from minitrain.kernels.conv2d_pack import clear, fetch
 from nbnorm._jit import Kernel, device, kernel, prange
-from nbnorm.simd.lanes import item, prefetch, store_transposed
+from nbnorm.simd.lanes import item, store_transposed
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, store
+from nbnorm.simd.vectors import add, flat, lanes_of, load, store
 
 __all__ = ["outer_product_kernel"]
 
@@ -30,15 +30,6 @@ def _transpose(source, at, pitch, rows, first, size, places, target, to):
         for p in range(0, size, lanes):
             pixel = first + min(p, size - count)
             store_transposed(source, start + pixel, pitch, some, count, target, to + row, places, pixel)
-
-
-@device
-def _fetch(array, ahead):
-    """Fetch the next ahead[1] values of array[ahead[0]:], and return where to go on."""
-    at, count = ahead
-    for i in range(at, at + count, LANES_FLOAT32):
-        prefetch(array, i)
-    return at + count, count
 
 
 @cache
@@ -62,8 +53,8 @@ def outer_product_kernel(rows: int, columns: int) -> Kernel:
         for v in range(0, vectors.size, columns):
             tile_vectors = tile_offsets(vectors, min(v, vectors.size - columns))
             for k in range(0, used_outs, rows):
-                source_ahead = _fetch(source, source_ahead)
-                dy_ahead = _fetch(dy, dy_ahead)
+                source_ahead = fetch(source, source_ahead)
+                dy_ahead = fetch(dy, dy_ahead)
                 acc = zero(memory)
                 w = panel + first * outs + min(k, used_outs - rows)
                 p = first

@@ -13,12 +13,13 @@ from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 if TYPE_CHECKING:
     from minitrain.kernels.conv2d_geometry import Conv2dGeometry
 
-__all__ = ["OuterProducts", "plan_outer_products", "tile_of_outer_products"]
+__all__ = ["OuterProducts", "pays_to_transpose", "plan_outer_products"]
 
 CHUNK_PIXELS = 4096  # as many are summed by one task where there are enough of them
 PARTIAL_VALUES = 2 * 1024 * 1024  # sums of all chunks together
 BAND_VALUES = 96 * 1024  # of x and of dy with channels last: they stay in a level 2 cache
 PIXEL_BLOCK = 64  # pixels for which tiles are summed: what they read of x and dy stays in a level 1 cache
+LEAST_TAPS = 64  # of all channels
 OUT_BLOCK, CHANNEL_BLOCK = 64, 256  # outputs and channels of a task
 
 
@@ -48,7 +49,13 @@ class OuterProducts(NamedTuple):
     scratch: int
 
 
-def tile_of_outer_products() -> tuple[int, int]:
+def pays_to_transpose(g: Conv2dGeometry) -> bool:
+    """Whether there are enough outputs for a tile, and enough channels and taps to use each transposed value often."""
+    taps = g.weight_shape[1] * g.kernel[0] * g.kernel[1]
+    return g.out_channels // g.groups >= _tile()[0] and taps >= LEAST_TAPS
+
+
+def _tile() -> tuple[int, int]:
     """Tile of outputs by vectors of channels and taps: as large as the 32 or 16 registers allow."""
     return (8, 3) if VECTOR_BYTES == 64 else (4, 3)
 
@@ -57,7 +64,7 @@ def plan_outer_products(g: Conv2dGeometry) -> OuterProducts:
     """Plan the weight gradient where a group has at least as many outputs as a tile."""
     (images, _, height, width), (_, _, out_height, out_width), groups = g.input_shape, g.output_shape, g.groups
     outs, channels = g.out_channels // groups, g.weight_shape[1]
-    tile = tile_of_outer_products()
+    tile = _tile()
     channel_block, out_block = _even(channels, CHANNEL_BLOCK), _even(outs, OUT_BLOCK)
     row_size = channel_block * max(
         width + 2 * g.padding[1], (out_width - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1
