@@ -61,8 +61,8 @@ def _correlate(
         residual = target[:0]
     size = target.itemsize
     run = correlation_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
-    run(plan.problem, plan.planes, plan.phases, plan.steps, plan.places, plan.shifts, plan.masks[size],
-        plan.vectors[size], plan.offsets, plan.indices, plan.starts, source, weight, bias, residual, relu, scratch,
+    run(plan.problem, plan.planes, plan.phases, plan.steps, plan.places, plan.segments[size], plan.vectors[size],
+        plan.offsets, plan.indices, plan.starts, source, weight, bias, residual, relu, scratch,
         target)  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def backward_weight(
     else:
         plan = geometry.weight_gradient_plan
         weight_gradient_kernel(*plan.tile).for_work(work)(
-            plan.problem, plan.planes, plan.steps, plan.blocks, plan.places, plan.shifts, plan.masks[size],
+            plan.problem, plan.planes, plan.steps, plan.blocks, plan.places, plan.segments[size],
             plan.vectors[size], plan.offsets, dy, x, scratch, dweight
         )  # fmt: skip
     if dbias.size:

@@ -122,12 +122,12 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
 
     @device
     @tile.named
-    def correlate_task(task, problem, planes, phases, steps, places, shifts, masks, vectors, offsets, starts, source,
+    def correlate_task(task, problem, planes, phases, steps, places, segments, vectors, offsets, starts, source,
                        residual, relu, scratch, at, target):  # fmt: skip
         """One band of rows of one group of a block of images; scratch[at:] is the worker's own."""
         images, groups, channels, outs, _ = problem
         height, width, out_height, out_width, phase_height, phase_width = planes
-        row_step, column_step, row_copies, block, band, halo, gap, parts, direct = steps
+        row_step, column_step, channel_pitch, block, band, gap, parts, direct = steps
         bands = (phase_height + band - 1) // band
         task, first = task // bands, task % bands * band
         image, group = task // groups * block, task % groups
@@ -138,8 +138,8 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
             if bands > 1:  # whose borders are elsewhere than those of the band before
                 clear(scratch, at, places[5])
             for i in range(some):
-                pack(source, base + i * source_pitch, height, width, channels, first, band + halo, phase_width + gap,
-                     row_step, column_step, shifts, row_copies, masks, scratch, at + i * places[5])  # fmt: skip
+                pack(source, base + i * source_pitch, height, width, channels, first * row_step, column_step, segments,
+                     scratch, at + i * places[5], channel_pitch)  # fmt: skip
             x, base = scratch, at
         elif task == ((images + block - 1) // block) * groups - 1:  # vectors read a little beyond the end of an image
             for i in range(source.size - base):
@@ -169,7 +169,7 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
             elif relu or residual.size:
                 _finish(residual, relu, place + i * target_pitch, pitch, outs, length, target)
 
-    def correlate(problem, planes, phases, steps, places, shifts, masks, vectors, offsets, indices, starts, source,
+    def correlate(problem, planes, phases, steps, places, segments, vectors, offsets, indices, starts, source,
                   weight, bias, residual, relu, scratch, target):  # fmt: skip
         source, weight, bias, scratch, target = flat(source), flat(weight), flat(bias), flat(scratch), flat(target)
         residual = flat(residual)
@@ -180,7 +180,7 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
         for worker in prange(workers):
             clear(scratch, places[2] + worker * places[3], steps[3] * places[5])
             for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-                correlate_task(task, problem, planes, phases, steps, places, shifts, masks, vectors, offsets, starts,
+                correlate_task(task, problem, planes, phases, steps, places, segments, vectors, offsets, starts,
                                source, residual, relu, scratch, places[2] + worker * places[3], target)  # fmt: skip
 
     return kernel(tile.named(correlate))

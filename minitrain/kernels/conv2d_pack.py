@@ -8,7 +8,7 @@ the ends of rows.
 """
 
 from nbnorm._jit import device
-from nbnorm.simd.lanes import item, load_between, load_bits, load_even_between, prefetch, store_between
+from nbnorm.simd.lanes import item, load_bits, load_even_bits, prefetch, store_bits
 from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, load, splat, store
 
 __all__ = ["OVERRUN", "clear", "fetch", "pack"]
@@ -17,38 +17,34 @@ OVERRUN = LANES_FLOAT32  # values after each channel's planes: what reaches beyo
 
 
 @device
-def pack(
-    source, at, height, width, channels, first, slots, columns, row_step, column_step, shifts, residues, masks, target,
-    to,
-):  # fmt: skip
-    """Pack `channels` planes that begin at source[at] into target[to:] as [channel][row copy][column copy][slot].
+def pack(source, at, height, width, channels, first, step, segments, target, to, pitch):
+    """Pack `channels` planes that begin at source[at] into target[to:], `pitch` values apart, from row `first` on.
 
-    Slot s of a copy holds source row (first + s) * row_step + shifts[row copy]; its column q is source column
-    q * column_step + shifts[residues + column copy]. What lies outside of the plane is left alone, and so are the
-    OVERRUN values that follow each channel: `clear` made them 0. `residues` is the number of row copies.
-
-    Where `masks` is not empty, a copy is the plane itself, shifted, and masks has the lanes of each of its vectors
-    that lie within the plane, as bits.
+    segments: for each vector of the copies its row after the first, its place in the source after that row's
+    `first * width`, its place among the copies, and as bits which lanes are read and which are written; every `step`-th
+    value of the source is read. What no segment writes is left alone: `clear` made it 0.
     """
-    copies = residues * (shifts.size - residues)
+    lanes = lanes_of(target)
+    size = segments.size // 5
+    whole = (1 << lanes) - 1
     for _ in range(channels):
-        for residue in range(residues):
-            shift = item(shifts, residue)
-            low = min(slots, max(0, -_quotient(first * row_step + shift, row_step)))
-            high = max(low, min(slots, -_quotient(first * row_step + shift - height, row_step)))
-            start = at + ((first + low) * row_step + shift) * width
-            for j in range(residues, shifts.size):
-                if masks.size:
-                    vectors = masks.size // copies
-                    copy = residue * (shifts.size - residues) + j - residues
-                    _shifted(source, at + shift * width + item(shifts, j), masks, copy * vectors, vectors, target, to)
+        start = at + first * width
+        for s in range(size):
+            if 0 <= first + item(segments, s) < height:
+                place, goal = start + item(segments, size + s), to + item(segments, 2 * size + s)
+                reads, writes = item(segments, 3 * size + s), item(segments, 4 * size + s)
+                if step == 1:
+                    if lanes < 16 and reads == whole and writes == whole:  # not all processors have masks
+                        store(target, goal, load(source, place))
+                    else:
+                        store_bits(target, goal, load_bits(source, place, reads), writes)
+                elif step == 2:
+                    store_bits(target, goal, load_even_bits(source, place, reads), writes)
                 else:
-                    _rows(source, start, width, row_step * width, high - low, columns, column_step, item(shifts, j),
-                          target, to + low * columns)  # fmt: skip
-                to += slots * columns
-        if masks.size:  # the last vector of a copy may run over its end
-            store(target, to, splat(target.dtype.type(0)))
-        to += OVERRUN
+                    for lane in range(lanes):
+                        if writes >> lane & 1:
+                            target[goal + lane] = source[place + lane * step]
+        to += pitch
         at += height * width
 
 
@@ -67,44 +63,3 @@ def fetch(array, ahead):
     for i in range(at, at + count, LANES_FLOAT32):
         prefetch(array, i)
     return at + count, count
-
-
-@device
-def _quotient(value, step):
-    return value if step == 1 else value // step  # a division takes as long as packing a few rows
-
-
-@device
-def _shifted(source, at, masks, first, vectors, target, to):
-    """Copy vectors of source[at:], with 0 in the lanes that are not in their masks, which begin at `first`."""
-    lanes = lanes_of(target)
-    for v in range(vectors):
-        store(target, to + v * lanes, load_bits(source, at + v * lanes, item(masks, first + v)))
-
-
-@device
-def _rows(source, start, width, stride, rows, columns, step, shift, target, to):
-    """Copy what exists of `rows` rows; the last vector of a row is moved back to end with it."""
-    lanes = lanes_of(target)
-    low = max(0, -_quotient(shift, step))
-    size = min(columns, -_quotient(shift - width, step)) - low
-    for v in range(0, size, lanes):
-        column = low + min(v, max(0, size - lanes))
-        at, place, count = start + column * step + shift, to + column, min(lanes, size)
-        if step == 1 and count == lanes:
-            for row in range(rows):
-                store(target, place + row * columns, load(source, at + row * stride))
-        elif step == 1:
-            for row in range(rows):
-                store_between(
-                    target, place + row * columns, load_between(source, at + row * stride, 0, count), 0, count
-                )
-        elif step == 2:
-            limit = width - (column * 2 + shift)
-            for row in range(rows):
-                value = load_even_between(source, at + row * stride, 0, limit)
-                store_between(target, place + row * columns, value, 0, count)
-        else:
-            for row in range(rows):
-                for lane in range(count):
-                    target[place + row * columns + lane] = source[at + row * stride + lane * step]

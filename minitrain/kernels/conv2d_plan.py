@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minitrain.kernels.conv2d_pack import OVERRUN
+from minitrain.kernels.conv2d_segments import segments_of_copies
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ __all__ = ["Copies", "Correlation", "plan_forward", "plan_input_gradient"]
 
 BAND_VALUES = 64 * 1024  # of a packed band: 256 KiB in float32, which stays in a level 2 cache
 BAND_PIXELS = 128  # fewer than this make too little use of weights that come from memory
-TILE_VALUES = 5 * 1024  # of x that a tile reads: with the weights it fills most of a level 1 cache
+TILE_VALUES = 6 * 1024  # of x and of the weights of two tiles: they fit into a level 1 cache
 WASTE = 1.15  # more lanes than pixels, at most, for the sake of fewer copies of a plane
 TILE_WASTE = 1.04  # more vectors in tiles than in a block of images, where more images can avoid that
 TASKS = 16  # make at least as many where the shapes allow it
@@ -36,12 +37,12 @@ class Correlation(NamedTuple):
 
     The result consists of phases[0] x phases[1] interleaved phases (one, unless the stride of an input gradient makes
     more). Part p of phase f has the (channel, tap) pairs from starts[f * parts + p] to the next start: `offsets` in the
-    packed planes, `indices` in the group's weights. `shifts` and `masks` belong to `pack`. `vectors` has, for each item
+    packed planes, `indices` in the group's weights. `segments` belongs to `pack`. `vectors` has, for each item
     size, the vectors of a band's pixels in a block of images: all their places in the packed planes, all places in the
     result, all counts of lanes that are used; first for a whole band or block, then for the last one. `problem`:
     images, groups, channels and outputs of a group, workers. `planes`: height and width of the source, of the result
-    and of one phase. `steps`: of rows and columns in the source, copies by row, images of a block, rows of a band,
-    rows and columns that are packed beyond its results, parts of the sums, whether nothing needs to be packed.
+    and of one phase. `steps`: of rows and columns in the source, values of a packed channel, images of a block, rows
+    of a band, columns that are packed beyond its results, parts of the sums, whether nothing needs to be packed.
     `places`: strides of the weight (group, output), where the workers' scratch begins, its size, where in it the
     temporary results begin, and the size of a packed image.
     """
@@ -52,8 +53,7 @@ class Correlation(NamedTuple):
     phases: Integers
     steps: Integers
     places: Integers
-    shifts: Table
-    masks: dict[int, Table]
+    segments: dict[int, Table]
     vectors: dict[int, Table]
     offsets: Table
     indices: Table
@@ -159,6 +159,7 @@ def _correlation(
     direct = int(bands == 1 and steps == (1, 1) and shifts == [0, 0] and planes[:2] == planes[2:4])
     # what a tile reads of x, and a little for vectors that lie across two lines of the cache
     lines = copies * (tile[1] * LANES_FLOAT32 + halo * (columns + gap) + LANES_FLOAT32)
+    lines += 2 * tile[0] * max(len(phase) for phase in taps)
     parts = -(-channels * lines // TILE_VALUES) if outs % tile[0] == 0 else 1
     sizes = channels * np.array([len(phase) for phase in taps], dtype=np.int64)
     starts = (np.cumsum(sizes) - sizes)[:, None] + np.arange(parts) * sizes[:, None] // parts
@@ -175,8 +176,6 @@ def _correlation(
     block = _images_of_block(vectors_of_image, tile[1], most)
     pitches = (groups * channels * planes[0] * planes[1] if direct else image,
                several * outs * band * columns if several else groups * outs * planes[2] * planes[3])  # fmt: skip
-    shape = (band + halo, columns + gap) if bands == 1 and steps == (1, 1) else (0, 0)
-    masks = masks_of_copies(planes[:2], shape, row_copies, column_copies)
     vectors = {}
     for size in (4, 8):
         tables = []
@@ -198,10 +197,9 @@ def _correlation(
         (*problem, workers),
         planes,
         phases,
-        (*steps, len(row_copies.begins), block, band, halo, gap, parts, direct),
+        (*steps, copies * plane + OVERRUN, block, band, gap, parts, direct),
         (*strides[:2], *worker_places),
-        table(shifts),
-        masks,
+        segments_of_copies(planes, (band, halo, gap), steps, bands, row_copies, column_copies),
         vectors,
         table(offsets),
         table(indices),
@@ -232,27 +230,6 @@ def vectors_of_images(one: Table, images: int, pitches: Integers) -> Table:
     all_images = one[:, None].repeat(images, axis=1).astype(np.int64)
     all_images[:2] += np.array(pitches)[:, None, None] * np.arange(images)[:, None]
     return all_images
-
-
-def masks_of_copies(plane: Integers, shape: tuple[int, int], rows: Copies, columns: Copies) -> dict[int, Table]:
-    """For each item size the lanes of vectors of the packed copies, of `shape`, that lie within the plane, as bits.
-
-    Empty where a copy is not the plane itself, shifted by less than what follows it.
-    """
-    if shape[1] != plane[1] or columns.reach:
-        return {4: table([]), 8: table([])}
-    inside = np.zeros((len(rows.begins), len(columns.begins), *shape), dtype=bool)
-    for i, row in enumerate(rows.begins):
-        for j, column in enumerate(columns.begins):
-            row_inside = (np.arange(shape[0]) + row) % (1 << 62) < plane[0]
-            inside[i, j] = row_inside[:, None] & ((np.arange(shape[1]) + column) % (1 << 62) < plane[1])
-    flat = inside.reshape(-1, shape[0] * shape[1])
-    masks = {}
-    for size in (4, 8):
-        lanes = VECTOR_BYTES // size
-        padded = np.pad(flat, ((0, 0), (0, -flat.shape[1] % lanes))).reshape(-1, lanes)
-        masks[size] = padded @ (1 << np.arange(lanes, dtype=np.int64))
-    return masks
 
 
 def at_least(vectors: Table, count: int) -> Table:

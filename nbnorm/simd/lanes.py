@@ -8,16 +8,9 @@ from numba.extending import intrinsic
 from nbnorm.simd.vectors import INDEX, pointer_to, vector_of, zero_constant
 
 __all__ = [
-    "item",
-    "load_between",
-    "load_bits",
-    "load_even_between",
-    "prefetch",
-    "store_between",
-    "store_interleaved",
-    "store_transposed",
-    "sum_lanes",
-]
+    "item", "load_between", "load_bits", "load_even_bits", "prefetch", "store_bits", "store_interleaved",
+    "store_transposed", "sum_lanes",
+]  # fmt: skip
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
 
@@ -125,16 +118,9 @@ def load_between(typing_context, array, index, low, high):
     return vector(array, types.intp, types.intp, types.intp), codegen
 
 
-@intrinsic
-def store_between(typing_context, array, index, value, low, high):
-    """array[index + lane] = value[lane] for low <= lane < high; the memory of the other lanes is not touched."""
-
-    def codegen(context, builder, signature, args):
-        pointer = pointer_to(context, builder, signature.args[0], *args[:2])
-        emit_store_between(builder, value, args[2], pointer, *args[3:])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, value, types.intp, types.intp), codegen
+def _bit_mask(builder, vector, bits):
+    """One bit a lane: the lowest of a 64-bit integer."""
+    return builder.bitcast(builder.trunc(bits, ir.IntType(vector.lanes)), ir.VectorType(_BIT, vector.lanes))
 
 
 @intrinsic
@@ -144,30 +130,43 @@ def load_bits(typing_context, array, index, bits):
 
     def codegen(context, builder, signature, args):
         pointer = pointer_to(context, builder, signature.args[0], *args[:2])
-        mask = builder.bitcast(builder.trunc(args[2], ir.IntType(vector.lanes)), ir.VectorType(_BIT, vector.lanes))
-        return _emit_masked_load(builder, vector, pointer, mask)
+        return _emit_masked_load(builder, vector, pointer, _bit_mask(builder, vector, args[2]))
 
     return vector(array, types.intp, types.int64), codegen
 
 
 @intrinsic
-def load_even_between(typing_context, array, index, low, high):
-    """Vector of array[index + 2 * lane] for low <= 2 * lane < high, 0 in the other lanes."""
+def load_even_bits(typing_context, array, index, bits):
+    """Vector of array[index + 2 * lane] where bit 2 * lane is set; memory whose bit is not set is not touched."""
     vector = vector_of(array.dtype)
 
     def codegen(context, builder, signature, args):
-        array, index, low, high = args
+        array, index, bits = args
         first = pointer_to(context, builder, signature.args[0], array, index)
-        lanes = INDEX(vector.lanes)
+        high = builder.lshr(bits, INDEX(vector.lanes))
         parts = [
-            emit_load_between(builder, vector, first, low, high),
-            emit_load_between(
-                builder, vector, builder.gep(first, [lanes]), builder.sub(low, lanes), builder.sub(high, lanes)
+            _emit_masked_load(builder, vector, first, _bit_mask(builder, vector, bits)),
+            _emit_masked_load(
+                builder, vector, builder.gep(first, [INDEX(vector.lanes)]), _bit_mask(builder, vector, high)
             ),
         ]
         return _shuffle(builder, *parts, list(range(0, 2 * vector.lanes, 2)))
 
-    return vector(array, types.intp, types.intp, types.intp), codegen
+    return vector(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def store_bits(typing_context, array, index, value, bits):
+    """array[index + lane] = value[lane] where that bit is set; the memory of the other lanes is not touched."""
+
+    def codegen(context, builder, signature, args):
+        pointer = builder.bitcast(pointer_to(context, builder, signature.args[0], *args[:2]), value.llvm.as_pointer())
+        align = _INT32(value.scalar.bitwidth // 8)
+        mask = _bit_mask(builder, value, args[3])
+        _masked(builder, value, "store", ir.VoidType(), args[2], pointer, align, mask)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value, types.int64), codegen
 
 
 @intrinsic
