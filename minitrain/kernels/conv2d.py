@@ -12,6 +12,7 @@ from minitrain.kernels.conv2d_correlate import correlation_kernel
 from minitrain.kernels.conv2d_geometry import Conv2dGeometry
 from minitrain.kernels.conv2d_plan import Correlation
 from minitrain.kernels.conv2d_weight import weight_gradient_kernel
+from minitrain.kernels.conv2d_weight_outer import outer_product_kernel
 from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between, sum_lanes
 from nbnorm.simd.vectors import add, flat, lanes_of, load, splat
@@ -58,19 +59,29 @@ def _correlate(
 ) -> None:
     if residual is None:
         residual = target[:0]
+    size = target.itemsize
     run = correlation_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
-    run(plan.problem, plan.planes, plan.phases, plan.steps, plan.places, plan.shifts, plan.vectors[target.itemsize],
-        plan.offsets, plan.indices, plan.starts, source, weight, bias, residual, relu, scratch, target)  # fmt: skip
+    run(plan.problem, plan.planes, plan.phases, plan.steps, plan.places, plan.segments[size], plan.vectors[size],
+        plan.offsets, plan.indices, plan.starts, source, weight, bias, residual, relu, scratch,
+        target)  # fmt: skip
 
 
 def backward_weight(
     geometry: Conv2dGeometry, dy: Array, x: Array, scratch: Array, dweight: Array, dbias: Array
 ) -> None:
     """Overwrite dweight (K, C / groups, kh, kw) and dbias (K,) or (0,) from dy and x."""
-    plan = geometry.weight_gradient_plan
-    run = weight_gradient_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
-    run(plan.problem, plan.planes, plan.steps, plan.blocks, plan.places, plan.shifts, plan.vectors[x.itemsize],
-        plan.offsets, dy, x, scratch, dweight)  # fmt: skip
+    work, size, outer = geometry.flops // FLOPS_PER_ELEMENT, x.itemsize, geometry.outer_product_plan
+    if outer is not None:
+        outer_product_kernel(*outer.tile).for_work(work)(
+            outer.problem, outer.planes, outer.steps, outer.blocks, outer.places, outer.vectors[size],
+            outer.lane_places[size], outer.pixels, outer.x_places, outer.dy_places, dy, x, scratch, dweight
+        )  # fmt: skip
+    else:
+        plan = geometry.weight_gradient_plan
+        weight_gradient_kernel(*plan.tile).for_work(work)(
+            plan.problem, plan.planes, plan.steps, plan.blocks, plan.places, plan.segments[size],
+            plan.vectors[size], plan.offsets, dy, x, scratch, dweight
+        )  # fmt: skip
     if dbias.size:
         _sum_planes.for_work(dy.size)(dy, dbias)
 

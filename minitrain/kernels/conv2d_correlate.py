@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from minitrain.kernels.conv2d_pack import pack
+from minitrain.kernels.conv2d_pack import clear, fetch, pack
 from nbnorm._jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, store_interleaved
 from nbnorm.simd.tiles import make_tile
@@ -18,18 +18,20 @@ def _interleave(phases, outs, planes, first, rows, temporary, at, target, to):
     """Put rows [first, first + rows) of all phases, temporary[at:] as [phase][output][row][column], into the result."""
     height, width, columns = planes[2], planes[3], planes[5]
     lanes = lanes_of(target)
+    phase = outs * rows * columns
     for k in range(outs):
         for q in range(rows):
             for a in range(min(phases[0], height - (first + q) * phases[0])):
                 place = to + (k * height + (first + q) * phases[0] + a) * width
-                source = at + ((a * phases[1] * outs + k) * rows + q) * columns
-                done = width // 2 // lanes * lanes if phases[1] == 2 else 0
-                for column in range(0, done, lanes):
-                    odd = load(temporary, source + outs * rows * columns + column)
-                    store_interleaved(target, place + 2 * column, load(temporary, source + column), odd)
-                for b in range(phases[1]):
-                    for column in range(done, (width - b + phases[1] - 1) // phases[1]):
-                        target[place + b + column * phases[1]] = temporary[source + b * outs * rows * columns + column]
+                source = at + a * phases[1] * phase + (k * rows + q) * columns
+                if phases[1] == 2:
+                    for column in range(0, columns, lanes):
+                        even, odd = load(temporary, source + column), load(temporary, source + phase + column)
+                        store_interleaved(target, place + 2 * column, even, odd, width - 2 * column)
+                else:
+                    for b in range(phases[1]):
+                        for column in range((width - b + phases[1] - 1) // phases[1]):
+                            target[place + b + column * phases[1]] = temporary[source + b * phase + column]
 
 
 @device
@@ -75,12 +77,13 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
     @device
     @tile.named
     def correlate_band(memory, at, x, base, outs, parts, vectors, vectors_at, count, offsets, starts, target, to,
-                       pitch, phase):  # fmt: skip
+                       pitch, phase, source, ahead):  # fmt: skip
         """Every output of a band of `count` vectors: output k of phase f into target[to + k * pitch + f * phase:].
 
         memory[at:] holds the weights, x[base:] the planes. The last tile is moved back to end where the band and the
         outputs end: what it shares with the tile before is computed twice, alike. The sums are made in `parts`, so
-        that the part of x that a tile reads is still in the level 1 cache for the next outputs.
+        that the part of x that a tile reads is still in the level 1 cache for the next outputs. Meanwhile what the
+        next band is packed from is fetched: for each tile, ahead[1] values from source[ahead[0]:] on.
         """
         lanes = lanes_of(target)
         for v in range(0, count, columns):
@@ -92,14 +95,16 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
             for part in range(parts):
                 for k in range(0, outs, rows):
                     weights = at + k * (1 + offsets.size)
-                    for f in range(starts.size - 1):
-                        start = to + min(k, outs - rows) * pitch + f * phase
+                    result = to
+                    for f in range(part, starts.size - 1, parts):
+                        ahead = fetch(source, ahead)
+                        start = min(k, outs - rows) * pitch + result
+                        result += phase
                         if part == 0:
                             acc = splat_rows(memory, weights)
                         else:
                             acc = load_columns_between(target, start, places, pitch, counts)
-                        first, size = item(starts, f), item(starts, f + 1) - item(starts, f)
-                        m, last = first + part * size // parts, first + (part + 1) * size // parts
+                        m, last = item(starts, f), item(starts, f + 1)
                         w = weights + (1 + m) * rows
                         while m + UNROLL <= last:
                             for u in range(UNROLL):
@@ -117,53 +122,65 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
 
     @device
     @tile.named
-    def correlate_task(task, problem, planes, phases, steps, places, shifts, vectors, offsets, starts, source,
+    def correlate_task(task, problem, planes, phases, steps, places, segments, vectors, offsets, starts, source,
                        residual, relu, scratch, at, target):  # fmt: skip
-        """One band of rows of one group of one image; scratch[at:] is the worker's own."""
-        groups, channels, outs = problem[1], problem[2], problem[3]
+        """One band of rows of one group of a block of images; scratch[at:] is the worker's own."""
+        images, groups, channels, outs, _ = problem
         height, width, out_height, out_width, phase_height, phase_width = planes
-        row_step, column_step, row_copies, band, halo, gap, parts, direct = steps
+        row_step, column_step, channel_pitch, block, band, gap, parts, direct = steps
         bands = (phase_height + band - 1) // band
-        image, first = task // bands, task % bands * band  # an image here is one group of an image
-        used = min(band, phase_height - first)
-        x, base, size = source, image * channels * height * width, channels * height * width
+        task, first = task // bands, task % bands * band
+        image, group = task // groups * block, task % groups
+        some, used = min(block, images - image), min(band, phase_height - first)
+        source_pitch, target_pitch = groups * channels * height * width, groups * outs * out_height * out_width
+        x, base = source, image * source_pitch + group * channels * height * width
         if not direct:
-            pack(source, base, height, width, channels, first, band + halo, phase_width + gap, row_step, column_step,
-                 shifts, row_copies, scratch, at)  # fmt: skip
+            if bands > 1:  # whose borders are elsewhere than those of the band before
+                clear(scratch, at, places[5])
+            for i in range(some):
+                pack(source, base + i * source_pitch, height, width, channels, first * row_step, column_step, segments,
+                     scratch, at + i * places[5], channel_pitch)  # fmt: skip
             x, base = scratch, at
-        elif base + size == source.size:  # vectors read a little beyond the end of an image
-            for i in range(size):
+        elif task == ((images + block - 1) // block) * groups - 1:  # vectors read a little beyond the end of an image
+            for i in range(source.size - base):
                 scratch[at + i] = source[base + i]
             x, base = scratch, at
-        weights = image % groups * ((outs + rows - 1) // rows) * rows * (1 + offsets.size)
+        weights = group * ((outs + rows - 1) // rows) * rows * (1 + offsets.size)
         lanes = lanes_of(scratch)
         length = used * phase_width
         count = used * ((phase_width + lanes - 1) // lanes) if gap else (length + lanes - 1) // lanes
-        vectors_at = 0 if used == band else vectors.size - 3 * max(count, columns)
-        to = image * outs * out_height * out_width
+        count *= some
+        vectors_at = 0 if used == band and some == block else vectors.size - 3 * max(count, columns)
+        to = image * target_pitch + group * outs * out_height * out_width
         several = phases[0] * phases[1] > 1
         if several:
             result, place, pitch = scratch, at + places[4], length
         else:
             result, place, pitch = target, to + first * out_width, out_height * out_width
+        size = some * channels * height * width if bands == 1 else 0
+        tiles = ((count + columns - 1) // columns) * ((outs + rows - 1) // rows) * (starts.size - 1)
+        ahead = image * source_pitch + group * channels * height * width + size, size // tiles
         correlate_band(scratch, weights, x, base, outs, parts, vectors, vectors_at, count, offsets, starts, result,
-                       place, pitch, outs * length)  # fmt: skip
-        if several:
-            _interleave(phases, outs, planes, first, used, scratch, place, target, to)
-        elif relu or residual.size:
-            _finish(residual, relu, place, pitch, outs, length, target)
+                       place, pitch, outs * length, source, ahead)  # fmt: skip
+        for i in range(some):
+            if several:
+                _interleave(phases, outs, planes, first, used, scratch, place, target, to + i * target_pitch)
+                place += phases[0] * phases[1] * outs * length
+            elif relu or residual.size:
+                _finish(residual, relu, place + i * target_pitch, pitch, outs, length, target)
 
-    def correlate(problem, planes, phases, steps, places, shifts, vectors, offsets, indices, starts, source, weight,
-                  bias, residual, relu, scratch, target):  # fmt: skip
+    def correlate(problem, planes, phases, steps, places, segments, vectors, offsets, indices, starts, source,
+                  weight, bias, residual, relu, scratch, target):  # fmt: skip
         source, weight, bias, scratch, target = flat(source), flat(weight), flat(bias), flat(scratch), flat(target)
         residual = flat(residual)
-        images, groups, outs, workers = problem[0], problem[1], problem[3], problem[4]
+        images, groups, _, outs, workers = problem
         for index in prange(groups * ((outs + rows - 1) // rows)):
             pack_weights(index, problem, places, indices, weight, bias, scratch)
-        tasks = images * groups * ((planes[4] + steps[3] - 1) // steps[3])
+        tasks = ((images + steps[3] - 1) // steps[3]) * groups * ((planes[4] + steps[4] - 1) // steps[4])
         for worker in prange(workers):
+            clear(scratch, places[2] + worker * places[3], steps[3] * places[5])
             for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-                correlate_task(task, problem, planes, phases, steps, places, shifts, vectors, offsets, starts, source,
-                               residual, relu, scratch, places[2] + worker * places[3], target)  # fmt: skip
+                correlate_task(task, problem, planes, phases, steps, places, segments, vectors, offsets, starts,
+                               source, residual, relu, scratch, places[2] + worker * places[3], target)  # fmt: skip
 
     return kernel(tile.named(correlate))

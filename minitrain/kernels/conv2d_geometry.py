@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from minitrain.kernels.conv2d_plan import Correlation, plan_forward, plan_input_gradient
+from minitrain.kernels.conv2d_weight_outer_plan import OuterProducts, pays_to_transpose, plan_outer_products
 from minitrain.kernels.conv2d_weight_plan import WeightGradient, plan_weight_gradient
 
 __all__ = ["Conv2dGeometry"]
@@ -65,7 +66,8 @@ class Conv2dGeometry:
 
     def weight_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_weight` needs."""
-        return self.weight_gradient_plan.scratch
+        plan = self.outer_product_plan
+        return self.weight_gradient_plan.scratch if plan is None else plan.scratch
 
     @cached_property
     def forward_plan(self) -> Correlation:
@@ -76,6 +78,11 @@ class Conv2dGeometry:
     def input_gradient_plan(self) -> Correlation:
         """What `backward_input` does."""
         return plan_input_gradient(self._with_long_rows)
+
+    @cached_property
+    def outer_product_plan(self) -> OuterProducts | None:
+        """What `backward_weight` does where there are enough outputs."""
+        return plan_outer_products(self) if pays_to_transpose(self) else None
 
     @cached_property
     def weight_gradient_plan(self) -> WeightGradient:

@@ -8,71 +8,58 @@ the ends of rows.
 """
 
 from nbnorm._jit import device
-from nbnorm.simd.lanes import load_between, load_even_between
-from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, splat, store
+from nbnorm.simd.lanes import item, load_bits, load_even_bits, prefetch, store_bits
+from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, load, splat, store
 
-__all__ = ["OVERRUN", "pack"]
+__all__ = ["OVERRUN", "clear", "fetch", "pack"]
 
 OVERRUN = LANES_FLOAT32  # values after each channel's planes: what reaches beyond a row meets no other channel's
 
 
 @device
-def pack(
-    source, at, height, width, channels, first, slots, columns, row_step, column_step, shifts, residues, target, to
-):
-    """Pack `channels` planes that begin at source[at] into target[to:] as [channel][row copy][column copy][slot].
+def pack(source, at, height, width, channels, first, step, segments, target, to, pitch):
+    """Pack `channels` planes that begin at source[at] into target[to:], `pitch` values apart, from row `first` on.
 
-    Slot s of a copy holds source row (first + s) * row_step + shifts[row copy]; its column q is source column
-    q * column_step + shifts[residues + column copy], 0 outside of the plane. OVERRUN values follow each channel, of
-    which a vector is 0. `residues` is the number of row copies.
+    segments: for each vector of the copies its row after the first, its place in the source after that row's
+    `first * width`, its place among the copies, and as bits which lanes are read and which are written; every `step`-th
+    value of the source is read. What no segment writes is left alone: `clear` made it 0.
     """
+    lanes = lanes_of(target)
+    size = segments.size // 5
+    whole = (1 << lanes) - 1
     for _ in range(channels):
-        for residue in range(residues):
-            shift = shifts[residue]
-            low = min(slots, max(0, -_quotient(first * row_step + shift, row_step)))
-            high = max(low, min(slots, -_quotient(first * row_step + shift - height, row_step)))
-            start = at + ((first + low) * row_step + shift) * width
-            for j in range(residues, shifts.size):
-                _zeros(target, to, low * columns)
-                _rows(source, start, width, row_step * width, high - low, columns, column_step, shifts[j], target,
-                      to + low * columns)  # fmt: skip
-                _zeros(target, to + high * columns, (slots - high) * columns)
-                to += slots * columns
-        store(target, to, splat(target.dtype.type(0)))
-        to += OVERRUN
+        start = at + first * width
+        for s in range(size):
+            if 0 <= first + item(segments, s) < height:
+                place, goal = start + item(segments, size + s), to + item(segments, 2 * size + s)
+                reads, writes = item(segments, 3 * size + s), item(segments, 4 * size + s)
+                if step == 1:
+                    if lanes < 16 and reads == whole and writes == whole:  # not all processors have masks
+                        store(target, goal, load(source, place))
+                    else:
+                        store_bits(target, goal, load_bits(source, place, reads), writes)
+                elif step == 2:
+                    store_bits(target, goal, load_even_bits(source, place, reads), writes)
+                else:
+                    for lane in range(lanes):
+                        if writes >> lane & 1:
+                            target[goal + lane] = source[place + lane * step]
+        to += pitch
         at += height * width
 
 
 @device
-def _quotient(value, step):
-    return value if step == 1 else value // step  # a division takes as long as packing a few rows
-
-
-@device
-def _zeros(target, to, size):
+def clear(target, to, size):
+    """Set target[to : to + size] to 0, and a little more."""
     zero = splat(target.dtype.type(0))
     for v in range(0, size, lanes_of(target)):
         store(target, to + v, zero)
 
 
 @device
-def _rows(source, start, width, stride, rows, columns, step, shift, target, to):
-    """Copy `rows` rows; the last vector of a row runs over into the next row, which is written later."""
-    lanes = lanes_of(target)
-    last = (columns - 1) // lanes * lanes
-    for v in range(last, -1, -lanes):
-        column = v * step + shift
-        at = start + column
-        if step == 1:
-            for row in range(rows):
-                store(target, to + row * columns + v, load_between(source, at + row * stride, -column, width - column))
-        elif step == 2:
-            for row in range(rows):
-                value = load_even_between(source, at + row * stride, -column, width - column)
-                store(target, to + row * columns + v, value)
-        else:
-            for row in range(rows):
-                for lane in range(min(lanes, columns - v)):
-                    inside = 0 <= column + lane * step < width
-                    value = source[at + row * stride + lane * step] if inside else target.dtype.type(0)
-                    target[to + row * columns + v + lane] = value
+def fetch(array, ahead):
+    """Fetch the next ahead[1] values of array[ahead[0]:], and return where to go on."""
+    at, count = ahead
+    for i in range(at, at + count, LANES_FLOAT32):
+        prefetch(array, i)
+    return at + count, count

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minitrain.kernels.conv2d_pack import OVERRUN
+from minitrain.kernels.conv2d_segments import segments_of_copies
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ __all__ = ["Copies", "Correlation", "plan_forward", "plan_input_gradient"]
 
 BAND_VALUES = 64 * 1024  # of a packed band: 256 KiB in float32, which stays in a level 2 cache
 BAND_PIXELS = 128  # fewer than this make too little use of weights that come from memory
-TILE_VALUES = 5 * 1024  # of x that a tile reads: with the weights it fills most of a level 1 cache
+TILE_VALUES = 6 * 1024  # of x and of the weights of two tiles: they fit into a level 1 cache
 WASTE = 1.15  # more lanes than pixels, at most, for the sake of fewer copies of a plane
+TILE_WASTE = 1.04  # more vectors in tiles than in a block of images, where more images can avoid that
 TASKS = 16  # make at least as many where the shapes allow it
 
 Integers = tuple[int, ...]
@@ -34,14 +36,15 @@ class Correlation(NamedTuple):
     """What `correlate` does.
 
     The result consists of phases[0] x phases[1] interleaved phases (one, unless the stride of an input gradient makes
-    more). Phase f has the (channel, tap) pairs starts[f] to starts[f + 1]: `offsets` in the packed planes, `indices`
-    in the group's weights. `shifts` belongs to `pack`. `vectors` has, for each item size, the vectors of a band's
-    pixels: all their places in the packed plane, all places in the result, all counts of lanes that are used; first
-    for a whole band, then for the last one. `problem`: images, groups, channels and outputs of a group, workers.
-    `planes`: height and width of the source, of the result and of one phase. `steps`: of rows and columns in the
-    source, copies by row, rows of a band, rows and columns that are packed beyond its results, parts of the sums,
-    whether nothing needs to be packed. `places`: strides of the weight (group, output), where the workers' scratch
-    begins, its size, and where in it the temporary results begin.
+    more). Part p of phase f has the (channel, tap) pairs from starts[f * parts + p] to the next start: `offsets` in the
+    packed planes, `indices` in the group's weights. `segments` belongs to `pack`. `vectors` has, for each item
+    size, the vectors of a band's pixels in a block of images: all their places in the packed planes, all places in the
+    result, all counts of lanes that are used; first for a whole band or block, then for the last one. `problem`:
+    images, groups, channels and outputs of a group, workers. `planes`: height and width of the source, of the result
+    and of one phase. `steps`: of rows and columns in the source, values of a packed channel, images of a block, rows
+    of a band, columns that are packed beyond its results, parts of the sums, whether nothing needs to be packed.
+    `places`: strides of the weight (group, output), where the workers' scratch begins, its size, where in it the
+    temporary results begin, and the size of a packed image.
     """
 
     tile: tuple[int, int]
@@ -50,7 +53,7 @@ class Correlation(NamedTuple):
     phases: Integers
     steps: Integers
     places: Integers
-    shifts: Table
+    segments: dict[int, Table]
     vectors: dict[int, Table]
     offsets: Table
     indices: Table
@@ -156,7 +159,10 @@ def _correlation(
     direct = int(bands == 1 and steps == (1, 1) and shifts == [0, 0] and planes[:2] == planes[2:4])
     # what a tile reads of x, and a little for vectors that lie across two lines of the cache
     lines = copies * (tile[1] * LANES_FLOAT32 + halo * (columns + gap) + LANES_FLOAT32)
+    lines += 2 * tile[0] * max(len(phase) for phase in taps)
     parts = -(-channels * lines // TILE_VALUES) if outs % tile[0] == 0 else 1
+    sizes = channels * np.array([len(phase) for phase in taps], dtype=np.int64)
+    starts = (np.cumsum(sizes) - sizes)[:, None] + np.arange(parts) * sizes[:, None] // parts
     channel_size = planes[0] * planes[1] if direct else copies * plane + OVERRUN
     offsets, indices = [], []
     for phase in taps:
@@ -164,29 +170,40 @@ def _correlation(
         offsets += [channel * channel_size + place for channel in range(channels) for place in places]
         places = [i * len(column_copies.taps) + j for i, j in phase]
         indices += [channel * strides[2] + place for channel in range(channels) for place in places]
+    image = channels * (copies * plane + OVERRUN)
+    vectors_of_image = vector_table(band, columns, gap, LANES_FLOAT32).shape[1]
+    most = min(images * groups // TASKS, BAND_VALUES // image) if bands == 1 else 1
+    block = _images_of_block(vectors_of_image, tile[1], most)
+    pitches = (groups * channels * planes[0] * planes[1] if direct else image,
+               several * outs * band * columns if several else groups * outs * planes[2] * planes[3])  # fmt: skip
     vectors = {}
     for size in (4, 8):
-        heights = (band, rows - (rows - 1) // band * band)
-        tables = [vector_table(height, columns, gap, VECTOR_BYTES // size, tile[1]).ravel() for height in heights]
+        tables = []
+        for height, count in (
+            (band, block),
+            (rows - (rows - 1) // band * band, images - (images - 1) // block * block),
+        ):
+            one = vector_table(height, columns, gap, VECTOR_BYTES // size)
+            tables.append(at_least(vectors_of_images(one, count, pitches).reshape(3, -1), tile[1]).ravel())
         vectors[size] = np.concatenate(tables)
-    block = tile[1] * LANES_FLOAT32
+    overrun = tile[1] * LANES_FLOAT32
     weights = groups * -(-outs // tile[0]) * tile[0] * (1 + len(offsets))
-    packed = rounded(channels * (copies * plane + OVERRUN) + block)
-    temporary = rounded(several * outs * band * columns + block) if several else 0
-    workers = min(numba.config.NUMBA_NUM_THREADS, images * groups * -(-rows // band))
-    worker_places = (rounded(weights), packed + temporary, packed)
+    packed = rounded(max(image * block, pitches[0] * block if direct else 0) + overrun)
+    temporary = rounded(block * several * outs * band * columns + overrun) if several else 0
+    workers = min(numba.config.NUMBA_NUM_THREADS, -(-images // block) * groups * -(-rows // band))
+    worker_places = (rounded(weights), packed + temporary, packed, image)
     return Correlation(
         tile,
         (*problem, workers),
         planes,
         phases,
-        (*steps, len(row_copies.begins), band, halo, gap, parts, direct),
+        (*steps, copies * plane + OVERRUN, block, band, gap, parts, direct),
         (*strides[:2], *worker_places),
-        table(shifts),
+        segments_of_copies(planes, (band, halo, gap), steps, bands, row_copies, column_copies),
         vectors,
         table(offsets),
         table(indices),
-        channels * np.cumsum([0] + [len(phase) for phase in taps], dtype=np.int64),
+        np.append(starts.ravel(), len(offsets)),
         worker_places[0] + workers * worker_places[1],
     )
 
@@ -201,12 +218,31 @@ def table(values: list[int]) -> Table:
     return np.array(values, dtype=np.int64)
 
 
-def vector_table(rows: int, columns: int, gap: int, lanes: int, least: int = 0) -> Table:
-    """Vectors of so many rows of pixels, at least `least`: (place when packed, place in the result, lanes used)."""
+def vector_table(rows: int, columns: int, gap: int, lanes: int) -> Table:
+    """Vectors of so many rows of pixels: (place when packed, place in the result, lanes used)."""
     length, lines = (columns, rows) if gap else (columns * rows, 1)
     line, column = (a.ravel() for a in np.meshgrid(range(lines), range(0, length, lanes), indexing="ij"))
-    table = np.array([line * (length + gap) + column, line * length + column, np.minimum(lanes, length - column)])
-    return np.pad(table, ((0, 0), (0, max(0, least - line.size)))).astype(np.int64)
+    return np.array([line * (length + gap) + column, line * length + column, np.minimum(lanes, length - column)])
+
+
+def vectors_of_images(one: Table, images: int, pitches: Integers) -> Table:
+    """The table of one image's vectors for several, image by image, that are `pitches` apart: (3, images, vectors)."""
+    all_images = one[:, None].repeat(images, axis=1).astype(np.int64)
+    all_images[:2] += np.array(pitches)[:, None, None] * np.arange(images)[:, None]
+    return all_images
+
+
+def at_least(vectors: Table, count: int) -> Table:
+    """Fill up a table with vectors that have no lanes."""
+    return np.pad(vectors, ((0, 0), (0, max(0, count - vectors.shape[1]))))
+
+
+def _images_of_block(vectors: int, columns: int, most: int) -> int:
+    """How many images make whole tiles of their vectors, nearly, at most `most`."""
+    for images in range(1, min(columns, most) + 1):
+        if -(-images * vectors // columns) * columns <= TILE_WASTE * images * vectors:
+            return images
+    return max(1, min(columns, most))
 
 
 def _tile_of_outer_products(outs: int) -> tuple[int, int]:
@@ -215,7 +251,7 @@ def _tile_of_outer_products(outs: int) -> tuple[int, int]:
         return 1, 6
     if VECTOR_BYTES < 64:
         return 4, 3
-    return (8, 2) if outs >= 8 else (4, 4)
+    return (8, 3) if outs >= 8 else (4, 4)
 
 
 def rounded(size: int) -> int:

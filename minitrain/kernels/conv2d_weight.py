@@ -6,7 +6,7 @@ The lanes of a vector are pixels, so that a sum is a vector until the end of a b
 
 from functools import cache
 
-from minitrain.kernels.conv2d_pack import OVERRUN, pack
+from minitrain.kernels.conv2d_pack import clear, pack
 from nbnorm._jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, load_between
 from nbnorm.simd.tiles import make_tile
@@ -78,11 +78,13 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
 
     @device
     @tile.named
-    def sum_task(task, taps, problem, planes, steps, blocks, places, shifts, vectors, offsets, dy, source, scratch, at):
+    def sum_task(
+        task, taps, problem, planes, steps, blocks, places, segments, vectors, offsets, dy, source, scratch, at
+    ):
         """One block of channels and outputs of one group over one chunk of images; scratch[at:] is the worker's own."""
         images, groups, channels, outs, _ = problem
         height, width, out_height, out_width = planes
-        row_step, column_step, row_copies, slots, packed_width, direct = steps
+        column_step, channel_pitch, direct = steps
         chunks, image_block, channel_block, out_block = blocks
         out_blocks = (outs + out_block - 1) // out_block
         task, first_out = task // out_blocks, task % out_blocks * out_block
@@ -92,7 +94,7 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
         used = min(channel_block, channels - first_channel)
         used_outs = min(out_block, outs - first_out)
         pixels = out_height * out_width
-        pitch = channel_block * (row_copies * (shifts.size - row_copies) * slots * packed_width + OVERRUN)
+        pitch = channel_block * channel_pitch
         panel, sums = at + places[2], at + places[3]
         lanes = lanes_of(scratch)
         last = (chunk + 1) * images // chunks
@@ -108,8 +110,8 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
             if not direct:
                 for i in range(some):
                     image = x_at + i * groups * channels * height * width
-                    pack(source, image, height, width, used, 0, slots, packed_width, row_step, column_step, shifts,
-                         row_copies, scratch, at + i * pitch)  # fmt: skip
+                    pack(source, image, height, width, used, 0, column_step, segments, scratch, at + i * pitch,
+                         channel_pitch)  # fmt: skip
                 x, x_at = scratch, at
             start = ((n * groups + group) * outs + first_out) * pixels
             for v in range(0, max(1, some * whole), BLOCK_VECTORS):
@@ -124,7 +126,7 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
         to = ((chunk * groups + group) * outs + first_out) * channels + first_channel
         write_sums(scratch, sums, used_outs, used * taps, to * taps, channels * taps)
 
-    def sum_products(problem, planes, steps, blocks, places, shifts, vectors, offsets, dy, x, scratch, dweight):
+    def sum_products(problem, planes, steps, blocks, places, segments, vectors, offsets, dy, x, scratch, dweight):
         taps = dweight.shape[2] * dweight.shape[3]
         dy, x, scratch, dweight = flat(dy), flat(x), flat(scratch), flat(dweight)
         _, groups, channels, outs, workers = problem
@@ -132,9 +134,10 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
         tasks = chunks * groups * ((channels + channel_block - 1) // channel_block)
         tasks *= (outs + out_block - 1) // out_block
         for worker in prange(workers):
+            clear(scratch, places[0] + worker * places[1], places[2])
             for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-                sum_task(task, taps, problem, planes, steps, blocks, places, shifts, vectors, offsets, dy, x, scratch,
-                         places[0] + worker * places[1])  # fmt: skip
+                sum_task(task, taps, problem, planes, steps, blocks, places, segments, vectors, offsets, dy, x,
+                         scratch, places[0] + worker * places[1])  # fmt: skip
         size = channels * taps
         for row in prange(groups * outs):
             for i in range(row * size, (row + 1) * size):

@@ -18,7 +18,9 @@ from minitrain.kernels.conv2d_plan import (
     table,
     tap_offset,
     vector_table,
+    vectors_of_images,
 )
+from minitrain.kernels.conv2d_segments import segments_of_copies
 from minitrain.kernels.conv2d_weight import BLOCK_VECTORS
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
@@ -36,9 +38,9 @@ class WeightGradient(NamedTuple):
     """What `sum_products` does.
 
     `problem`: images, groups, channels and outputs of a group, workers. `planes`: height and width of x, of dy.
-    `steps`: of rows and columns in x, copies by row, rows and columns of a packed plane, whether
-    nothing needs to be packed. `blocks`: chunks, then the size of a block of images, of channels, of outputs.
-    `places`: where the workers' scratch begins, its size, and where in it the panel of dy and the sums begin.
+    `steps`: of columns in x, values of a packed channel, whether nothing needs to be packed. `blocks`: chunks, then
+    the size of a block of images, of channels, of outputs. `places`: where the workers' scratch begins, its size, and
+    where in it the panel of dy and the sums begin.
     `vectors` is like that of a correlation, for a block of images; those of which only some lanes can be read follow
     the others. `offsets` of (channel, tap) in the packed planes.
     """
@@ -49,7 +51,7 @@ class WeightGradient(NamedTuple):
     steps: Integers
     blocks: Integers
     places: Integers
-    shifts: Table
+    segments: dict[int, Table]
     vectors: dict[int, Table]
     offsets: Table
     scratch: int
@@ -80,6 +82,7 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
     kernel = [(i, j) for i in range(g.kernel[0]) for j in range(g.kernel[1])]
     in_channel = [tap_offset(row_copies, column_copies, tap, plane, columns + gap) for tap in kernel]
     offsets = [c * channel + place for c in range(channel_block) for place in in_channel]
+    segments = segments_of_copies((height, width, columns), (rows, halo, gap), g.stride, 1, row_copies, column_copies)
     pitches = groups * channels * height * width if direct else channel_block * channel, groups * outs * pixels
     vectors = {}
     for size in (4, 8):
@@ -95,10 +98,10 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
         tile,
         (images, groups, channels, outs, workers),
         (height, width, rows, columns),
-        (*g.stride, len(row_copies.begins), rows + halo, columns + gap, int(direct)),
+        (g.stride[1], channel, int(direct)),
         (chunks, image_block, channel_block, out_block),
         places,
-        table(row_copies.begins + column_copies.begins),
+        segments,
         vectors,
         table(offsets + [0] * (tile[1] - len(offsets))),
         places[0] + workers * places[1],
@@ -107,8 +110,7 @@ def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
 
 def _vectors_of_images(one: Table, lanes: int, images: int, pitches: Integers, direct: bool) -> Table:
     """The table `vectors` from that of one image: first all that can be read whole, image by image."""
-    all_images = one[:, None].repeat(images, axis=1)
-    all_images[:2] += np.array(pitches)[:, None, None] * np.arange(images)[:, None]
+    all_images = vectors_of_images(one, images, pitches)
     whole = one.shape[1] - int(direct and one[2, -1] < lanes)
     return np.concatenate([part.reshape(3, -1) for part in np.split(all_images, [whole], axis=2)], axis=1).ravel()
 

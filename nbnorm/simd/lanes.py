@@ -5,9 +5,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbnorm.simd.vectors import INDEX, emit_store, pointer_to, vector_of, zero_constant
+from nbnorm.simd.vectors import INDEX, pointer_to, vector_of, zero_constant
 
-__all__ = ["item", "load_between", "load_even_between", "store_interleaved", "store_item", "sum_lanes"]
+__all__ = [
+    "item", "load_between", "load_bits", "load_even_bits", "prefetch", "store_bits", "store_interleaved", "store_item",
+    "store_transposed", "sum_lanes",
+]  # fmt: skip
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
 
@@ -34,12 +37,15 @@ def _masked(builder, vector, name, result, *args):
     return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), args)
 
 
-def emit_load_between(builder, vector, pointer, low, high):
-    """Load the lanes from `low` up to `high`; the others are 0 and their memory is not touched."""
+def _emit_masked_load(builder, vector, pointer, mask):
     place = builder.bitcast(pointer, vector.llvm.as_pointer())
     align = _INT32(vector.scalar.bitwidth // 8)
-    mask = _lane_mask(builder, vector, low, high)
     return _masked(builder, vector, "load", vector.llvm, place, align, mask, zero_constant(vector))
+
+
+def emit_load_between(builder, vector, pointer, low, high):
+    """Load the lanes from `low` up to `high`; the others are 0 and their memory is not touched."""
+    return _emit_masked_load(builder, vector, pointer, _lane_mask(builder, vector, low, high))
 
 
 def emit_store_between(builder, vector, value, pointer, low, high) -> None:
@@ -97,6 +103,21 @@ def store_item(typing_context, array, index, value):
 
 
 @intrinsic
+def prefetch(typing_context, array, index):
+    """Ask for the cache line of array[index], which may lie outside of the array; changes no value."""
+
+    def codegen(context, builder, signature, args):
+        pointer = pointer_to(context, builder, signature.args[0], *args)
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [builder.bitcast(pointer, byte), _INT32(0), _INT32(2), _INT32(1)])  # a read, of data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+@intrinsic
 def load_between(typing_context, array, index, low, high):
     """Vector of array[index + lane] for low <= lane < high, 0 in the other lanes (their memory is not touched)."""
     vector = vector_of(array.dtype)
@@ -108,41 +129,116 @@ def load_between(typing_context, array, index, low, high):
     return vector(array, types.intp, types.intp, types.intp), codegen
 
 
+def _bit_mask(builder, vector, bits):
+    """One bit a lane: the lowest of a 64-bit integer."""
+    return builder.bitcast(builder.trunc(bits, ir.IntType(vector.lanes)), ir.VectorType(_BIT, vector.lanes))
+
+
 @intrinsic
-def load_even_between(typing_context, array, index, low, high):
-    """Vector of array[index + 2 * lane] for low <= 2 * lane < high, 0 in the other lanes."""
+def load_bits(typing_context, array, index, bits):
+    """Vector of array[index + lane] where that bit is set, 0 in the other lanes (their memory is not touched)."""
     vector = vector_of(array.dtype)
 
     def codegen(context, builder, signature, args):
-        array, index, low, high = args
+        pointer = pointer_to(context, builder, signature.args[0], *args[:2])
+        return _emit_masked_load(builder, vector, pointer, _bit_mask(builder, vector, args[2]))
+
+    return vector(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def load_even_bits(typing_context, array, index, bits):
+    """Vector of array[index + 2 * lane] where bit 2 * lane is set; memory whose bit is not set is not touched."""
+    vector = vector_of(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        array, index, bits = args
         first = pointer_to(context, builder, signature.args[0], array, index)
-        lanes = INDEX(vector.lanes)
+        high = builder.lshr(bits, INDEX(vector.lanes))
         parts = [
-            emit_load_between(builder, vector, first, low, high),
-            emit_load_between(
-                builder, vector, builder.gep(first, [lanes]), builder.sub(low, lanes), builder.sub(high, lanes)
+            _emit_masked_load(builder, vector, first, _bit_mask(builder, vector, bits)),
+            _emit_masked_load(
+                builder, vector, builder.gep(first, [INDEX(vector.lanes)]), _bit_mask(builder, vector, high)
             ),
         ]
         return _shuffle(builder, *parts, list(range(0, 2 * vector.lanes, 2)))
 
-    return vector(array, types.intp, types.intp, types.intp), codegen
+    return vector(array, types.intp, types.int64), codegen
 
 
 @intrinsic
-def store_interleaved(typing_context, array, index, even, odd):
-    """array[index : index + 2 * lanes] = even[0], odd[0], even[1], odd[1], ..."""
+def store_bits(typing_context, array, index, value, bits):
+    """array[index + lane] = value[lane] where that bit is set; the memory of the other lanes is not touched."""
+
+    def codegen(context, builder, signature, args):
+        pointer = builder.bitcast(pointer_to(context, builder, signature.args[0], *args[:2]), value.llvm.as_pointer())
+        align = _INT32(value.scalar.bitwidth // 8)
+        mask = _bit_mask(builder, value, args[3])
+        _masked(builder, value, "store", ir.VoidType(), args[2], pointer, align, mask)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value, types.int64), codegen
+
+
+@intrinsic
+def store_interleaved(typing_context, array, index, even, odd, count):
+    """array[index : index + count] = even[0], odd[0], even[1], odd[1], ..., at most 2 * lanes of them."""
     vector = even
 
     def codegen(context, builder, signature, args):
-        array, index, even, odd = args
+        array, index, even, odd, count = args
         first = pointer_to(context, builder, signature.args[0], array, index)
         order = [lane + side * vector.lanes for lane in range(vector.lanes) for side in (0, 1)]
         for half in (0, 1):
             value = _shuffle(builder, even, odd, order[half * vector.lanes : (half + 1) * vector.lanes])
-            emit_store(builder, vector, value, builder.gep(first, [INDEX(half * vector.lanes)]))
+            start = INDEX(half * vector.lanes)
+            emit_store_between(builder, vector, value, builder.gep(first, [start]), INDEX(0), builder.sub(count, start))
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, even, odd), codegen
+    return types.void(array, types.intp, even, odd, types.intp), codegen
+
+
+def _emit_transpose(builder, vectors):
+    """Transpose a square of lanes: at each level, halves of blocks change places."""
+    lanes, width = len(vectors), len(vectors) // 2
+    while width:
+        low = [lane if lane & width == 0 else lanes + lane - width for lane in range(lanes)]
+        high = [lane + width if lane & width == 0 else lanes + lane for lane in range(lanes)]
+        for i in range(lanes):
+            if i & width == 0:
+                a, b = vectors[i], vectors[i + width]
+                vectors[i], vectors[i + width] = _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)
+        width //= 2
+    return vectors
+
+
+@intrinsic
+def store_transposed(typing_context, source, at, pitch, rows, count, target, to, places, places_at):
+    """target[to + places[places_at + i] + r] = source[at + r * pitch + i] for r < rows, i < count, from 1 to lanes."""
+    vector = vector_of(source.dtype)
+
+    def codegen(context, builder, signature, args):
+        source, at, pitch, rows, count, target, to, places, places_at = args
+        first = pointer_to(context, builder, signature.args[0], source, at)
+        result = pointer_to(context, builder, signature.args[5], target, to)
+        table = pointer_to(context, builder, signature.args[7], places, places_at)
+
+        def at_most(number, size):  # what lies beyond is read or written twice
+            number = INDEX(number)
+            return builder.select(builder.icmp_signed("<", number, size), number, builder.sub(size, INDEX(1)))
+
+        vectors = []
+        for r in range(vector.lanes):
+            row = builder.gep(first, [builder.mul(pitch, at_most(r, rows))])
+            vectors.append(emit_load_between(builder, vector, row, INDEX(0), count))
+        vectors = _emit_transpose(builder, vectors)
+        for i in reversed(range(vector.lanes)):  # so that the last pixel is written last where several share a place
+            place = builder.load(builder.gep(table, [at_most(i, count)]))
+            emit_store_between(builder, vector, vectors[i], builder.gep(result, [place]), INDEX(0), rows)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(source, index, index, index, index, target, index, places, index), codegen
 
 
 @intrinsic

@@ -39,6 +39,7 @@ class Tile(NamedTuple):
     add_dots: Any
     add_dots_between: Any
     add_lane_sums: Any
+    add_to: Any
     load_columns_between: Any
     store_columns: Any
     store_columns_between: Any
@@ -67,6 +68,7 @@ def make_tile(rows: int, columns: int) -> Tile:
     `add_dots_between(..., count)`                        the same for the first `count` lanes; reads no others
     `add_lane_sums(acc, y, at)`                           y[at + r * columns + c] += sum of the lanes of acc[r, c];
                                                           as far as the next multiple of lanes, y is not kept
+    `add_to(acc, y, at)`                                  y[at + (r * columns + c) * lanes :] += acc[r, c]
     `store_columns(acc, y, at, places, pitch)`            y[at + places[c] + r * pitch :] = acc[r, c]
     `store_columns_between(..., counts)`                  the same for the first counts[c] lanes of acc[r, c]
     `load_columns_between(y, at, places, pitch, counts)`  the reverse, with 0 in the other lanes
@@ -197,6 +199,20 @@ def make_tile(rows: int, columns: int) -> Tile:
 
         return types.void(acc, y, types.intp), codegen
 
+    @intrinsic
+    def add_to(typing_context, acc, y, at):
+        vector = acc.dtype
+
+        def codegen(context, builder, signature, args):
+            base = pointer_to(context, builder, signature.args[1], *args[1:])
+            for i in range(size):
+                place = builder.gep(base, [INDEX(i * vector.lanes)])
+                total = builder.fadd(emit_load(builder, vector, place), builder.extract_value(args[0], i))
+                emit_store(builder, vector, total, place)
+            return context.get_dummy_value()
+
+        return types.void(acc, y, types.intp), codegen
+
     def stores(emit):
         """Code that stores acc[r, c] at y[at + places[c] + r * pitch], where emit(builder, c, value, place, *extra)."""
 
@@ -254,7 +270,8 @@ def make_tile(rows: int, columns: int) -> Tile:
 
     return Tile(
         rows, columns, zero, splat_rows, add_outer, add_products, add_products_between,
-        add_dots, add_dots_between, add_lane_sums, load_columns_between, store_columns, store_columns_between, offsets,
+        add_dots, add_dots_between, add_lane_sums, add_to,
+        load_columns_between, store_columns, store_columns_between, offsets,
     )  # fmt: skip
 
 
