@@ -2,6 +2,8 @@
 
 from functools import cache
 
+import numpy as np
+
 from minitrain.kernels.conv2d_pack import clear, fetch, pack
 from nbnorm._jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, store_interleaved
@@ -175,9 +177,10 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
         residual = flat(residual)
         images, groups, _, outs, workers = problem
         for index in prange(groups * ((outs + rows - 1) // rows)):
-            pack_weights(index, problem, places, indices, weight, bias, scratch)
+            pack_weights(np.intp(index), problem, places, indices, weight, bias, scratch)
         tasks = ((images + steps[3] - 1) // steps[3]) * groups * ((planes[4] + steps[4] - 1) // steps[4])
-        for worker in prange(workers):
+        for index in prange(workers):
+            worker = np.intp(index)
             clear(scratch, places[2] + worker * places[3], steps[3] * places[5])
             for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
                 correlate_task(task, problem, planes, phases, steps, places, segments, vectors, offsets, starts,

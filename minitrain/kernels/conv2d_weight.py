@@ -6,6 +6,8 @@ The lanes of a vector are pixels, so that a sum is a vector until the end of a b
 
 from functools import cache
 
+import numpy as np
+
 from minitrain.kernels.conv2d_pack import clear, pack
 from nbnorm._jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, load_between
@@ -110,7 +112,7 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
             if not direct:
                 for i in range(some):
                     image = x_at + i * groups * channels * height * width
-                    pack(source, image, height, width, used, 0, column_step, segments, scratch, at + i * pitch,
+                    pack(source, image, height, width, used, np.intp(0), column_step, segments, scratch, at + i * pitch,
                          channel_pitch)  # fmt: skip
                 x, x_at = scratch, at
             start = ((n * groups + group) * outs + first_out) * pixels
@@ -133,7 +135,8 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
         chunks, _, channel_block, out_block = blocks
         tasks = chunks * groups * ((channels + channel_block - 1) // channel_block)
         tasks *= (outs + out_block - 1) // out_block
-        for worker in prange(workers):
+        for index in prange(workers):
+            worker = np.intp(index)
             clear(scratch, places[0] + worker * places[1], places[2])
             for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
                 sum_task(task, taps, problem, planes, steps, blocks, places, segments, vectors, offsets, dy, x,

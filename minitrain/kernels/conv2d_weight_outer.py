@@ -9,6 +9,8 @@ matter of shapes, not of threads) makes partial sums, which are added in the ord
 
 from functools import cache
 
+import numpy as np
+
 from minitrain.kernels.conv2d_pack import clear, fetch
 from nbnorm._jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, store_transposed
@@ -155,13 +157,14 @@ def outer_product_kernel(rows: int, columns: int) -> Kernel:
         _, groups, channels, outs, workers = problem
         chunks, channel_block, out_block, _ = blocks
         tasks = groups * ((channels + channel_block - 1) // channel_block) * ((outs + out_block - 1) // out_block)
-        for worker in prange(workers):
+        for index in prange(workers):
+            worker = np.intp(index)
             at = places[0] + worker * places[1]
             clear(scratch, at, places[2])
             for task in range(worker * tasks * chunks // workers, (worker + 1) * tasks * chunks // workers):
                 sum_task(task, problem, planes, steps, blocks, places, vectors, pixels, x_places, dy_places, dy, x,
                          scratch, at)  # fmt: skip
         for index in prange(tasks * ((out_block + rows - 1) // rows)):
-            finish_row(index, problem, blocks, places, vectors, lane_places, taps, scratch, dweight)
+            finish_row(np.intp(index), problem, blocks, places, vectors, lane_places, taps, scratch, dweight)
 
     return kernel(tile.named(sum_outer_products))
