@@ -220,7 +220,7 @@ SHAPES = [(40, 5)]
         (Allocates, lambda layer: check.check_allocates_nothing(layer, [(400, 5)])),
         (NeedsAllGradients, lambda layer: check.check_optional_gradients(layer, SHAPES)),
     ],
-    ids=label,
+    ids=lambda value: value.__name__,
 )
 def test_a_layer_that_breaks_the_contract_is_caught(layer, checked):
     checked(Scale())
