@@ -6,35 +6,22 @@ kernel, so that every window covers at least one element of x.
 The loops over a plane are helpers of their own on borrowed rows: what stands in a parallel loop compiles slowly.
 """
 
-import numpy as np
-
+from minitrain.kernels.pool_lanes import halve_maximum, spread_maximum
 from nbnorm._jit import device, kernel, prange
-from nbnorm.simd.vectors import flat
-
-
-@device
-def _halve_row(top, bottom, best, chosen):
-    """Maximum over 2x2 windows with stride 2, along one row of them, in vector code."""
-    for i in range(best.size):
-        value, place = top[2 * i], np.uint8(0)
-        other = top[2 * i + 1]
-        take = (other > value) | (other != other)
-        value, place = (other if take else value), (np.uint8(1) if take else place)
-        other = bottom[2 * i]
-        take = (other > value) | (other != other)
-        value, place = (other if take else value), (np.uint8(2) if take else place)
-        other = bottom[2 * i + 1]
-        take = (other > value) | (other != other)
-        best[i], chosen[i] = (other if take else value), (np.uint8(3) if take else place)
+from nbnorm.simd.vectors import flat, lanes_of
 
 
 @device
 def _halve_plane(source, plane, height, width, rows, columns, best, places):
-    for row in range(rows):
-        at = (plane * rows + row) * columns
-        start = (plane * height + 2 * row) * width
-        top, bottom = source[start : start + width], source[start + width : start + 2 * width]
-        _halve_row(top, bottom, best[at : at + columns], places[at : at + columns])
+    half = lanes_of(source) // 2
+    for row in range(0, rows, 2):
+        other = min(row + 1, rows - 1)  # an odd last row is its own partner
+        starts = (plane * height + 2 * row) * width, (plane * height + 2 * other) * width
+        ats = (plane * rows + row) * columns, (plane * rows + other) * columns
+        for column in range(0, columns, half):
+            count = min(half, columns - column)
+            firsts = starts[0] + 2 * column, starts[1] + 2 * column
+            halve_maximum(source, firsts, width, count, best, places, (ats[0] + column, ats[1] + column))
 
 
 @device
@@ -84,17 +71,36 @@ def _spread_maximum(gradient, plane, rows, columns, geometry, places, offsets, h
             target[start + column * sw + offsets[places[at + column]]] += gradient[at + column]
 
 
+@device
+def _double_plane(gradient, plane, rows, columns, places, height, width, target):
+    lanes = lanes_of(target)
+    for row in range(rows):
+        at = (plane * rows + row) * columns
+        start = (plane * height + 2 * row) * width
+        for left in range(0, width, lanes):
+            column = left // 2
+            count = max(0, min(lanes // 2, columns - column))
+            size = min(lanes, width - left)
+            spread_maximum(gradient, places, at + column, count, target, start + left, width, size)
+    for i in range((plane * height + 2 * rows) * width, (plane + 1) * height * width):
+        target[i] = 0.0  # the last of an odd number of rows
+
+
 @kernel
 def max_pool_backward(dy, chosen, geometry, offsets, dx):
     """dx = the sum of dy over the windows that chose this element; offsets (kh x kw,) int64 is working space."""
     _, rows, columns = dy.shape
     planes, height, width = dx.shape
+    double = geometry == (2, 2, 2, 2, 0, 0)
     kernel_width = geometry[1]
     for place in range(offsets.size):
         offsets[place] = place // kernel_width * width + place % kernel_width
     gradient, places, target = flat(dy), flat(chosen), flat(dx)
     for plane in prange(planes):
-        _spread_maximum(gradient, plane, rows, columns, geometry, places, offsets, height, width, target)
+        if double:
+            _double_plane(gradient, plane, rows, columns, places, height, width, target)
+        else:
+            _spread_maximum(gradient, plane, rows, columns, geometry, places, offsets, height, width, target)
 
 
 @device
