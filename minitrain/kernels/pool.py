@@ -6,8 +6,15 @@ kernel, so that every window covers at least one element of x.
 The loops over a plane are helpers of their own on borrowed rows: what stands in a parallel loop compiles slowly.
 """
 
-from minitrain.kernels.pool_lanes import halve_maximum, spread_maximum
+from minitrain.kernels.pool_lanes import (
+    choose_between,
+    halve_maximum,
+    nothing_chosen,
+    spread_maximum,
+    store_chosen,
+)
 from nbnorm._jit import device, kernel, prange
+from nbnorm.simd.lanes import load_between, load_even_between
 from nbnorm.simd.vectors import flat, lanes_of
 
 
@@ -45,6 +52,29 @@ def _maximum_of_plane(source, plane, height, width, geometry, rows, columns, bes
             places[at + column] = place
 
 
+@device
+def _maximum_in_vectors(source, plane, height, width, geometry, rows, columns, best, places):
+    """The same for horizontal strides of 1 and 2, a vector of windows at a time."""
+    kh, kw, sh, sw, ph, pw = geometry
+    lanes = lanes_of(source)
+    for row in range(rows):
+        top = row * sh - ph
+        first, last = max(0, -top), min(kh, height - top)
+        for column in range(0, columns, lanes):
+            chosen = nothing_chosen(source)
+            for a in range(first, last):
+                for b in range(kw):
+                    left = column * sw - pw + b
+                    start = (plane * height + top + a) * width + left
+                    low, high = -left, width - left  # which elements from `start` on lie in the row
+                    if sw == 1:
+                        chosen = choose_between(chosen, load_between(source, start, low, high), a * kw + b, low, high)
+                    else:
+                        other = load_even_between(source, start, low, high)
+                        chosen = choose_between(chosen, other, a * kw + b, (low + 1) >> 1, (high + 1) >> 1)
+            store_chosen(chosen, best, places, (plane * rows + row) * columns + column, min(lanes, columns - column))
+
+
 @kernel
 def max_pool(x, geometry, y, chosen):
     """y = maximum of each window, NaN if it holds one; chosen (P, OH, OW) = its place there, the first of equals."""
@@ -55,6 +85,8 @@ def max_pool(x, geometry, y, chosen):
     for plane in prange(planes):
         if halve:
             _halve_plane(source, plane, height, width, rows, columns, best, places)
+        elif geometry[3] <= 2:
+            _maximum_in_vectors(source, plane, height, width, geometry, rows, columns, best, places)
         else:
             _maximum_of_plane(source, plane, height, width, geometry, rows, columns, best, places)
 

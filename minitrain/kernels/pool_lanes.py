@@ -1,7 +1,8 @@
-"""Windows of 2x2 elements with stride 2, a vector of elements of x at a time: one intrinsic for each direction.
+"""Maxima of windows in vectors.
 
-A vector of x holds `half` = lanes / 2 windows of one row. Arrays are one-dimensional, contiguous and borrowed, as in
-`nbnorm.simd.vectors`.
+For windows of 2x2 elements with stride 2 one intrinsic each way does all: a vector of x holds lanes / 2 windows of one
+row. For others a vector holds one element of each of its windows, and a pair of vectors what is chosen so far. Arrays
+are one-dimensional, contiguous and borrowed, as in `nbnorm.simd.vectors`.
 """
 
 from llvmlite import ir
@@ -9,9 +10,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbnorm.simd.vectors import pointer_to, vector_of
+from nbnorm.simd.lanes import emit_lane_mask
+from nbnorm.simd.vectors import emit_splat, pointer_to, vector_of, zero_constant
 
-__all__ = ["halve_maximum", "spread_maximum"]
+__all__ = ["choose_between", "halve_maximum", "nothing_chosen", "spread_maximum", "store_chosen"]
 
 _INT32 = ir.IntType(32)
 
@@ -128,3 +130,54 @@ def spread_maximum(typing_context, gradient, places, at, count, target, start, w
 
     index = types.intp
     return types.void(gradient, places, index, index, target, index, index, index), codegen
+
+
+@intrinsic
+def nothing_chosen(typing_context, array):
+    """(maximum, its place in the window) of no element yet: the place is -1, as a float for want of other vectors."""
+    vector = vector_of(array.dtype)
+    pair = types.UniTuple(vector, 2)
+
+    def codegen(context, builder, signature, args):
+        none = ir.Constant(vector.llvm, [-1.0] * vector.lanes)
+        return context.make_tuple(builder, pair, [ir.Constant(vector.llvm, None), none])
+
+    return pair(array), codegen
+
+
+@intrinsic
+def choose_between(typing_context, chosen, other, place, low, high):
+    """`chosen` (see `nothing_chosen`), or (other, place) in lanes low <= lane < high where it is greater or NaN."""
+    vector = other
+
+    def codegen(context, builder, signature, args):
+        pair, other, place, low, high = args
+        value, old = builder.extract_value(pair, 0), builder.extract_value(pair, 1)
+        number = emit_splat(builder, vector, builder.sitofp(place, vector.llvm.element))
+        better = builder.or_(builder.fcmp_ordered(">", other, value), builder.fcmp_unordered("uno", other, other))
+        better = builder.or_(better, builder.fcmp_ordered("<", old, zero_constant(vector)))
+        take = builder.and_(better, emit_lane_mask(builder, vector, low, high))
+        values = [builder.select(take, other, value), builder.select(take, number, old)]
+        return context.make_tuple(builder, chosen, values)
+
+    return chosen(chosen, vector, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_chosen(typing_context, chosen, best, places, at, count):
+    """best[at : at + count], places[at : at + count] = the first lanes of `chosen`; count <= lanes"""
+    vector = chosen.dtype
+
+    def codegen(context, builder, signature, args):
+        pair, best_value, places_value, at, count = args
+        mask = _first_lanes(builder, vector.lanes, count)
+        value, place = builder.extract_value(pair, 0), builder.extract_value(pair, 1)
+        # by way of int32, since a place in a lane that is not stored may be -1
+        place = builder.fptosi(place, ir.VectorType(_INT32, vector.lanes))
+        if places.dtype.bitwidth < 32:
+            place = builder.trunc(place, ir.VectorType(ir.IntType(places.dtype.bitwidth), vector.lanes))
+        for array_type, array, result in ((best, best_value, value), (places, places_value, place)):
+            _store(builder, array_type.dtype, result, pointer_to(context, builder, array_type, array, at), mask)
+        return context.get_dummy_value()
+
+    return types.void(chosen, best, places, types.intp, types.intp), codegen

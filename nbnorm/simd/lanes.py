@@ -12,7 +12,7 @@ __all__ = ["item", "load_between", "load_even_between", "store_interleaved", "su
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
 
 
-def _lane_mask(builder, vector, low, high):
+def emit_lane_mask(builder, vector, low, high):
     """One bit a lane: low <= lane < high, of 64-bit bounds of any size and sign."""
     lanes = ir.VectorType(_INT32, vector.lanes)
     undefined = ir.Constant(lanes, ir.Undefined)
@@ -38,7 +38,7 @@ def emit_load_between(builder, vector, pointer, low, high):
     """Load the lanes from `low` up to `high`; the others are 0 and their memory is not touched."""
     place = builder.bitcast(pointer, vector.llvm.as_pointer())
     align = _INT32(vector.scalar.bitwidth // 8)
-    mask = _lane_mask(builder, vector, low, high)
+    mask = emit_lane_mask(builder, vector, low, high)
     return _masked(builder, vector, "load", vector.llvm, place, align, mask, zero_constant(vector))
 
 
@@ -46,7 +46,7 @@ def emit_store_between(builder, vector, value, pointer, low, high) -> None:
     """Store the lanes from `low` up to `high`; the memory of the others is not touched."""
     place = builder.bitcast(pointer, vector.llvm.as_pointer())
     align = _INT32(vector.scalar.bitwidth // 8)
-    _masked(builder, vector, "store", ir.VoidType(), value, place, align, _lane_mask(builder, vector, low, high))
+    _masked(builder, vector, "store", ir.VoidType(), value, place, align, emit_lane_mask(builder, vector, low, high))
 
 
 def _shuffle(builder, a, b, lanes):

@@ -87,11 +87,44 @@ def test_halving(size, dtype):
     check_halving(size, dtype)
 
 
+WINDOWS = [(3, 3, 2, 2, 1, 1), (3, 3, 1, 1, 1, 1), (2, 3, 3, 2, 0, 0), (2, 4, 1, 1, 1, 2), (3, 2, 2, 3, 1, 1)]
+
+
+def check_windows(geometry, width, dtype):
+    """Overlapping, padded windows with NaN, -inf and ties, against one window after another."""
+    kernel_width = geometry[1]
+    x = values((2, 5, width), dtype)
+    draw = np.random.default_rng(3).random(x.shape)
+    x[draw < 0.04] = np.nan
+    x[draw > 0.5] = -np.inf
+    shape = reference.pooled_shape(x.shape, geometry)
+    y, chosen = np.full(shape, np.inf, dtype), np.full(shape, 255, np.uint8)
+    pool.max_pool.serial(x, geometry, y, chosen)
+    for row, column, rows, columns in reference.windows(x.shape, geometry):
+        for plane in range(2):
+            window = x[plane, rows, columns]
+            wrong = np.flatnonzero(np.isnan(window.ravel()))
+            i, j = divmod(wrong[-1] if wrong.size else window.argmax(), window.shape[1])
+            np.testing.assert_array_equal(y[plane, row, column], window[i, j])
+            i += rows.start - (row * geometry[2] - geometry[4])
+            j += columns.start - (column * geometry[3] - geometry[5])
+            assert chosen[plane, row, column] == i * kernel_width + j
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [4, 16, 33, 40])
+@pytest.mark.parametrize("geometry", WINDOWS)
+def test_windows(geometry, width, dtype):
+    check_windows(geometry, width, dtype)
+
+
 WIDTHS = """
 import test_pool as t
 for dtype in ("float32", "float64"):
     for size in t.SIZES:
         t.check_halving(size, dtype)
+    for geometry in t.WINDOWS:
+        t.check_windows(geometry, 33, dtype)
 """
 
 
