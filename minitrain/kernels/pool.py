@@ -14,8 +14,9 @@ from minitrain.kernels.pool_lanes import (
     store_chosen,
 )
 from nbnorm._jit import device, kernel, prange
-from nbnorm.simd.lanes import load_between, load_even_between
-from nbnorm.simd.vectors import flat, lanes_of
+from nbnorm.simd.lanes import load_between, load_even_between, sum_lanes
+from nbnorm.simd.parts import no_sum, widen_add
+from nbnorm.simd.vectors import add, flat, lanes_of, load
 
 
 @device
@@ -197,23 +198,28 @@ def average_pool_backward(dy, geometry, count_padding, dx):
         _spread_means(gradient, plane, rows, columns, geometry, count_padding, height, width, target)
 
 
+@device
+def _sum(source, start, length):
+    """Sum of source[start : start + length] in float64; two vectors, so that additions need not wait for each other."""
+    lanes = lanes_of(source)
+    even, odd = no_sum(source), no_sum(source)
+    whole = length - length % (2 * lanes)
+    for i in range(0, whole, 2 * lanes):
+        even = widen_add(even, load(source, start + i))
+        odd = widen_add(odd, load(source, start + i + lanes))
+    for i in range(whole, length, 2 * lanes):
+        even = widen_add(even, load_between(source, start + i, 0, length - i))
+        odd = widen_add(odd, load_between(source, start + i + lanes, 0, length - i - lanes))
+    return sum_lanes(add(even, odd))
+
+
 @kernel
 def global_average(x, y):
     """y[p] = mean of x[p], summed in float64; x (P, L), y (P,)."""
     planes, length = x.shape
     source = flat(x)
-    whole = length - length % 4
     for plane in prange(planes):
-        row = source[plane * length : (plane + 1) * length]
-        a = b = c = d = 0.0  # four sums, so that an addition need not wait for the one before
-        for i in range(0, whole, 4):
-            a += row[i]
-            b += row[i + 1]
-            c += row[i + 2]
-            d += row[i + 3]
-        for i in range(whole, length):
-            a += row[i]
-        y[plane] = ((a + b) + (c + d)) / length
+        y[plane] = _sum(source, plane * length, length) / length
 
 
 @kernel
