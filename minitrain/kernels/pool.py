@@ -6,35 +6,30 @@ kernel, so that every window covers at least one element of x.
 The loops over a plane are helpers of their own on borrowed rows: what stands in a parallel loop compiles slowly.
 """
 
-import numpy as np
-
+from minitrain.kernels.pool_lanes import (
+    choose_between,
+    halve_maximum,
+    nothing_chosen,
+    spread_maximum,
+    store_chosen,
+)
 from nbnorm._jit import device, kernel, prange
-from nbnorm.simd.vectors import flat
-
-
-@device
-def _halve_row(top, bottom, best, chosen):
-    """Maximum over 2x2 windows with stride 2, along one row of them, in vector code."""
-    for i in range(best.size):
-        value, place = top[2 * i], np.uint8(0)
-        other = top[2 * i + 1]
-        take = (other > value) | (other != other)
-        value, place = (other if take else value), (np.uint8(1) if take else place)
-        other = bottom[2 * i]
-        take = (other > value) | (other != other)
-        value, place = (other if take else value), (np.uint8(2) if take else place)
-        other = bottom[2 * i + 1]
-        take = (other > value) | (other != other)
-        best[i], chosen[i] = (other if take else value), (np.uint8(3) if take else place)
+from nbnorm.simd.lanes import load_between, load_even_between, sum_lanes
+from nbnorm.simd.parts import no_sum, widen_add
+from nbnorm.simd.vectors import add, flat, lanes_of, load
 
 
 @device
 def _halve_plane(source, plane, height, width, rows, columns, best, places):
-    for row in range(rows):
-        at = (plane * rows + row) * columns
-        start = (plane * height + 2 * row) * width
-        top, bottom = source[start : start + width], source[start + width : start + 2 * width]
-        _halve_row(top, bottom, best[at : at + columns], places[at : at + columns])
+    half = lanes_of(source) // 2
+    for row in range(0, rows, 2):
+        other = min(row + 1, rows - 1)  # an odd last row is its own partner
+        starts = (plane * height + 2 * row) * width, (plane * height + 2 * other) * width
+        ats = (plane * rows + row) * columns, (plane * rows + other) * columns
+        for column in range(0, columns, half):
+            count = min(half, columns - column)
+            firsts = starts[0] + 2 * column, starts[1] + 2 * column
+            halve_maximum(source, firsts, width, count, best, places, (ats[0] + column, ats[1] + column))
 
 
 @device
@@ -58,6 +53,29 @@ def _maximum_of_plane(source, plane, height, width, geometry, rows, columns, bes
             places[at + column] = place
 
 
+@device
+def _maximum_in_vectors(source, plane, height, width, geometry, rows, columns, best, places):
+    """The same for horizontal strides of 1 and 2, a vector of windows at a time."""
+    kh, kw, sh, sw, ph, pw = geometry
+    lanes = lanes_of(source)
+    for row in range(rows):
+        top = row * sh - ph
+        first, last = max(0, -top), min(kh, height - top)
+        for column in range(0, columns, lanes):
+            chosen = nothing_chosen(source)
+            for a in range(first, last):
+                for b in range(kw):
+                    left = column * sw - pw + b
+                    start = (plane * height + top + a) * width + left
+                    low, high = -left, width - left  # which elements from `start` on lie in the row
+                    if sw == 1:
+                        chosen = choose_between(chosen, load_between(source, start, low, high), a * kw + b, low, high)
+                    else:
+                        other = load_even_between(source, start, low, high)
+                        chosen = choose_between(chosen, other, a * kw + b, (low + 1) >> 1, (high + 1) >> 1)
+            store_chosen(chosen, best, places, (plane * rows + row) * columns + column, min(lanes, columns - column))
+
+
 @kernel
 def max_pool(x, geometry, y, chosen):
     """y = maximum of each window, NaN if it holds one; chosen (P, OH, OW) = its place there, the first of equals."""
@@ -68,6 +86,8 @@ def max_pool(x, geometry, y, chosen):
     for plane in prange(planes):
         if halve:
             _halve_plane(source, plane, height, width, rows, columns, best, places)
+        elif geometry[3] <= 2:
+            _maximum_in_vectors(source, plane, height, width, geometry, rows, columns, best, places)
         else:
             _maximum_of_plane(source, plane, height, width, geometry, rows, columns, best, places)
 
@@ -84,17 +104,36 @@ def _spread_maximum(gradient, plane, rows, columns, geometry, places, offsets, h
             target[start + column * sw + offsets[places[at + column]]] += gradient[at + column]
 
 
+@device
+def _double_plane(gradient, plane, rows, columns, places, height, width, target):
+    lanes = lanes_of(target)
+    for row in range(rows):
+        at = (plane * rows + row) * columns
+        start = (plane * height + 2 * row) * width
+        for left in range(0, width, lanes):
+            column = left // 2
+            count = max(0, min(lanes // 2, columns - column))
+            size = min(lanes, width - left)
+            spread_maximum(gradient, places, at + column, count, target, start + left, width, size)
+    for i in range((plane * height + 2 * rows) * width, (plane + 1) * height * width):
+        target[i] = 0.0  # the last of an odd number of rows
+
+
 @kernel
 def max_pool_backward(dy, chosen, geometry, offsets, dx):
     """dx = the sum of dy over the windows that chose this element; offsets (kh x kw,) int64 is working space."""
     _, rows, columns = dy.shape
     planes, height, width = dx.shape
+    double = geometry == (2, 2, 2, 2, 0, 0)
     kernel_width = geometry[1]
     for place in range(offsets.size):
         offsets[place] = place // kernel_width * width + place % kernel_width
     gradient, places, target = flat(dy), flat(chosen), flat(dx)
     for plane in prange(planes):
-        _spread_maximum(gradient, plane, rows, columns, geometry, places, offsets, height, width, target)
+        if double:
+            _double_plane(gradient, plane, rows, columns, places, height, width, target)
+        else:
+            _spread_maximum(gradient, plane, rows, columns, geometry, places, offsets, height, width, target)
 
 
 @device
@@ -159,23 +198,28 @@ def average_pool_backward(dy, geometry, count_padding, dx):
         _spread_means(gradient, plane, rows, columns, geometry, count_padding, height, width, target)
 
 
+@device
+def _sum(source, start, length):
+    """Sum of source[start : start + length] in float64; two vectors, so that additions need not wait for each other."""
+    lanes = lanes_of(source)
+    even, odd = no_sum(source), no_sum(source)
+    whole = length - length % (2 * lanes)
+    for i in range(0, whole, 2 * lanes):
+        even = widen_add(even, load(source, start + i))
+        odd = widen_add(odd, load(source, start + i + lanes))
+    for i in range(whole, length, 2 * lanes):
+        even = widen_add(even, load_between(source, start + i, 0, length - i))
+        odd = widen_add(odd, load_between(source, start + i + lanes, 0, length - i - lanes))
+    return sum_lanes(add(even, odd))
+
+
 @kernel
 def global_average(x, y):
     """y[p] = mean of x[p], summed in float64; x (P, L), y (P,)."""
     planes, length = x.shape
     source = flat(x)
-    whole = length - length % 4
     for plane in prange(planes):
-        row = source[plane * length : (plane + 1) * length]
-        a = b = c = d = 0.0  # four sums, so that an addition need not wait for the one before
-        for i in range(0, whole, 4):
-            a += row[i]
-            b += row[i + 1]
-            c += row[i + 2]
-            d += row[i + 3]
-        for i in range(whole, length):
-            a += row[i]
-        y[plane] = ((a + b) + (c + d)) / length
+        y[plane] = _sum(source, plane * length, length) / length
 
 
 @kernel

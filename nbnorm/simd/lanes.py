@@ -15,7 +15,7 @@ __all__ = [
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
 
 
-def _lane_mask(builder, vector, low, high):
+def emit_lane_mask(builder, vector, low, high):
     """One bit a lane: low <= lane < high, of 64-bit bounds of any size and sign."""
     lanes = ir.VectorType(_INT32, vector.lanes)
     undefined = ir.Constant(lanes, ir.Undefined)
@@ -45,14 +45,14 @@ def _emit_masked_load(builder, vector, pointer, mask):
 
 def emit_load_between(builder, vector, pointer, low, high):
     """Load the lanes from `low` up to `high`; the others are 0 and their memory is not touched."""
-    return _emit_masked_load(builder, vector, pointer, _lane_mask(builder, vector, low, high))
+    return _emit_masked_load(builder, vector, pointer, emit_lane_mask(builder, vector, low, high))
 
 
 def emit_store_between(builder, vector, value, pointer, low, high) -> None:
     """Store the lanes from `low` up to `high`; the memory of the others is not touched."""
     place = builder.bitcast(pointer, vector.llvm.as_pointer())
     align = _INT32(vector.scalar.bitwidth // 8)
-    _masked(builder, vector, "store", ir.VoidType(), value, place, align, _lane_mask(builder, vector, low, high))
+    _masked(builder, vector, "store", ir.VoidType(), value, place, align, emit_lane_mask(builder, vector, low, high))
 
 
 def _shuffle(builder, a, b, lanes):

@@ -1,5 +1,10 @@
 """The pooling kernels against their NumPy twins, into buffers that hold rubbish."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import reference_layers as reference
@@ -36,6 +41,115 @@ def test_maximum(case, dtype):
     offsets = np.full(geometry[0] * geometry[1], -1)
     pool.max_pool_backward.serial(dy, chosen, geometry, offsets, dx)
     np.testing.assert_array_equal(dx, reference.max_pool_backward(dy, x, geometry))
+
+
+SIZES = [
+    (2, 2),
+    (2, 3),
+    (3, 2),
+    (4, 4),
+    (7, 7),
+    (8, 8),
+    (14, 14),
+    (5, 16),
+    (4, 17),
+    (3, 31),
+    (6, 33),
+    (28, 28),
+    (2, 67),
+]
+
+
+def check_halving(size, dtype):
+    """2x2 windows, also with NaN and at the very ends of their arrays, against one window after another."""
+    height, width = size
+    rows, columns = height // 2, width // 2
+    x = values((3, height, width), dtype)
+    x[np.random.default_rng(1).random(x.shape) < 0.05] = np.nan
+    y, chosen = np.full((3, rows, columns), np.inf, dtype), np.full((3, rows, columns), 255, np.uint8)
+    pool.max_pool.serial(x, (2, 2, 2, 2, 0, 0), y, chosen)
+    dy, dx = values(y.shape, dtype, 2) + 7, np.full(x.shape, np.nan, dtype)
+    pool.max_pool_backward.serial(dy, chosen, (2, 2, 2, 2, 0, 0), np.full(4, -1), dx)
+    expected = np.zeros(x.shape, dtype)
+    for plane, row, column in np.ndindex(y.shape):
+        window = x[plane, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].ravel()
+        wrong = np.flatnonzero(np.isnan(window))
+        place = wrong[-1] if wrong.size else window.argmax()
+        assert chosen[plane, row, column] == place
+        np.testing.assert_array_equal(y[plane, row, column], window[place])
+        expected[plane, 2 * row + place // 2, 2 * column + place % 2] = dy[plane, row, column]
+    np.testing.assert_array_equal(dx, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", SIZES)
+def test_halving(size, dtype):
+    check_halving(size, dtype)
+
+
+WINDOWS = [(3, 3, 2, 2, 1, 1), (3, 3, 1, 1, 1, 1), (2, 3, 3, 2, 0, 0), (2, 4, 1, 1, 1, 2), (3, 2, 2, 3, 1, 1)]
+
+
+def check_windows(geometry, width, dtype):
+    """Overlapping, padded windows with NaN, -inf and ties, against one window after another."""
+    kernel_width = geometry[1]
+    x = values((2, 5, width), dtype)
+    draw = np.random.default_rng(3).random(x.shape)
+    x[draw < 0.04] = np.nan
+    x[draw > 0.5] = -np.inf
+    shape = reference.pooled_shape(x.shape, geometry)
+    y, chosen = np.full(shape, np.inf, dtype), np.full(shape, 255, np.uint8)
+    pool.max_pool.serial(x, geometry, y, chosen)
+    for row, column, rows, columns in reference.windows(x.shape, geometry):
+        for plane in range(2):
+            window = x[plane, rows, columns]
+            wrong = np.flatnonzero(np.isnan(window.ravel()))
+            i, j = divmod(wrong[-1] if wrong.size else window.argmax(), window.shape[1])
+            np.testing.assert_array_equal(y[plane, row, column], window[i, j])
+            i += rows.start - (row * geometry[2] - geometry[4])
+            j += columns.start - (column * geometry[3] - geometry[5])
+            assert chosen[plane, row, column] == i * kernel_width + j
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [4, 16, 33, 40])
+@pytest.mark.parametrize("geometry", WINDOWS)
+def test_windows(geometry, width, dtype):
+    check_windows(geometry, width, dtype)
+
+
+WIDTHS = """
+import test_pool as t
+for dtype in ("float32", "float64"):
+    for size in t.SIZES:
+        t.check_halving(size, dtype)
+    for geometry in t.WINDOWS:
+        t.check_windows(geometry, 33, dtype)
+"""
+
+
+@pytest.mark.parametrize("vector_bytes", ["16", "32"])
+def test_agrees_with_narrower_vectors(vector_bytes):
+    paths = [str(Path(__file__).parent), *sys.path]
+    environment = {**os.environ, "NBNORM_VECTOR_BYTES": vector_bytes, "PYTHONPATH": os.pathsep.join(paths)}
+    subprocess.run([sys.executable, "-c", WIDTHS], env=environment, check=True, timeout=300)
+
+
+def test_halving_stays_inside_the_arrays():
+    """Vectors reach beyond the rows of a plane: what lies around the arrays is not written."""
+    x, y, dx = (np.full(size, 9.0, np.float32) for size in (40, 30, 40))
+    chosen = np.full(30, 9, np.uint8)
+    planes, best, places, target = x[10:30], y[10:14], chosen[10:14], dx[10:30]
+    planes[:] = np.arange(20)
+    geometry = (2, 2, 2, 2, 0, 0)
+    pool.max_pool.serial(planes.reshape(1, 4, 5), geometry, best.reshape(1, 2, 2), places.reshape(1, 2, 2))
+    np.testing.assert_array_equal(best, [6, 8, 16, 18])
+    pool.max_pool_backward.serial(
+        best.reshape(1, 2, 2), places.reshape(1, 2, 2), geometry, np.empty(4, np.int64), target.reshape(1, 4, 5)
+    )
+    assert target.sum() == best.sum()
+    for array, size in ((x, 20), (y, 4), (dx, 20), (chosen, 4)):
+        assert (np.delete(array, np.s_[10 : 10 + size]) == 9).all()
 
 
 @settings(max_examples=80, deadline=None)
