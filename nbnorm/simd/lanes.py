@@ -8,7 +8,8 @@ from numba.extending import intrinsic
 from nbnorm.simd.vectors import INDEX, pointer_to, vector_of, zero_constant
 
 __all__ = [
-    "item", "load_between", "load_bits", "load_even_bits", "prefetch", "store_bits", "store_interleaved", "store_item",
+    "emit_lane_mask", "emit_lane_sums", "emit_load_between", "emit_store_between", "item", "load_between", "load_bits",
+    "load_even_between", "load_even_bits", "prefetch", "store_bits", "store_interleaved", "store_item",
     "store_transposed", "sum_lanes",
 ]  # fmt: skip
 
@@ -132,6 +133,26 @@ def load_between(typing_context, array, index, low, high):
 def _bit_mask(builder, vector, bits):
     """One bit a lane: the lowest of a 64-bit integer."""
     return builder.bitcast(builder.trunc(bits, ir.IntType(vector.lanes)), ir.VectorType(_BIT, vector.lanes))
+
+
+@intrinsic
+def load_even_between(typing_context, array, index, low, high):
+    """Vector of array[index + 2 * lane] for low <= 2 * lane < high, 0 in the other lanes."""
+    vector = vector_of(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        array, index, low, high = args
+        first = pointer_to(context, builder, signature.args[0], array, index)
+        lanes = INDEX(vector.lanes)
+        parts = [
+            emit_load_between(builder, vector, first, low, high),
+            emit_load_between(
+                builder, vector, builder.gep(first, [lanes]), builder.sub(low, lanes), builder.sub(high, lanes)
+            ),
+        ]
+        return _shuffle(builder, *parts, list(range(0, 2 * vector.lanes, 2)))
+
+    return vector(array, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic
