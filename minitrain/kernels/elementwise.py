@@ -10,6 +10,7 @@ from nbnorm._jit import kernel, prange
 from nbnorm.simd.vectors import flat
 
 BLOCK = 8192  # elements that one iteration of a parallel loop works on
+COSTLY_BLOCK = 512  # where each takes an exponential
 
 
 @kernel
@@ -45,9 +46,9 @@ def leaky_relu_backward(dy, sign, slope, dx):
 @kernel
 def sigmoid(x, y):
     """y = 1 / (1 + exp(-x)); shapes (n,)."""
-    for block in prange((x.size + BLOCK - 1) // BLOCK):
-        source = x[block * BLOCK : (block + 1) * BLOCK]
-        target = y[block * BLOCK : (block + 1) * BLOCK]
+    for block in prange((x.size + COSTLY_BLOCK - 1) // COSTLY_BLOCK):
+        source = x[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
+        target = y[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
         for i in range(source.size):
             target[i] = exponential.sigmoid(np.float64(source[i]))
 
@@ -67,9 +68,9 @@ def sigmoid_backward(dy, y, dx):
 @kernel
 def tanh(x, y):
     """y = tanh(x); shapes (n,)."""
-    for block in prange((x.size + BLOCK - 1) // BLOCK):
-        source = x[block * BLOCK : (block + 1) * BLOCK]
-        target = y[block * BLOCK : (block + 1) * BLOCK]
+    for block in prange((x.size + COSTLY_BLOCK - 1) // COSTLY_BLOCK):
+        source = x[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
+        target = y[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
         for i in range(source.size):
             target[i] = exponential.tanh(np.float64(source[i]))
 
