@@ -6,17 +6,17 @@ kernel, so that every window covers at least one element of x.
 The loops over a plane are helpers of their own on borrowed rows: what stands in a parallel loop compiles slowly.
 """
 
-from minitrain.kernels.pool_lanes import (
+from nbnorm._jit import device, kernel, prange
+from nbnorm.simd.lanes import load_between, load_even_between, sum_lanes
+from nbnorm.simd.parts import no_sum, widen_add
+from nbnorm.simd.vectors import add, flat, lanes_of, load
+from nbnorm.simd.windows import (
     choose_between,
     halve_maximum,
     nothing_chosen,
     spread_maximum,
     store_chosen,
 )
-from nbnorm._jit import device, kernel, prange
-from nbnorm.simd.lanes import load_between, load_even_between, sum_lanes
-from nbnorm.simd.parts import no_sum, widen_add
-from nbnorm.simd.vectors import add, flat, lanes_of, load
 
 
 @device
