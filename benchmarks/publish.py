@@ -74,6 +74,10 @@ def amount(value: float, unit: str) -> str:
     return f"{value * factor:.4g} {name}"
 
 
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 # ------------------------------------------------------------------------------------------------------------- the page
 
 STYLE = """
@@ -104,7 +108,8 @@ def _section(machine: Machine) -> Iterator[str]:
     first, last = machine.commits[0], machine.commits[-1]
     yield f"<h2>{html.escape(machine.name)}</h2>"
     yield f"<p>{cpu}, {cores} cores, {system}."
-    yield f"{len(machine.commits)} commits, {first[0][:8]} ({first[1]:%Y-%m-%d}) to {last[0][:8]} ({last[1]:%Y-%m-%d})."
+    commits = count(len(machine.commits), "commit")
+    yield f"{commits}, {first[0][:8]} ({first[1]:%Y-%m-%d}) to {last[0][:8]} ({last[1]:%Y-%m-%d})."
     yield "A red ring is where a regression begins.</p>"
     yield from _regression_table(machine)
     for module, trends in itertools.groupby(machine.trends, lambda trend: trend.name.split(".")[0]):
@@ -156,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     machines = publish(options.results, options.out)
     regressions = sum(len(trend.regressions) for machine in machines for trend in machine.trends)
-    print(f"{options.out / 'index.html'}: {regressions} regressions")
+    print(f"{options.out / 'index.html'}: {count(regressions, 'regression')}")
     return 0
 
 
