@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.batch_norm_calls import Calls, Data, backward_calls, forward_calls, fused_calls, torch, torch_fused
-from benchmarks.timing import PERCENTILE, geometric_mean, markdown
+from benchmarks.timing import PERCENTILE, geometric_mean, markdown, settle
 
 SHAPES = [
     (32, 64, 56, 56), (8, 64, 112, 112), (64, 64, 112, 112), (32, 256, 56, 56), (32, 256, 14, 14), (64, 512, 7, 7),
@@ -59,14 +59,14 @@ def measure_fused(compiled: bool) -> list[dict[str, Any]]:
 
 
 def _microseconds(calls: Calls) -> dict[str, float]:
-    """20th percentile of each call, all in turn, timed when the same call has just run: with its own threads awake."""
+    """20th percentile of each call, all in turn, each timed after `settle`."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     end = time.perf_counter() + SECONDS
     for k in range(RUNS):
         for name, call in calls.items():
-            call()
+            settle(call)
             start = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - start)

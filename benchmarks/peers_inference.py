@@ -29,7 +29,7 @@ def run(compiled: bool = True) -> dict[str, Any]:
     for name, make in NETS.items():
         for batch in BATCHES:
             calls = _candidates(make(), batch, compiled)
-            timings = {key: timing.milliseconds for key, timing in interleave(calls, seconds=6).items()}
+            timings = {key: timing.milliseconds for key, timing in interleave(calls, seconds=4).items()}
             results.append({"net": f"{name}, batch {batch}", **timings})
     names = ["minitrain", "PyTorch", "PyTorch channels_last", "torch.compile", "ONNX Runtime"]
     rows = []
@@ -87,5 +87,7 @@ def _onnx_candidate(net: Any, x: np.ndarray) -> Callable[[], object]:
     torch.onnx.export(net, (torch.from_numpy(x),), file, input_names=["x"], dynamo=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # its threads would otherwise go on spinning on the cores of whoever comes next
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"x": x})

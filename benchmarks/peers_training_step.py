@@ -52,7 +52,7 @@ def run(compiled: bool = True, nets: list[str] | None = None) -> dict[str, Any]:
         if nets and not any(each in name for each in nets):
             continue
         calls = _candidates(make, batch, adam, compiled)
-        timings = {key: timing.milliseconds for key, timing in interleave(calls, seconds=12).items()}
+        timings = {key: timing.milliseconds for key, timing in interleave(calls, seconds=8).items()}
         results.append({"net": name, **timings})
         print(_row_text(results[-1]), flush=True)
     print("\n" + _table(results))

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Timing", "geometric_mean", "installed", "interleave", "machine", "markdown", "write_json"]
+__all__ = ["Timing", "geometric_mean", "installed", "interleave", "machine", "markdown", "settle", "write_json"]
 
 PERCENTILE = 20
 BRIEF = 0.005  # seconds
+REST = 0.005  # seconds after which the threads of other libraries have stopped spinning on the cores
 PEERS = ("numba", "numpy", "scipy", "torch", "jax", "onnxruntime")
 
 
@@ -46,8 +47,7 @@ def interleave(
     """Time the calls in turn, each run of one beside a run of every other, in an order that rotates.
 
     Each gets `runs` timed runs, fewer (never below 5) where all of them together would take longer than `seconds`.
-    Calls shorter than 50 microseconds are repeated within a run. Those shorter than `BRIEF` are timed when the same
-    call has just run, so that none pays for the threads and the cache of the one before it.
+    Calls shorter than 50 microseconds are repeated within a run. Those shorter than `BRIEF` are timed after `settle`.
     """
     repeats, brief, total = {}, set(), 0.0
     for name, call in calls.items():
@@ -59,7 +59,7 @@ def interleave(
         repeats[name] = max(1, math.ceil(50e-6 / once))
         if once < BRIEF:
             brief.add(name)
-        total += once * (repeats[name] + (name in brief))
+        total += once * repeats[name] + (REST + 1e-3) * (name in brief)
     count = int(min(runs, max(5, seconds / total)))
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
@@ -67,7 +67,7 @@ def interleave(
         for name in names[run % len(names) :] + names[: run % len(names)]:
             call, repeat = calls[name], repeats[name]
             if name in brief:
-                call()
+                settle(call)
             start = time.perf_counter()
             for _ in range(repeat):
                 call()
@@ -76,6 +76,18 @@ def interleave(
         name: Timing(float(np.percentile(each, PERCENTILE)), float(np.median(each)), count)
         for name, each in times.items()
     }
+
+
+def settle(call: Callable[[], object]) -> None:
+    """Let the threads of whoever ran before come to rest, then bring this call's threads and data back.
+
+    Without it each library pays for those before it: idle threads of JAX and ONNX Runtime spin on the cores that the
+    next one's need, which doubled everybody's times.
+    """
+    time.sleep(REST)
+    start = time.perf_counter()
+    while time.perf_counter() < start + 1e-3:
+        call()
 
 
 def installed(package: str) -> str | None:
