@@ -184,7 +184,8 @@ def _normalize_part(x, residual, y, i, part, factors, channels, c, low):
 def normalize(x, residual, y, at, stride, rows, width, factors, c, floor, streaming):
     """y = max((x - center) * scale + shift [+ residual], floor) over the rows of `width` columns from c on.
 
-    The last row comes first: the sums went down the rows. What is stored are whole vectors at multiples of their size.
+    The last row comes first: the sums went down the rows. Long rows are stored in whole vectors at multiples of their
+    size. Rows of one vector or less keep their factors in registers, and are never streamed.
     """
     lanes, low = lanes_of(x), splat(floor)
     if width <= lanes:
