@@ -1,13 +1,29 @@
 """Kernels write what they should, all of it, and nothing beside it."""
 
+import contextlib
+from unittest import mock
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbnorm
 from nbnorm.kernels import batch_norm as kernels
+from nbnorm.kernels import columns, rows
 
 CANARY = -12345.0
+
+
+@contextlib.contextmanager
+def stored_past_caches(streaming):
+    """Plan all outputs of training so, or none: otherwise only those of many megabytes are."""
+    with contextlib.ExitStack() as stack:
+        for module in (rows, columns):
+            stack.enter_context(mock.patch.object(module, "STREAM_BYTES", 0 if streaming else 2**60))
+            stack.callback(module.plan.cache_clear)
+            module.plan.cache_clear()
+        yield
 
 
 def framed(shape, dtype, offset):
@@ -45,13 +61,14 @@ def test_outputs_are_written_whole_and_nothing_else(images, channels, length, dt
                 (channels, "float64"), (channels, "float64"))]  # fmt: skip
     y, dx, dresidual, dgamma, dbeta, mean, inv_std = (inside for inside, _ in outputs)
     before = [part.copy() for part in (x, dy, residual, ones)]
-    kernels.forward(x, residual if by_output else empty, ones, ones, ones.copy(), ones.copy(), 0.1, 1e-5, True,
-                    mean, inv_std, y)  # fmt: skip
-    if by_output:
-        kernels.backward(dy, x, y, mean, inv_std, ones, ones, True, True, dx, dgamma, dbeta, dresidual)
-    else:
-        kernels.backward(dy, x, empty, mean, inv_std, ones, ones, True, False, dx, dgamma, dbeta, empty)
-        dresidual[...] = 0
+    with stored_past_caches(streaming):
+        kernels.forward(x, residual if by_output else empty, ones, ones, ones.copy(), ones.copy(), 0.1, 1e-5, True,
+                        mean, inv_std, y)  # fmt: skip
+        if by_output:
+            kernels.backward(dy, x, y, mean, inv_std, ones, ones, True, True, dx, dgamma, dbeta, dresidual)
+        else:
+            kernels.backward(dy, x, empty, mean, inv_std, ones, ones, True, False, dx, dgamma, dbeta, empty)
+            dresidual[...] = 0
     names = ("y", "dx", "dresidual", "dgamma", "dbeta", "mean", "inv_std")
     for (inside, memory), what in zip(outputs, names, strict=True):
         assert np.isfinite(inside).all(), what
@@ -112,3 +129,39 @@ def test_kernels_compile_for_dtypes_not_for_shapes():
         assert all(len(form.signatures) <= 2 for form in forms)  # float32, and float64 from other tests
     for kernel in (rows_backward.backward, columns_backward.backward, inference.infer):
         assert all(len(form.signatures) <= 2 for form in (kernel.serial, kernel.parallel))
+
+
+STREAMED = [(3, 20, 7, 7), (2, 5, 30, 31), (4, 33, 5), (40, 3, 16, 16), (70, 100), (33, 1100), (300, 40), (9, 16)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", STREAMED, ids=str)
+def test_stores_past_the_caches_give_the_same_bits(shape, dtype):
+    rng = np.random.default_rng(0)
+
+    def unaligned(offset):
+        size = int(np.prod(shape))
+        return rng.standard_normal(size + 16).astype(dtype)[offset : offset + size].reshape(shape)
+
+    x, dy, residual = unaligned(1), unaligned(2), unaligned(3)
+    gamma, beta = (rng.standard_normal(shape[1]).astype(dtype) for _ in range(2))
+    results = []
+    for streaming in (False, True):
+        y, dx, dresidual, z, dz = (unaligned(offset) for offset in (5, 0, 7, 3, 2))
+        with stored_past_caches(streaming):
+            _, stats = nbnorm.batch_norm_forward(x, gamma, beta, activation="relu", residual=residual, out=y)
+            nbnorm.batch_norm_forward(x, gamma, beta, out=z)
+            out = (dx, None, None, dresidual)
+            nbnorm.batch_norm_backward(dy, x, stats, gamma, beta, activation="relu", y=y, out=out)
+            nbnorm.batch_norm_backward(dy, x, stats, gamma, beta, out=dz)
+        results.append((y, dx, dresidual, z, dz))
+    for plain, streamed in zip(*results, strict=True):
+        np.testing.assert_array_equal(streamed, plain)
+
+
+def test_an_inference_that_is_stored_past_the_caches():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 45, 217, 223), dtype=np.float32)  # 26 MB
+    mean, var = rng.standard_normal(45, dtype=np.float32), rng.random(45, dtype=np.float32) + 0.5
+    wanted = (x - mean[:, None, None].astype(np.float64)) / np.sqrt(var + 1e-5)[:, None, None].astype(np.float64)
+    np.testing.assert_allclose(nbnorm.batch_norm_infer(x, mean, var), wanted, rtol=1e-5, atol=1e-5)
