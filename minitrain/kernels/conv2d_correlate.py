@@ -10,7 +10,7 @@ from nbnorm.simd.lanes import item, store_interleaved
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import flat, lanes_of, load
 
-__all__ = ["correlation_kernel"]
+__all__ = ["correlation_kernel", "finish"]
 
 UNROLL = 4  # steps of the reduction in one turn of its loop: the processor issues few instructions beside the products
 
@@ -37,7 +37,7 @@ def _interleave(phases, outs, planes, first, rows, temporary, at, target, to):
 
 
 @device
-def _finish(residual, relu, at, pitch, outs, length, target):
+def finish(residual, relu, at, pitch, outs, length, target):
     """Add the residual, if there is one, and apply the ReLU, if asked for, to a band that is still in the cache."""
     for k in range(outs):
         start = at + k * pitch
@@ -169,7 +169,7 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
                 _interleave(phases, outs, planes, first, used, scratch, place, target, to + i * target_pitch)
                 place += phases[0] * phases[1] * outs * length
             elif relu or residual.size:
-                _finish(residual, relu, place + i * target_pitch, pitch, outs, length, target)
+                finish(residual, relu, place + i * target_pitch, pitch, outs, length, target)
 
     def correlate(problem, planes, phases, steps, places, segments, vectors, offsets, indices, starts, source,
                   weight, bias, residual, relu, scratch, target):  # fmt: skip

@@ -1,0 +1,218 @@
+"""The kernel of Winograd's convolution F(4 x 4, 3 x 3), for the forward pass and for the input gradient.
+
+A strip of tiles of 4 x 4 outputs at a time: their inputs are transposed to vectors of channels and transformed to 36
+points each; at every point the tiles and channels are multiplied with the weights, a matrix product in register tiles;
+what comes out, in the place of what went in, is transformed back and transposed. It all stays in a level 2 cache.
+"""
+
+import numpy as np
+
+from minitrain.kernels.conv2d_correlate import finish
+from minitrain.kernels.conv2d_pack import clear
+from minitrain.kernels.winograd_plan import PAIR_ROWS, SINGLE_ROWS
+from minitrain.kernels.winograd_transforms import POINTS, TILE, WINDOW, transform_input, transform_output, transform_weight
+from nbnorm._jit import device, kernel, prange
+from nbnorm.simd.lanes import load_between, store_transposed
+from nbnorm.simd.squares import scatter_transposed, store_transposed_rows
+from nbnorm.simd.tiles import make_tile
+from nbnorm.simd.vectors import flat, lanes_of, load, splat, store
+
+__all__ = ["run_winograd"]
+
+UNROLL = 4  # channels in one turn of the loop over them
+
+_pair, _single = make_tile(PAIR_ROWS, 2), make_tile(SINGLE_ROWS, 1)
+_zero_pair, _add_pair, _store_pair = _pair.zero, _pair.add_outer_of_lanes, _pair.store_columns
+_zero_single, _add_single, _store_single = _single.zero, _single.add_outer_of_lanes, _single.store_columns
+
+
+@device
+def prepare_weights(index, problem, weights, taps, weight, scratch, at, prepared, to):
+    """Transform the kernels of the vector of outputs and the vector of channels that `index` numbers.
+
+    prepared[to:] is for each point, pair of vectors of outputs, and channel: a value for each of these outputs. Outputs
+    and channels that do not exist have kernels of 0. scratch[at:] has room for a vector of kernels.
+    """
+    _, channels, outs, _ = problem
+    out_stride, channel_stride, first_tap, tap_step = weights
+    lanes = lanes_of(prepared)
+    in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
+    block, first = index // in_blocks, index % in_blocks * lanes
+    width = lanes if block == out_blocks - 1 and block % 2 == 0 else 2 * lanes  # of the last one, if it has no partner
+    step = in_blocks * out_blocks * lanes * lanes
+    goal = to + block // 2 * 2 * in_blocks * lanes * lanes + block % 2 * lanes + first * width
+    clear(scratch, at, taps.size * lanes)
+    rows, part = min(lanes, outs - block * lanes), min(lanes, taps.size)
+    for channel in range(first, first + lanes):
+        if channel < channels:
+            start = block * lanes * out_stride + channel * channel_stride
+            for tap in range(0, taps.size, part):
+                tap_at = min(tap, taps.size - part)
+                store_transposed(weight, start + tap_at, out_stride, rows, part, scratch, at, taps, tap_at)
+        else:
+            clear(scratch, at, taps.size * lanes)
+        transform_weight(scratch, at + first_tap * lanes, tap_step * lanes, prepared, goal, step)
+        goal += width
+
+
+@device
+def _transform_plane(source, at, rows, planes, tile_row, tile_rows, tile_columns, width, pixels, memory,
+                     packed, v, step):  # fmt: skip
+    """Transform a vector of channels of an image: tiles of the rows [tile_row, tile_row + tile_rows) to memory[v:]."""
+    height, columns, padding = planes[0], planes[1], planes[4]
+    lanes = lanes_of(memory)
+    size, first = height * columns, tile_row * TILE
+    origin = packed - first * width * lanes
+    done = max(0, first - padding) * columns
+    for row in range(tile_rows):
+        last = min(height, first + row * TILE + WINDOW - padding) * columns
+        while done < last:
+            start = min(done, size - lanes)
+            scatter_transposed(source, at + start, size, rows, memory, origin, pixels, start)
+            done = start + lanes
+        tile = packed + row * TILE * width * lanes
+        for _ in range(tile_columns):
+            transform_input(memory, tile, width * lanes, memory, v, step)
+            tile += TILE * lanes
+            v += lanes
+
+
+@device
+def _clear_borders(planes, tile_row, tile_rows, width, memory, packed):
+    """Set the packed rows above and below the plane to 0, where strips are bands of rows and do not all have them."""
+    first, row = tile_row * TILE, width * lanes_of(memory)
+    above, below = planes[4] - first, planes[0] + planes[4] - first
+    clear(memory, packed, max(0, above) * row)
+    clear(memory, packed + below * row, max(0, tile_rows * TILE + WINDOW - TILE - below) * row)
+
+
+@device
+def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at, operands):
+    """The matrix products at all points: memory[v:] is [point][vector of channels][tile] before, of outputs after."""
+    lanes = lanes_of(memory)
+    none = tiles - tiles
+    one, columns = (none,), (none, tiles * lanes)
+    block = SINGLE_ROWS if out_blocks % 2 else PAIR_ROWS
+    for _ in range(POINTS):
+        for tile in range(0, tiles, block):
+            w_first, pitch = v + tile * lanes, tiles * lanes
+            if out_blocks > 2:  # the first products would overwrite what the next ones need
+                for b in range(in_blocks):
+                    for i in range(block):
+                        store(memory, operands + (b * block + i) * lanes, load(memory, w_first + b * pitch + i * lanes))
+                w_first, pitch = operands, block * lanes
+            panel = weights_at
+            for pair in range(out_blocks // 2):
+                for part in range(0, block, PAIR_ROWS):
+                    acc = _zero_pair(memory)
+                    u, w = panel, w_first + part * lanes
+                    for _ in range(in_blocks):
+                        for lane in range(0, lanes, UNROLL):
+                            for i in range(UNROLL):
+                                acc = _add_pair(acc, memory, w + lane + i, weights, u + 2 * i * lanes)
+                            u += 2 * UNROLL * lanes
+                        w += pitch
+                    to = v + (2 * pair * tiles + tile + part) * lanes
+                    _store_pair(acc, memory, to, columns, lanes)
+                panel += 2 * in_blocks * lanes * lanes
+            if out_blocks % 2:
+                single = _zero_single(memory)
+                u, w = panel, w_first
+                for _ in range(in_blocks):
+                    for lane in range(0, lanes, UNROLL):
+                        for i in range(UNROLL):
+                            single = _add_single(single, memory, w + lane + i, weights, u + i * lanes)
+                        u += UNROLL * lanes
+                    w += pitch
+                _store_single(single, memory, v + ((out_blocks - 1) * tiles + tile) * lanes, one, lanes)
+        v += step
+        weights_at += in_blocks * out_blocks * lanes * lanes
+
+
+@device
+def _finish_plane(memory, m, step, bias, planes, tile_row, tile_rows, tile_columns, unpacked, target, to, rows):
+    """Transform a vector of outputs of an image back, from memory[m:], and put its rows into target[to:].
+
+    The tiles are written from right to left into rows without gaps: what the last of them has beyond the end of its
+    rows is overwritten with what belongs there.
+    """
+    lanes = lanes_of(memory)
+    out_height, columns = planes[2], planes[3]
+    first = tile_row * TILE * columns
+    size = min(tile_rows * TILE, out_height - tile_row * TILE) * columns
+    done = 0
+    for row in range(tile_rows):
+        for tile in range(tile_columns - 1, -1, -1):
+            place = unpacked + (row * columns + tile) * TILE * lanes
+            transform_output(memory, m + (row * tile_columns + tile) * lanes, step, bias, memory, place, columns * lanes)
+        last = min(size, (row + 1) * TILE * columns)
+        while done < last and (done + lanes <= last or last == size):
+            start = min(done, size - lanes)
+            store_transposed_rows(memory, unpacked + start * lanes, target, to + first + start, out_height * columns,
+                                  rows)  # fmt: skip
+            done = start + lanes
+
+
+@device
+def _run_strip(task, problem, planes, strips, places, pixels, source, weights, weights_at, bias, residual,
+               relu, scratch, at, target):  # fmt: skip
+    images, channels, outs, _ = problem
+    height, width, out_height, out_width = planes[0], planes[1], planes[2], planes[3]
+    block, band, tiles, tile_columns, row = strips
+    step, packed, unpacked, operands = places[2], at + places[3], at + places[4], at + places[5]
+    lanes = lanes_of(scratch)
+    in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
+    tile_rows = (out_height + TILE - 1) // TILE
+    bands = (tile_rows + band - 1) // band
+    image, tile_row = task // bands * block, task % bands * band
+    some, used = min(block, images - image), min(band, tile_rows - tile_row)
+    tiles_of_image = used * tile_columns
+    for b in range(in_blocks):
+        rows = min(lanes, channels - b * lanes)
+        v = at + b * tiles * lanes
+        if bands > 1:
+            _clear_borders(planes, tile_row, used, row, scratch, packed)
+        for i in range(some):
+            start = ((image + i) * channels + b * lanes) * height * width
+            _transform_plane(source, start, rows, planes, tile_row, used, tile_columns, row, pixels, scratch,
+                             packed, v, step)  # fmt: skip
+            v += tiles_of_image * lanes
+        for point in range(POINTS):  # so that no numbers from before, which may be of any size, are multiplied
+            clear(scratch, v + point * step, (tiles - some * tiles_of_image) * lanes)
+    _multiply(scratch, at, step, tiles, in_blocks, out_blocks, weights, weights_at, operands)
+    for b in range(out_blocks):
+        rows = min(lanes, outs - b * lanes)
+        shift = load_between(bias, b * lanes, 0, rows) if bias.size else splat(np.float32(0))
+        for i in range(some):
+            to = ((image + i) * outs + b * lanes) * out_height * out_width
+            _finish_plane(scratch, at + (b * tiles + i * tiles_of_image) * lanes, step, shift, planes, tile_row, used,
+                          tile_columns, unpacked, target, to, rows)  # fmt: skip
+            if relu or residual.size:
+                first = tile_row * TILE * out_width
+                size = min(used * TILE * out_width, out_height * out_width - first)
+                finish(residual, relu, to + first, out_height * out_width, rows, size, target)
+
+
+@kernel
+def run_winograd(problem, planes, strips, weights, places, pixels, taps, source, weight, bias, residual, relu, scratch,
+                 target):  # fmt: skip
+    """Overwrite target (images, outs, out_height, out_width); see the plan, `Winograd`, for the integers."""
+    source, weight, bias, residual = flat(source), flat(weight), flat(bias), flat(residual)
+    scratch, target = flat(scratch), flat(target)
+    images, channels, outs, workers = problem
+    lanes = lanes_of(scratch)
+    in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
+    kernels = in_blocks * out_blocks
+    for index in prange(workers):
+        worker = np.intp(index)
+        for number in range(worker * kernels // workers, (worker + 1) * kernels // workers):
+            prepare_weights(number, problem, weights, taps, weight, scratch, places[0] + worker * places[1], scratch, 0)
+    tile_rows = (planes[2] + TILE - 1) // TILE
+    tasks = ((images + strips[0] - 1) // strips[0]) * ((tile_rows + strips[1] - 1) // strips[1])
+    for index in prange(workers):
+        worker = np.intp(index)
+        at = places[0] + worker * places[1]
+        clear(scratch, at + places[3], places[4] - places[3])
+        for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
+            _run_strip(task, problem, planes, strips, places, pixels, source, scratch, 0, bias, residual,
+                       relu, scratch, at, target)  # fmt: skip

@@ -1,0 +1,111 @@
+"""Transposition of squares of `lanes` x `lanes` values on their way from one array to another.
+
+The rules on arrays are those of `vectors`.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from nbnorm.simd.vectors import INDEX, emit_store, pointer_to, vector_of
+
+__all__ = ["scatter_transposed", "store_transposed_rows"]
+
+_INT32 = ir.IntType(32)
+_PIECE = 4  # values that one load of a transposition reads
+
+
+def _shuffle(builder, a, b, lanes):
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, len(lanes)), lanes))
+
+
+def _join(builder, parts):
+    """One vector of the lanes of all parts, in their order."""
+    while len(parts) > 1:
+        every = list(range(2 * parts[0].type.count))
+        parts = [_shuffle(builder, a, b, every) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def _load_transposed(builder, vector, rows):
+    """Vectors of the columns of the square whose rows are at the pointers `rows`.
+
+    A vector takes `_PIECE` values of every `_PIECE`-th row, so that only the squares within its pieces are left to be
+    transposed in registers: most of the movement is done by the loads, which another part of the processor executes.
+    """
+    piece = ir.VectorType(vector.llvm.element, min(_PIECE, vector.lanes))
+    size, step = vector.lanes, piece.count
+    columns = []
+    for first in range(0, size, step):
+        values = []
+        for r in range(step):
+            parts = []
+            for row in rows[r::step]:
+                place = builder.bitcast(builder.gep(row, [INDEX(first)]), piece.as_pointer())
+                part = builder.load(place)
+                part.align = vector.scalar.bitwidth // 8
+                parts.append(part)
+            values.append(_join(builder, parts))
+        width = step // 2
+        while width:  # at each level, halves of blocks change places
+            low = [lane if lane & width == 0 else size + lane - width for lane in range(size)]
+            high = [lane + width if lane & width == 0 else size + lane for lane in range(size)]
+            for i in range(step):
+                if i & width == 0:
+                    a, b = values[i], values[i + width]
+                    values[i], values[i + width] = _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)
+            width //= 2
+        columns += values
+    return columns
+
+
+def _clamped_rows(builder, first, pitch, rows, lanes):
+    """Pointers to `lanes` rows, the last of the `rows` that exist again and again beyond their end."""
+    last = builder.sub(rows, INDEX(1))
+    result = []
+    for r in range(lanes):
+        row = builder.select(builder.icmp_signed("<", INDEX(r), rows), INDEX(r), last)
+        result.append(builder.gep(first, [builder.mul(pitch, row)]))
+    return result
+
+
+@intrinsic
+def scatter_transposed(typing_context, source, at, pitch, rows, target, to, places, places_at):
+    """target[to + places[places_at + i] + r] = source[at + r * pitch + i] for r < lanes, i < lanes.
+
+    Of the source only the first `rows` rows are read: what belongs to the others gets the values of the last one.
+    """
+    vector = vector_of(source.dtype)
+
+    def codegen(context, builder, signature, args):
+        source, at, pitch, rows, target, to, places, places_at = args
+        first = pointer_to(context, builder, signature.args[0], source, at)
+        result = pointer_to(context, builder, signature.args[4], target, to)
+        table = pointer_to(context, builder, signature.args[6], places, places_at)
+        columns = _load_transposed(builder, vector, _clamped_rows(builder, first, pitch, rows, vector.lanes))
+        for i, value in enumerate(columns):
+            place = builder.load(builder.gep(table, [INDEX(i)]))
+            emit_store(builder, vector, value, builder.gep(result, [place]))
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(source, index, index, index, target, index, places, index), codegen
+
+
+@intrinsic
+def store_transposed_rows(typing_context, source, at, target, to, pitch, rows):
+    """target[to + r * pitch + i] = source[at + i * lanes + r] for r < rows, i < lanes; 1 <= rows <= lanes."""
+    vector = vector_of(source.dtype)
+
+    def codegen(context, builder, signature, args):
+        source, at, target, to, pitch, rows = args
+        first = pointer_to(context, builder, signature.args[0], source, at)
+        result = pointer_to(context, builder, signature.args[2], target, to)
+        pixels = [builder.gep(first, [INDEX(i * vector.lanes)]) for i in range(vector.lanes)]
+        places = _clamped_rows(builder, result, pitch, rows, vector.lanes)
+        for value, place in reversed(list(zip(_load_transposed(builder, vector, pixels), places, strict=True))):
+            emit_store(builder, vector, value, place)  # the last row that exists is written last, with its own values
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(source, index, target, index, index, index), codegen
