@@ -13,6 +13,7 @@ from minitrain.kernels.conv2d_geometry import Conv2dGeometry
 from minitrain.kernels.conv2d_plan import Correlation
 from minitrain.kernels.conv2d_weight import weight_gradient_kernel
 from minitrain.kernels.conv2d_weight_outer import outer_product_kernel
+from minitrain.kernels.winograd_weight import sum_winograd
 from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between, sum_lanes
 from nbnorm.simd.vectors import add, flat, lanes_of, load, splat
@@ -71,7 +72,13 @@ def backward_weight(
 ) -> None:
     """Overwrite dweight (K, C / groups, kh, kw) and dbias (K,) or (0,) from dy and x."""
     work, size, outer = geometry.flops // FLOPS_PER_ELEMENT, x.itemsize, geometry.outer_product_plan
-    if outer is not None:
+    winograd = geometry.winograd_weight_plan if x.dtype == np.float32 else None
+    if winograd is not None:
+        sum_winograd.for_work(work)(
+            winograd.problem, winograd.planes, winograd.blocks, winograd.places, winograd.x_places, winograd.dy_places,
+            dy, x, scratch, dweight
+        )  # fmt: skip
+    elif outer is not None:
         outer_product_kernel(*outer.tile).for_work(work)(
             outer.problem, outer.planes, outer.steps, outer.blocks, outer.places, outer.vectors[size],
             outer.lane_places[size], outer.pixels, outer.x_places, outer.dy_places, dy, x, scratch, dweight

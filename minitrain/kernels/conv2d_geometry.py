@@ -6,6 +6,12 @@ from functools import cached_property
 from minitrain.kernels.conv2d_plan import Correlation, plan_forward, plan_input_gradient
 from minitrain.kernels.conv2d_weight_outer_plan import OuterProducts, pays_to_transpose, plan_outer_products
 from minitrain.kernels.conv2d_weight_plan import WeightGradient, plan_weight_gradient
+from minitrain.kernels.winograd_weight_plan import (
+    WinogradWeight,
+    has_winograd_weight,
+    pays_to_transform,
+    plan_winograd_weight,
+)
 
 __all__ = ["Conv2dGeometry"]
 
@@ -66,8 +72,8 @@ class Conv2dGeometry:
 
     def weight_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_weight` needs."""
-        plan = self.outer_product_plan
-        return self.weight_gradient_plan.scratch if plan is None else plan.scratch
+        direct = self.outer_product_plan or self.weight_gradient_plan
+        return max(direct.scratch, self.winograd_weight_plan.scratch if self.winograd_weight_plan else 0)
 
     @cached_property
     def forward_plan(self) -> Correlation:
@@ -83,6 +89,14 @@ class Conv2dGeometry:
     def outer_product_plan(self) -> OuterProducts | None:
         """What `backward_weight` does where there are enough outputs."""
         return plan_outer_products(self) if pays_to_transpose(self) else None
+
+    @cached_property
+    def winograd_weight_plan(self) -> WinogradWeight | None:
+        """What `backward_weight` does in float32 where it pays."""
+        if not has_winograd_weight(self):
+            return None
+        plan = plan_winograd_weight(self)
+        return plan if pays_to_transform(self, plan) else None
 
     @cached_property
     def weight_gradient_plan(self) -> WeightGradient:

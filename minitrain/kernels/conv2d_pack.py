@@ -8,10 +8,10 @@ the ends of rows.
 """
 
 from nbnorm._jit import device
-from nbnorm.simd.lanes import item, load_bits, load_even_bits, prefetch, store_bits, store_transposed
+from nbnorm.simd.lanes import item, load_bits, load_even_bits, prefetch, store_bits
 from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, load, splat, store
 
-__all__ = ["OVERRUN", "clear", "fetch", "pack", "place_channels_last"]
+__all__ = ["OVERRUN", "clear", "fetch", "pack"]
 
 OVERRUN = LANES_FLOAT32  # values after each channel's planes: what reaches beyond a row meets no other channel's
 
@@ -63,15 +63,3 @@ def fetch(array, ahead):
     for i in range(at, at + count, LANES_FLOAT32):
         prefetch(array, i)
     return at + count, count
-
-
-@device
-def place_channels_last(source, at, pitch, rows, first, size, places, target, to):
-    """Put pixels [first, first + size) of `rows` channels, `pitch` apart, at target[to + places[pixel]:]."""
-    lanes = lanes_of(target)
-    count = min(lanes, size)
-    for row in range(0, rows, lanes):
-        start, some = at + row * pitch, min(lanes, rows - row)
-        for p in range(0, size, lanes):
-            pixel = first + min(p, size - count)
-            store_transposed(source, start + pixel, pitch, some, count, target, to + row, places, pixel)

@@ -11,15 +11,27 @@ from functools import cache
 
 import numpy as np
 
-from minitrain.kernels.conv2d_pack import clear, fetch, place_channels_last
+from minitrain.kernels.conv2d_pack import clear, fetch
 from nbnorm._jit import Kernel, device, kernel, prange
-from nbnorm.simd.lanes import item
+from nbnorm.simd.lanes import item, store_transposed
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import add, flat, lanes_of, load, store
 
 __all__ = ["outer_product_kernel"]
 
 UNROLL = 4  # pixels in one turn of the loop
+
+
+@device
+def _transpose(source, at, pitch, rows, first, size, places, target, to):
+    """Put pixels [first, first + size) of `rows` channels, `pitch` apart, at target[to + places[pixel]:]."""
+    lanes = lanes_of(target)
+    count = min(lanes, size)
+    for row in range(0, rows, lanes):
+        start, some = at + row * pitch, min(lanes, rows - row)
+        for p in range(0, size, lanes):
+            pixel = first + min(p, size - count)
+            store_transposed(source, start + pixel, pitch, some, count, target, to + row, places, pixel)
 
 
 @cache
@@ -93,11 +105,11 @@ def outer_product_kernel(rows: int, columns: int) -> Kernel:
                 low = max(0, row * row_step - padding)
                 high = min(height, (last_row - 1) * row_step + row_reach - padding)
                 x = at - row * row_step * row_size
-                place_channels_last(source, x_at, height * width, used, low * width, max(0, high - low) * width, x_places,
+                _transpose(source, x_at, height * width, used, low * width, max(0, high - low) * width, x_places,
                            scratch, x)  # fmt: skip
                 first, last = row * out_width, last_row * out_width
                 panel = at + places[3] - first * out_block
-                place_channels_last(dy, dy_at, out_height * out_width, used_outs, first, last - first, dy_places, scratch, panel)
+                _transpose(dy, dy_at, out_height * out_width, used_outs, first, last - first, dy_places, scratch, panel)
                 for p in range(first, last, pixel_block):
                     x_ahead, dy_ahead = add_pixels(
                         scratch, x, panel, out_block, used_outs, vectors, pixels, p, min(last, p + pixel_block), sums,

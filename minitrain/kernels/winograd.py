@@ -10,7 +10,14 @@ import numpy as np
 from minitrain.kernels.conv2d_correlate import finish
 from minitrain.kernels.conv2d_pack import clear
 from minitrain.kernels.winograd_plan import PAIR_ROWS, SINGLE_ROWS
-from minitrain.kernels.winograd_transforms import POINTS, TILE, WINDOW, transform_input, transform_output, transform_weight
+from minitrain.kernels.winograd_transforms import (
+    POINTS,
+    TILE,
+    WINDOW,
+    transform_input,
+    transform_output,
+    transform_weight,
+)
 from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between, store_transposed
 from nbnorm.simd.squares import scatter_transposed, store_transposed_rows
@@ -144,7 +151,9 @@ def _finish_plane(memory, m, step, bias, planes, tile_row, tile_rows, tile_colum
     for row in range(tile_rows):
         for tile in range(tile_columns - 1, -1, -1):
             place = unpacked + (row * columns + tile) * TILE * lanes
-            transform_output(memory, m + (row * tile_columns + tile) * lanes, step, bias, memory, place, columns * lanes)
+            transform_output(
+                memory, m + (row * tile_columns + tile) * lanes, step, bias, memory, place, columns * lanes
+            )
         last = min(size, (row + 1) * TILE * columns)
         while done < last and (done + lanes <= last or last == size):
             start = min(done, size - lanes)

@@ -8,15 +8,14 @@ import numba
 import numpy as np
 
 from minitrain.kernels.conv2d_plan import TASKS, Integers, Table, rounded
+from minitrain.kernels.winograd_transforms import POINTS, TILE
 from nbnorm.simd.vectors import LANES_FLOAT32
 
 if TYPE_CHECKING:
     from minitrain.kernels.conv2d_geometry import Conv2dGeometry
 
-__all__ = ["WinogradWeight", "plan_winograd_weight"]
+__all__ = ["WinogradWeight", "has_winograd_weight", "pays_to_transform", "plan_winograd_weight"]
 
-OUTPUTS, INPUTS = 4, 6  # pixels of a tile of the result and of the source, in either direction
-POINTS = INPUTS * INPUTS
 SUMS_VALUES = 80 * 1024  # of a task: they share a level 2 cache with the panels
 PANEL_VALUES = 112 * 1024  # of transformed tiles of x and dy together
 BLOCK = 64  # channels and outputs of a task, at most
@@ -28,9 +27,10 @@ class WinogradWeight(NamedTuple):
     """What `sum_winograd` does.
 
     `problem`: images, channels, outputs, workers. `planes`: height and width of x and of dy, padding of rows and of
-    columns. `blocks`: chunks, channels and outputs of a task (whole vectors), tiles of a panel, rows of tiles in a band,
-    tiles in a row. `places`: where the workers' scratch begins, its size, and in it packed dy and the panels of x and
-    dy; size of a task's sums. Where each pixel of x and of dy goes in its buffer.
+    columns. `blocks`: chunks, channels and outputs of a task (whole vectors), tiles of a panel, rows of tiles in a
+    band, tiles in a row. `places`: where the workers' scratch begins, its size, in it the buffers of x and of dy and
+    the panels of both; size of a task's sums. Where each pixel of x and of dy goes in its buffer, which has room for a
+    band of a vector of channels.
     """
 
     problem: Integers
@@ -42,8 +42,29 @@ class WinogradWeight(NamedTuple):
     scratch: int
 
 
+def has_winograd_weight(g: Conv2dGeometry) -> bool:
+    """Whether the kernel can do it: the form of the convolution, and at least a vector of pixels to transpose."""
+    form = (g.kernel, g.stride, g.dilation, g.groups) == ((3, 3), (1, 1), (1, 1), 1) and max(g.padding) <= 2
+    return form and min(height * width for _, _, height, width in (g.input_shape, g.output_shape)) >= LANES_FLOAT32
+
+
+def pays_to_transform(g: Conv2dGeometry, plan: WinogradWeight) -> bool:
+    """Whether it is faster, by times measured over channels from 8 to 256 and planes from 4 x 4 to 56 x 56.
+
+    In units of a multiplication of the direct form: those of the points, the transforms of either side, and what each
+    chunk does with its sums.
+    """
+    images, outs, height, width = g.output_shape
+    channels = g.input_shape[1]
+    whole_channels, whole_outs = rounded(channels), rounded(outs)
+    tiles = images * -(-height // TILE) * -(-width // TILE)
+    products = whole_channels * whole_outs
+    cost = tiles * (3 * products + 89 * (whole_channels + whole_outs)) + 160 * plan.blocks[0] * products
+    return cost < images * height * width * channels * outs
+
+
 def plan_winograd_weight(g: Conv2dGeometry) -> WinogradWeight:
-    """Plan the weight gradient of a 3 x 3 convolution with stride 1."""
+    """Plan the weight gradient of a convolution that `has_winograd_weight`."""
     (images, channels, height, width), (_, outs, out_height, out_width) = g.input_shape, g.output_shape
     channel_block, out_block = _even(rounded(channels), BLOCK), _even(rounded(outs), BLOCK)
     while POINTS * channel_block * out_block > SUMS_VALUES and out_block > LANES_FLOAT32:
@@ -52,19 +73,21 @@ def plan_winograd_weight(g: Conv2dGeometry) -> WinogradWeight:
     sums = POINTS * (channel_block * out_block + LANES_FLOAT32)
     tasks = TASKS if others * TASKS * sums <= PARTIAL_VALUES else TASKS // 2
     chunks = max(1, min(images, -(-tasks // others)))
-    tile_rows, tile_columns = -(-out_height // OUTPUTS), -(-out_width // OUTPUTS)
+    tile_rows, tile_columns = -(-out_height // TILE), -(-out_width // TILE)
     most = max(tile_columns, PANEL_VALUES // (POINTS * (channel_block + out_block)))
     band = min(tile_rows, most // tile_columns, max(1, BUFFER_VALUES // (16 * tile_columns * LANES_FLOAT32)))
     band = -(-tile_rows // -(-tile_rows // band))
     per_chunk = -(-images // chunks) * tile_rows * tile_columns
-    tiles = min(most // (band * tile_columns) * band * tile_columns, -(-per_chunk // (band * tile_columns)) * band * tile_columns)
-    columns = OUTPUTS * tile_columns
-    x_size = (OUTPUTS * band + 2) * (columns + 2) * LANES_FLOAT32
-    dy_size = OUTPUTS * band * columns * LANES_FLOAT32
+    per_band = band * tile_columns
+    tiles = min(most // per_band, -(-per_chunk // per_band)) * per_band
+    columns = TILE * tile_columns
+    row_sizes = (columns + 2) * LANES_FLOAT32, columns * LANES_FLOAT32
+    # before the rows of a band, room for what is transposed with the first of them to make whole vectors
+    x_at = -(-LANES_FLOAT32 // width) * row_sizes[0]
+    dy_at = x_at + (TILE * band + 2) * row_sizes[0] + -(-LANES_FLOAT32 // out_width) * row_sizes[1]
+    x_panel = dy_at + TILE * band * row_sizes[1]
     panels = tuple(POINTS * (tiles * size + LANES_FLOAT32) for size in (channel_block, out_block))
     workers = min(numba.config.NUMBA_NUM_THREADS, chunks * others)
-    dy_at = x_size
-    x_panel = dy_at + dy_size
     worker = x_panel + sum(panels)
     rows, places = np.indices((height, width)).reshape(2, -1)
     dy_rows, dy_places = np.indices((out_height, out_width)).reshape(2, -1)
@@ -73,9 +96,9 @@ def plan_winograd_weight(g: Conv2dGeometry) -> WinogradWeight:
         (images, channels, outs, workers),
         (height, width, out_height, out_width, *g.padding),
         (chunks, channel_block, out_block, tiles, band, tile_columns),
-        (first, worker, dy_at, x_panel, x_panel + panels[0], sums),
-        (rows * (columns + 2) + places + g.padding[1]) * LANES_FLOAT32,
-        (dy_rows * columns + dy_places) * LANES_FLOAT32,
+        (first, worker, x_at, dy_at, x_panel, x_panel + panels[0], sums),
+        rows * row_sizes[0] + (places + g.padding[1]) * LANES_FLOAT32,
+        dy_rows * row_sizes[1] + dy_places * LANES_FLOAT32,
         first + workers * worker,
     )
 
