@@ -76,7 +76,7 @@ def backward_weight(
     if winograd is not None:
         sum_winograd.for_work(work)(
             winograd.problem, winograd.planes, winograd.blocks, winograd.places, winograd.x_places, winograd.dy_places,
-            dy, x, scratch, dweight
+            dy, x, scratch[:0], scratch, dweight
         )  # fmt: skip
     elif outer is not None:
         outer_product_kernel(*outer.tile).for_work(work)(

@@ -10,6 +10,7 @@ sums of its own, which are added in the order of the chunks. The matrices and th
 import numpy as np
 
 from minitrain.kernels.conv2d_pack import clear, fetch
+from minitrain.kernels.winograd_pack import place_pixels
 from minitrain.kernels.winograd_transforms import (
     POINTS,
     TILE,
@@ -20,7 +21,6 @@ from minitrain.kernels.winograd_transforms import (
 )
 from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import item
-from nbnorm.simd.squares import scatter_transposed
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, store
 
@@ -34,8 +34,8 @@ _zero, _add_outer, _add_to = _tile.zero, _tile.add_outer, _tile.add_to
 
 
 @device
-def _transform_band(source, start, plane, size, used, first, rows, places, memory, buffer, pitch, transform, columns,
-                    panel, point, ahead):  # fmt: skip
+def _transform_band(source, start, plane, normalization, first_channel, size, used, first, rows, places, memory,
+                    buffer, pitch, transform, columns, panel, point, ahead):  # fmt: skip
     """Transform rows [first, first + rows) of `used` planes (height, width), zeros beyond, into the tiles of a panel.
 
     A vector of channels at a time goes to the buffer, in rows that are `pitch` values apart, and from there to
@@ -48,11 +48,9 @@ def _transform_band(source, start, plane, size, used, first, rows, places, memor
     clear(memory, buffer, (low - first) * pitch)
     clear(memory, buffer + (high - first) * pitch, (first + rows - high) * pitch)
     for c in range(0, used, lanes):
-        some, at, last = min(lanes, used - c), start + c * height * width, high * width
-        for pixel in range(low * width, last, lanes):
-            first_pixel = min(pixel, last - lanes)
-            scatter_transposed(source, at + first_pixel, height * width, some, memory, buffer - first * pitch, places,
-                               first_pixel)  # fmt: skip
+        place_pixels(source, start + c * height * width, height * width, min(lanes, used - c), low * width,
+                     high * width, normalization, first_channel + c, memory, buffer - first * pitch,
+                     places)  # fmt: skip
         to = panel + c
         for row in range(rows // TILE):
             for column in range(columns):
@@ -91,7 +89,8 @@ def _add_panels(scratch, x_panel, dy_panel, channels, outs, count, tiles, sums):
 
 
 @device
-def _sum_task(task, problem, planes, blocks, places, x_places, dy_places, dy, x, scratch, at):
+def _sum_task(task, problem, planes, blocks, places, x_places, dy_places, dy, x, normalization,
+              scratch, at):  # fmt: skip
     """One block of channels and outputs over one chunk of images; scratch[at:] is the worker's own."""
     images, channels, outs, _ = problem
     height, width, out_height, out_width, padding, _ = planes
@@ -118,13 +117,16 @@ def _sum_task(task, problem, planes, blocks, places, x_places, dy_places, dy, x,
         dy_ahead = dy_start + outs * out_height * out_width, dy_share
         for row in range(0, out_height, TILE * band):
             rows_of_band = min(band, (out_height - row + TILE - 1) // TILE) * TILE
-            x_ahead = _transform_band(x, x_start, (height, width), channel_block, used, row - padding,
-                                      rows_of_band + WINDOW - TILE,
-                            x_places, scratch, x_at, x_pitch, transform_input, columns,
-                            x_panel + count * channel_block, x_point, x_ahead)  # fmt: skip
-            dy_ahead = _transform_band(dy, dy_start, (out_height, out_width), out_block, used_outs, row, rows_of_band,
-                            dy_places, scratch, dy_at, dy_pitch, transform_output_gradient, columns,
-                            dy_panel + count * out_block, dy_point, dy_ahead)  # fmt: skip
+            x_ahead = _transform_band(
+                x, x_start, (height, width), normalization, first_channel, channel_block, used, row - padding,
+                rows_of_band + WINDOW - TILE, x_places, scratch, x_at, x_pitch, transform_input, columns,
+                x_panel + count * channel_block, x_point, x_ahead,
+            )  # fmt: skip
+            dy_ahead = _transform_band(
+                dy, dy_start, (out_height, out_width), scratch[:0], 0, out_block, used_outs, row, rows_of_band,
+                dy_places, scratch, dy_at, dy_pitch, transform_output_gradient, columns,
+                dy_panel + count * out_block, dy_point, dy_ahead,
+            )  # fmt: skip
             count += rows_of_band // TILE * columns
             if count + band * columns > tiles:
                 _add_panels(scratch, x_panel, dy_panel, channel_block, out_block, count, tiles, sums)
@@ -159,9 +161,12 @@ def _finish(index, problem, blocks, places, scratch, dweight):
 
 
 @kernel
-def sum_winograd(problem, planes, blocks, places, x_places, dy_places, dy, x, scratch, dweight):
-    """Overwrite dweight (outs, channels, 3, 3); see the plan, `WinogradWeight`, for the integers."""
-    dy, x, scratch, dweight = flat(dy), flat(x), flat(scratch), flat(dweight)
+def sum_winograd(problem, planes, blocks, places, x_places, dy_places, dy, x, normalization, scratch, dweight):
+    """Overwrite dweight (outs, channels, 3, 3); see the plan, `WinogradWeight`, for the integers.
+
+    x is normalized on the way, unless the normalization is empty: see `place_pixels`.
+    """
+    dy, x, scratch, dweight, normalization = flat(dy), flat(x), flat(scratch), flat(dweight), flat(normalization)
     _, channels, outs, workers = problem
     chunks, channel_block, out_block, _, _, _ = blocks
     tasks = chunks * ((channels + channel_block - 1) // channel_block) * ((outs + out_block - 1) // out_block)
@@ -169,7 +174,7 @@ def sum_winograd(problem, planes, blocks, places, x_places, dy_places, dy, x, sc
         worker = np.intp(index)
         at = places[0] + worker * places[1]
         for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-            _sum_task(task, problem, planes, blocks, places, x_places, dy_places, dy, x, scratch, at)
+            _sum_task(task, problem, planes, blocks, places, x_places, dy_places, dy, x, normalization, scratch, at)
     lanes = lanes_of(scratch)
     for index in prange((channels + ROWS - 1) // ROWS * ((outs + lanes - 1) // lanes)):
         _finish(np.intp(index), problem, blocks, places, scratch, dweight)

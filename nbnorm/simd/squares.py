@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from nbnorm.simd.vectors import INDEX, emit_store, pointer_to, vector_of
+from nbnorm.simd.vectors import INDEX, emit_call, emit_store, pointer_to, vector_of
 
 __all__ = ["scatter_transposed", "store_transposed_rows"]
 
@@ -70,26 +70,33 @@ def _clamped_rows(builder, first, pitch, rows, lanes):
 
 
 @intrinsic
-def scatter_transposed(typing_context, source, at, pitch, rows, target, to, places, places_at):
-    """target[to + places[places_at + i] + r] = source[at + r * pitch + i] for r < lanes, i < lanes.
+def scatter_transposed(typing_context, source, at, pitch, rows, factors, target, to, places, places_at):
+    """target[to + places[places_at + i] + r] = source[at + r * pitch + i], normalized, for r < lanes, i < lanes.
 
-    Of the source only the first `rows` rows are read: what belongs to the others gets the values of the last one.
+    factors: four vectors with a lane for each row, of x -> max((x - factors[0]) * factors[1] + factors[2], factors[3]),
+    where a NaN in the last one is no limit; or None, which changes no value. Of the source only the first `rows` rows are read: what belongs to the
+    others is made from the values of the last one.
     """
     vector = vector_of(source.dtype)
 
     def codegen(context, builder, signature, args):
-        source, at, pitch, rows, target, to, places, places_at = args
+        source, at, pitch, rows, factors, target, to, places, places_at = args
+        normalizes = signature.args[4] != types.none
+        center, scale, shift, floor = (builder.extract_value(factors, i) if normalizes else None for i in range(4))
         first = pointer_to(context, builder, signature.args[0], source, at)
-        result = pointer_to(context, builder, signature.args[4], target, to)
-        table = pointer_to(context, builder, signature.args[6], places, places_at)
+        result = pointer_to(context, builder, signature.args[5], target, to)
+        table = pointer_to(context, builder, signature.args[7], places, places_at)
         columns = _load_transposed(builder, vector, _clamped_rows(builder, first, pitch, rows, vector.lanes))
         for i, value in enumerate(columns):
+            if normalizes:
+                value = emit_call(builder, vector, "llvm.fma", builder.fsub(value, center), scale, shift)
+                value = builder.select(builder.fcmp_ordered(">", floor, value), floor, value)
             place = builder.load(builder.gep(table, [INDEX(i)]))
             emit_store(builder, vector, value, builder.gep(result, [place]))
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(source, index, index, index, target, index, places, index), codegen
+    return types.void(source, index, index, index, factors, target, index, places, index), codegen
 
 
 @intrinsic

@@ -17,6 +17,7 @@ from minitrain.kernels.conv2d import Conv2dGeometry
 from minitrain.kernels.winograd_weight import sum_winograd
 from minitrain.kernels.winograd_weight_plan import has_winograd_weight, plan_winograd_weight
 
+NONE = np.empty(0, "float32")
 BOUND = 1e-5  # of the largest gradient; measured up to 2e-6
 
 GEOMETRIES = [
@@ -33,7 +34,7 @@ def arrays(geometry, seed=0):
     return [rng.standard_normal(shape).astype("float32") for shape in (geometry.output_shape, geometry.input_shape)]
 
 
-def run(geometry, dy, x, kernel=sum_winograd):
+def run(geometry, dy, x, kernel=sum_winograd, normalization=NONE):
     """The gradient, with scratch and result full of NaN before; what lies around both stays as it is."""
     plan = plan_winograd_weight(geometry)
     scratch, dweight = (
@@ -43,7 +44,7 @@ def run(geometry, dy, x, kernel=sum_winograd):
     for array in (scratch, dweight):
         array[:32] = array[-32:] = around
     result = dweight[32:-32].reshape(geometry.weight_shape)
-    kernel(*plan[:6], dy, x, scratch[32:-32], result)
+    kernel(*plan[:6], dy, x, normalization, scratch[32:-32], result)
     for array in (scratch, dweight):
         np.testing.assert_array_equal(array[:32], around)
         np.testing.assert_array_equal(array[-32:], around)
