@@ -69,23 +69,25 @@ class Normalization(Layer):
                 f"{type(self).__name__}: training needs two or more values per channel, got an input of shape {x.shape}"
             )
         absent = np.empty((0, 0, 0), x.dtype)
-        t.x3, t.y3 = _as_3d(x), _as_3d(t.y)
-        t.residual3 = _as_3d(t.xs[1]) if self.adds_residual else absent
+        t.x3, t.y3 = as_3d(x), as_3d(t.y)
+        t.residual3 = as_3d(t.xs[1]) if self.adds_residual else absent
         if hasattr(t, "dy"):
-            t.dy3 = _as_3d(t.dy)
-            gradients = [absent if dx is None else _as_3d(dx) for dx in t.dxs]
+            t.dy3 = as_3d(t.dy)
+            gradients = [absent if dx is None else as_3d(dx) for dx in t.dxs]
             t.dx3, t.dresidual3 = (gradients[0], gradients[1] if self.adds_residual else absent)
 
     def forward(self, t: Tensors) -> None:
-        if self.momentum is None:
-            t.num_batches[0] += 1
-            momentum = 1.0 / float(t.num_batches[0])
-        else:
-            momentum = self.momentum
         batch_norm.forward(
-            t.x3, t.residual3, t.gamma, t.beta, t.running_mean, t.running_var, momentum, self.eps, self.relu,
+            t.x3, t.residual3, t.gamma, t.beta, t.running_mean, t.running_var, self.momentum_of(t), self.eps, self.relu,
             t.mean, t.inv_std, t.y3,
         )  # fmt: skip
+
+    def momentum_of(self, t: Tensors) -> float:
+        """The weight of the batch that comes, which is counted where all batches have the same weight."""
+        if self.momentum is not None:
+            return self.momentum
+        t.num_batches[0] += 1
+        return 1.0 / float(t.num_batches[0])
 
     def infer(self, t: Tensors) -> None:
         batch_norm.infer(
@@ -99,6 +101,6 @@ class Normalization(Layer):
         )  # fmt: skip
 
 
-def _as_3d(a: np.ndarray) -> np.ndarray:
+def as_3d(a: np.ndarray) -> np.ndarray:
     """View (N, C, *spatial) as (N, C, L)."""
     return a.reshape(a.shape[0], a.shape[1], math.prod(a.shape[2:]))

@@ -68,7 +68,7 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, f
     if phase & FINISH:
         columns.add_parts(scratch, -(-rows // height), line, c0, c1)
         _finish(x, scratch, factors, gamma, beta, running, mean, inv_std, line, c0, c1)
-    if phase & APPLY:
+    if phase & APPLY and y.size > 0:
         floor = x.dtype.type(0.0 if relu else np.nan)
         at = r0 * channels + c0
         columns.normalize(xs, added, ys, at, channels, r1 - r0, c1 - c0, factors, c0, floor, streaming)

@@ -67,7 +67,7 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, m
     if phase == WHOLE:
         for c in range(first, last):
             _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std)
-    if phase & APPLY:
+    if phase & APPLY and y.size > 0:
         floor = x.dtype.type(0.0 if relu else np.nan)
         at = (n0 * channels + first) * length + i0
         spans.normalize(
@@ -80,8 +80,8 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, m
 def forward(x, residual, gamma, beta, running, relu, plan, scratch, mean, inv_std, y):
     """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); the running statistics move.
 
-    x, y: (N, C, L); residual like x, or empty; running: (running_mean, running_var, momentum, eps), the arrays (C,) or
-    empty. Written: scratch, mean, inv_std (float64), y.
+    x, y: (N, C, L), y empty where the statistics are all that is wanted; residual like x, or empty; running:
+    (running_mean, running_var, momentum, eps), the arrays (C,) or empty. Written: scratch, mean, inv_std (float64), y.
     """
     x, residual, gamma, beta = borrowed(x), borrowed(residual), borrowed(gamma), borrowed(beta)
     scratch, mean, inv_std, y = borrowed(scratch), borrowed(mean), borrowed(inv_std), borrowed(y)

@@ -1,0 +1,98 @@
+"""Batch normalization and ReLU on the way into a convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from minitrain.kernels import conv2d
+from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, array
+from minitrain.layers._normalization import as_3d
+from minitrain.layers.conv2d import Conv2d
+from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
+from nbnorm.kernels import batch_norm
+
+
+@dataclass(frozen=True)
+class BatchNormReLUConv2d(Layer):
+    """A BatchNormReLU and the only convolution that reads it, whose input is never kept.
+
+    The forward pass finds the statistics of x, and the convolution normalizes what it packs. So does its weight
+    gradient; what the convolution sends back becomes the gradient of x in its place. Where the convolution's kernels
+    do not normalize (`Conv2dGeometry.normalizes`), the normalized x is made anew in either pass.
+
+    Parameters
+    ----------
+    norm : BatchNormReLU
+    conv : Conv2d
+    """
+
+    norm: BatchNormReLU
+    conv: Conv2d
+
+    prefix: ClassVar[str] = "bn_conv"
+    examples: ClassVar[list[Example]] = [
+        Example((2, 3, 6, 5), norm=BatchNormReLU(), conv=Conv2d(4, 3, padding=1, bias=False)),
+        Example((3, 16, 9, 10), norm=BatchNormReLU(momentum=None), conv=Conv2d(16, 3, padding=1)),
+        Example((2, 4, 7, 6), norm=BatchNormReLU(eps=0.1), conv=Conv2d(6, 3, stride=2, groups=2)),
+    ]
+
+    def declare(self, *shapes: Shape) -> Declaration:
+        conv, norm = self.conv.declare(*shapes), self.norm.declare(*shapes)
+        return Declaration(
+            outputs=conv.outputs,
+            params={**norm.params, **conv.params},
+            state=norm.state,
+            saved={**norm.saved, "normalization": array(conv2d.normalization_shape(shapes[0][1]))},
+            scratch={**conv.scratch, "normalized": array(shapes[0])},
+            backward_scratch={**conv.backward_scratch, "normalized_again": array(shapes[0])},
+            backward_reads=("x",),
+        )
+
+    def flops(self, *shapes: Shape) -> int:
+        return self.conv.flops(*shapes)
+
+    def prepare(self, t: Tensors) -> None:
+        t.geometry = self.conv.geometry(t.x.shape)
+        t.normalizes = t.geometry.normalizes and t.x.dtype == np.float32
+        if not self.conv.bias:
+            t.bias = t.dbias = np.empty(0, t.x.dtype)
+        t.x3, t.absent = as_3d(t.x), np.empty((0, 0, 0), t.x.dtype)
+
+    def forward(self, t: Tensors) -> None:
+        momentum = self.norm.momentum_of(t)
+        running = t.running_mean, t.running_var, momentum, self.norm.eps
+        if t.normalizes:
+            batch_norm.statistics(t.x3, t.gamma, t.beta, *running, t.mean, t.inv_std)
+            conv2d.write_normalization(t.mean, t.inv_std, t.gamma, t.beta, t.normalization)
+            conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, t.normalization)
+        else:
+            self._normalize(t, running, t.normalized)
+            conv2d.forward(t.geometry, t.normalized, t.weight, t.bias, t.forward_scratch, t.y)
+
+    def infer(self, t: Tensors) -> None:
+        batch_norm.infer(
+            t.x3, t.absent, t.gamma, t.beta, t.running_mean, t.running_var, self.norm.eps, True, as_3d(t.normalized)
+        )
+        conv2d.forward(t.geometry, t.normalized, t.weight, t.bias, t.forward_scratch, t.y)
+
+    def _normalize(self, t: Tensors, running: tuple[np.ndarray, np.ndarray, float, float], normalized: np.ndarray) -> None:
+        batch_norm.forward(
+            t.x3, t.absent, t.gamma, t.beta, *running, True, t.mean, t.inv_std, as_3d(normalized)
+        )  # fmt: skip
+
+    def backward(self, t: Tensors) -> None:
+        inner = t.normalized_again if t.dx is None else t.dx
+        if t.normalizes:
+            conv2d.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias, t.normalization)
+        else:
+            none = t.running_mean[:0]
+            self._normalize(t, (none, none, 0.0, self.norm.eps), t.normalized_again)
+            conv2d.backward_weight(t.geometry, t.dy, t.normalized_again, t.backward_scratch, t.dweight, t.dbias)
+        conv2d.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, inner)
+        batch_norm.backward(
+            as_3d(inner), t.x3, t.absent, t.mean, t.inv_std, t.gamma, t.beta, True, False,
+            t.absent if t.dx is None else as_3d(t.dx), t.dgamma, t.dbeta, t.absent,
+        )  # fmt: skip
