@@ -3,6 +3,9 @@
     y[n, k, p, q] = bias[k] + sum of weight[k, c, i, j] * x[n, c, p * sh - ph + i * dh, q * sw - pw + j * dw]
                               over the channels c of k's group and the taps (i, j)
 
+In float32 most 3 x 3 convolutions of stride 1 and their input gradients are made with Winograd's F(4 x 4, 3 x 3), which
+needs a quarter of the multiplications: see `winograd_plan.pays` and, on its accuracy, `winograd_transforms`.
+
 Every function overwrites its outputs and uses `scratch` freely. Results have the same bits for any number of threads.
 """
 
@@ -13,6 +16,8 @@ from minitrain.kernels.conv2d_geometry import Conv2dGeometry
 from minitrain.kernels.conv2d_plan import Correlation
 from minitrain.kernels.conv2d_weight import weight_gradient_kernel
 from minitrain.kernels.conv2d_weight_outer import outer_product_kernel
+from minitrain.kernels.winograd import run_winograd
+from minitrain.kernels.winograd_plan import Winograd
 from minitrain.kernels.winograd_weight import sum_winograd
 from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between, sum_lanes
@@ -39,12 +44,40 @@ def forward(
 
     A residual of y's shape is added to the result, and then ReLU applied, while it is in the cache.
     """
-    _correlate(geometry, geometry.forward_plan, x, weight, bias, residual, relu, scratch, y)
+    if residual is None:
+        residual = y[:0]
+    if y.itemsize == 4 and geometry.winograd_forward_plan is not None:
+        _run_winograd(geometry, geometry.winograd_forward_plan, x, weight, bias, residual, relu, scratch, y)
+    else:
+        _correlate(geometry, geometry.forward_plan, x, weight, bias, residual, relu, scratch, y)
 
 
 def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: Array, dx: Array) -> None:
     """Overwrite dx (N, C, H, W), the gradient with respect to the input, from dy (N, K, OH, OW)."""
-    _correlate(geometry, geometry.input_gradient_plan, dy, weight, weight.reshape(-1)[:0], None, False, scratch, dx)
+    none = dx[:0]
+    if dx.itemsize == 4 and geometry.winograd_input_gradient_plan is not None:
+        winograd = geometry.winograd_input_gradient_plan
+        _run_winograd(geometry, winograd, dy, weight, weight.reshape(-1)[:0], none, False, scratch, dx)
+    else:
+        plan = geometry.input_gradient_plan
+        _correlate(geometry, plan, dy, weight, weight.reshape(-1)[:0], none, False, scratch, dx)
+
+
+def _run_winograd(
+    geometry: Conv2dGeometry,
+    plan: Winograd,
+    source: Array,
+    weight: Array,
+    bias: Array,
+    residual: Array,
+    relu: bool,
+    scratch: Array,
+    target: Array,
+) -> None:
+    run_winograd.for_work(geometry.flops // FLOPS_PER_ELEMENT)(
+        plan.problem, plan.planes, plan.strips, plan.weights, plan.places, plan.pixels, plan.taps, source, weight,
+        bias, residual, relu, scratch, target
+    )  # fmt: skip
 
 
 def _correlate(
@@ -53,13 +86,11 @@ def _correlate(
     source: Array,
     weight: Array,
     bias: Array,
-    residual: Array | None,
+    residual: Array,
     relu: bool,
     scratch: Array,
     target: Array,
 ) -> None:
-    if residual is None:
-        residual = target[:0]
     size = target.itemsize
     run = correlation_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
     run(plan.problem, plan.planes, plan.phases, plan.steps, plan.places, plan.segments[size], plan.vectors[size],

@@ -6,6 +6,7 @@ from functools import cached_property
 from minitrain.kernels.conv2d_plan import Correlation, plan_forward, plan_input_gradient
 from minitrain.kernels.conv2d_weight_outer_plan import OuterProducts, pays_to_transpose, plan_outer_products
 from minitrain.kernels.conv2d_weight_plan import WeightGradient, plan_weight_gradient
+from minitrain.kernels.winograd_plan import Winograd, pays, plan_winograd
 from minitrain.kernels.winograd_weight_plan import (
     WinogradWeight,
     has_winograd_weight,
@@ -64,11 +65,13 @@ class Conv2dGeometry:
 
     def forward_scratch(self) -> int:
         """Elements of scratch that `forward` needs."""
-        return self.forward_plan.scratch
+        winograd = self.winograd_forward_plan
+        return max(self.forward_plan.scratch, 0 if winograd is None else winograd.scratch)
 
     def input_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_input` needs."""
-        return self.input_gradient_plan.scratch
+        winograd = self.winograd_input_gradient_plan
+        return max(self.input_gradient_plan.scratch, 0 if winograd is None else winograd.scratch)
 
     def weight_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_weight` needs."""
@@ -84,6 +87,16 @@ class Conv2dGeometry:
     def input_gradient_plan(self) -> Correlation:
         """What `backward_input` does."""
         return plan_input_gradient(self._with_long_rows)
+
+    @cached_property
+    def winograd_forward_plan(self) -> Winograd | None:
+        """What `forward` does instead in float32, where that is faster."""
+        return plan_winograd(self, gradient=False) if pays(self) else None
+
+    @cached_property
+    def winograd_input_gradient_plan(self) -> Winograd | None:
+        """What `backward_input` does instead in float32, where that is faster."""
+        return plan_winograd(self, gradient=True) if pays(self) else None
 
     @cached_property
     def outer_product_plan(self) -> OuterProducts | None:

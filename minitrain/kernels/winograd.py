@@ -19,18 +19,18 @@ from minitrain.kernels.winograd_transforms import (
     transform_weight,
 )
 from nbnorm._jit import device, kernel, prange
-from nbnorm.simd.lanes import load_between, store_transposed
+from nbnorm.simd.lanes import load_between, prefetch, store_transposed
 from nbnorm.simd.squares import scatter_transposed, store_transposed_rows
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import flat, lanes_of, load, splat, store
+from nbnorm.simd.vectors import LANES_FLOAT32, flat, lanes_of, load, splat, store
 
 __all__ = ["run_winograd"]
 
 UNROLL = 4  # channels in one turn of the loop over them
 
 _pair, _single = make_tile(PAIR_ROWS, 2), make_tile(SINGLE_ROWS, 1)
-_zero_pair, _add_pair, _store_pair = _pair.zero, _pair.add_outer_of_lanes, _pair.store_columns
-_zero_single, _add_single, _store_single = _single.zero, _single.add_outer_of_lanes, _single.store_columns
+_zero_pair, _add_pair, _store_pair = _pair.zero, _pair.add_outer_spaced, _pair.store_columns
+_zero_single, _add_single, _store_single = _single.zero, _single.add_outer_spaced, _single.store_columns
 
 
 @device
@@ -94,14 +94,37 @@ def _clear_borders(planes, tile_row, tile_rows, width, memory, packed):
 
 
 @device
-def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at, operands):
-    """The matrix products at all points: memory[v:] is [point][vector of channels][tile] before, of outputs after."""
+def _fetch(array, ahead, share, runs):
+    """Fetch the next `share` values of some runs of values; return where to go on: a place, and what the run has left.
+
+    runs: values of a run, from the end of one to the beginning of the next.
+    """
+    at, left = ahead
+    for i in range(at, at + share, LANES_FLOAT32):
+        prefetch(array, i)
+    at, left = at + share, left - share
+    if left <= 0:
+        at, left = at + left + runs[1], left + runs[0]
+    return at, left
+
+
+@device
+def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at, operands, source, source_ahead,
+              source_runs, source_size, target, target_ahead, target_runs, target_size):  # fmt: skip
+    """The matrix products at all points: memory[v:] is [point][vector of channels][tile] before, of outputs after.
+
+    Meanwhile what the next strip reads of the source, and where this one will write its results, is fetched.
+    """
     lanes = lanes_of(memory)
     none = tiles - tiles
     one, columns = (none,), (none, tiles * lanes)
     block = SINGLE_ROWS if out_blocks % 2 else PAIR_ROWS
+    parts = POINTS * tiles // block
+    source_share, target_share = source_size // parts, target_size // parts
     for _ in range(POINTS):
         for tile in range(0, tiles, block):
+            source_ahead = _fetch(source, source_ahead, source_share, source_runs)
+            target_ahead = _fetch(target, target_ahead, target_share, target_runs)
             w_first, pitch = v + tile * lanes, tiles * lanes
             if out_blocks > 2:  # the first products would overwrite what the next ones need
                 for b in range(in_blocks):
@@ -110,16 +133,16 @@ def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at
                 w_first, pitch = operands, block * lanes
             panel = weights_at
             for pair in range(out_blocks // 2):
-                for part in range(0, block, PAIR_ROWS):
+                for half in range(0, block, PAIR_ROWS):
                     acc = _zero_pair(memory)
-                    u, w = panel, w_first + part * lanes
+                    u, w = panel, w_first + half * lanes
                     for _ in range(in_blocks):
                         for lane in range(0, lanes, UNROLL):
                             for i in range(UNROLL):
-                                acc = _add_pair(acc, memory, w + lane + i, weights, u + 2 * i * lanes)
+                                acc = _add_pair(acc, memory, w + lane + i, lanes, weights, u + 2 * i * lanes)
                             u += 2 * UNROLL * lanes
                         w += pitch
-                    to = v + (2 * pair * tiles + tile + part) * lanes
+                    to = v + (2 * pair * tiles + tile + half) * lanes
                     _store_pair(acc, memory, to, columns, lanes)
                 panel += 2 * in_blocks * lanes * lanes
             if out_blocks % 2:
@@ -128,7 +151,7 @@ def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at
                 for _ in range(in_blocks):
                     for lane in range(0, lanes, UNROLL):
                         for i in range(UNROLL):
-                            single = _add_single(single, memory, w + lane + i, weights, u + i * lanes)
+                            single = _add_single(single, memory, w + lane + i, lanes, weights, u + i * lanes)
                         u += UNROLL * lanes
                     w += pitch
                 _store_single(single, memory, v + ((out_blocks - 1) * tiles + tile) * lanes, one, lanes)
@@ -167,7 +190,7 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, weights, w
                relu, scratch, at, target):  # fmt: skip
     images, channels, outs, _ = problem
     height, width, out_height, out_width = planes[0], planes[1], planes[2], planes[3]
-    block, band, tiles, tile_columns, row = strips
+    block, band, tiles, tile_columns, row, fetches = strips
     step, packed, unpacked, operands = places[2], at + places[3], at + places[4], at + places[5]
     lanes = lanes_of(scratch)
     in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
@@ -188,7 +211,18 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, weights, w
             v += tiles_of_image * lanes
         for point in range(POINTS):  # so that no numbers from before, which may be of any size, are multiplied
             clear(scratch, v + point * step, (tiles - some * tiles_of_image) * lanes)
-    _multiply(scratch, at, step, tiles, in_blocks, out_blocks, weights, weights_at, operands)
+    # what is read next: the same rows of the next images, or the next rows of the same image
+    plane, out_plane = height * width, out_height * out_width
+    source_next = (image + some) * channels * plane
+    if tile_row + used < tile_rows:
+        source_next = image * channels * plane + (tile_row + used) * TILE * width
+    size = min(height, used * TILE) * width
+    source_ahead, source_runs, source_size = (source_next, size), (size, plane - size), some * channels * size * fetches
+    size = min(out_height - tile_row * TILE, used * TILE) * out_width
+    target_next = image * outs * out_plane + tile_row * TILE * out_width
+    target_ahead, target_runs, target_size = (target_next, size), (size, out_plane - size), some * outs * size * fetches
+    _multiply(scratch, at, step, tiles, in_blocks, out_blocks, weights, weights_at, operands, source, source_ahead,
+              source_runs, source_size, target, target_ahead, target_runs, target_size)  # fmt: skip
     for b in range(out_blocks):
         rows = min(lanes, outs - b * lanes)
         shift = load_between(bias, b * lanes, 0, rows) if bias.size else splat(np.float32(0))

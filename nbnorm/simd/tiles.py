@@ -34,7 +34,7 @@ class Tile(NamedTuple):
     zero: Any
     splat_rows: Any
     add_outer: Any
-    add_outer_of_lanes: Any
+    add_outer_spaced: Any
     add_products: Any
     add_products_between: Any
     add_dots: Any
@@ -63,7 +63,7 @@ def make_tile(rows: int, columns: int) -> Tile:
     `zero(array)`                                         a tile of zeros of the array's type
     `splat_rows(array, at)`                               acc[r, c] = array[at + r] in every lane
     `add_outer(acc, w, w_at, x, offsets, x_at)`           acc[r, c] += w[w_at + r] * x[offsets[c] + x_at :][:lanes]
-    `add_outer_of_lanes(acc, w, w_at, x, x_at)`           acc[r, c] += w[w_at + r * lanes] * x[x_at + c * lanes :][:lanes]
+    `add_outer_spaced(acc, w, w_at, pitch, x, x_at)`      acc[r, c] += w[w_at + r * pitch] * x[x_at + c * lanes :]
     `add_products(acc, a, a_at, b, offsets, b_at)`        acc[r, c] += a[a_at + r * lanes :] * b[offsets[c] + b_at :]
     `add_products_between(..., count)`                    the same for the first `count` lanes; reads no others of b
     `add_dots(acc, a, a_at, a_pitch, b, b_at, b_pitch)`   acc[r, c] += a[a_at + r * a_pitch :] * b[b_at + c * b_pitch :]
@@ -126,22 +126,22 @@ def make_tile(rows: int, columns: int) -> Tile:
         return acc(acc, w, types.intp, x, offsets, types.intp), codegen
 
     @intrinsic
-    def add_outer_of_lanes(typing_context, acc, w, w_at, x, x_at):
+    def add_outer_spaced(typing_context, acc, w, w_at, w_pitch, x, x_at):
         vector = acc.dtype
 
         def codegen(context, builder, signature, args):
-            acc, w, w_at, x, x_at = args
+            acc, w, w_at, w_pitch, x, x_at = args
             w = pointer_to(context, builder, signature.args[1], w, w_at)
-            x = pointer_to(context, builder, signature.args[3], x, x_at)
+            x = pointer_to(context, builder, signature.args[4], x, x_at)
             xs = [emit_load(builder, vector, builder.gep(x, [INDEX(c * vector.lanes)])) for c in range(columns)]
             for r in range(rows):
-                scalar = builder.load(builder.gep(w, [INDEX(r * vector.lanes)]))
+                scalar = builder.load(builder.gep(w, [builder.mul(w_pitch, INDEX(r))]))
                 scalar = emit_splat(builder, vector, scalar)
                 for c in range(columns):
                     acc = _add_product(builder, vector, acc, r * columns + c, scalar, xs[c])
             return acc
 
-        return acc(acc, w, types.intp, x, types.intp), codegen
+        return acc(acc, w, types.intp, types.intp, x, types.intp), codegen
 
     def products(vector, load_column):
         """Code of acc[r, c] += a row r * b column c, where load_column(builder, vector, pointer, *extra) reads b."""
@@ -289,7 +289,7 @@ def make_tile(rows: int, columns: int) -> Tile:
         return indices(table, types.intp), codegen
 
     return Tile(
-        rows, columns, zero, splat_rows, add_outer, add_outer_of_lanes, add_products, add_products_between,
+        rows, columns, zero, splat_rows, add_outer, add_outer_spaced, add_products, add_products_between,
         add_dots, add_dots_between, add_lane_sums, add_to,
         load_columns_between, store_columns, store_columns_between, offsets,
     )  # fmt: skip
