@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain import model_file
-from minitrain.compile.fuse import fold_batch_norms
+from minitrain.compile.fuse import fold_batch_norms, fuse_for_training
 from minitrain.compile.fuse import fuse as fuse_graph
 from minitrain.compile.plan import Plan, new_arena
 from minitrain.compile.schedule import schedule_inference, schedule_training
@@ -100,8 +100,9 @@ class Model:
             raise ValueError(f"seed: expected an integer of at least 0, got {seed!r}")
         self.seed, self.fuse, self.graph = int(seed), bool(fuse), graph
         self._output_shape = graph.shapes(2)[graph.output][1:]
-        self._training_graph = fuse_graph(graph) if fuse else graph
-        self._inference_graph = fold_batch_norms(self._training_graph) if fuse else graph
+        fused = fuse_graph(graph) if fuse else graph
+        self._training_graph = fuse_for_training(fused, self.dtype) if fuse else graph
+        self._inference_graph = fold_batch_norms(fused) if fuse else graph
         self._param_buffers, state = declared_variables(graph)
         size = sum(int(np.prod(buffer.shape)) for buffer in self._param_buffers.values())
         self.flat_params = np.zeros(size, self.dtype)

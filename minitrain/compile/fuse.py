@@ -6,12 +6,14 @@ does not know what was fused.
 
 from collections.abc import Callable
 
+import numpy as np
+
 from minitrain import layers
 from minitrain.graph import Graph, GraphNode
 from minitrain.layer import Layer
 from minitrain.layers import fused
 
-__all__ = ["fold_batch_norms", "fuse"]
+__all__ = ["fold_batch_norms", "fuse", "fuse_for_training"]
 
 
 def fuse(graph: Graph) -> Graph:
@@ -19,6 +21,29 @@ def fuse(graph: Graph) -> Graph:
     for rewrite in (_fuse_batch_norm_relu, _fuse_batch_norm_add_relu):
         graph = rewrite(graph)
     return graph
+
+
+def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:
+    """BatchNormReLU, Conv2d -> BatchNormReLUConv2d, where the convolution's kernels normalize: after `fuse`."""
+    if dtype != np.float32:
+        return graph
+    consumers, shapes = graph.consumers(), graph.shapes(2)
+    norms = {node.name: node for node in graph.nodes if isinstance(node.layer, fused.BatchNormReLU)}
+    new: dict[str, GraphNode] = {}
+    gone: set[str] = set()
+    for node in graph.nodes:
+        norm = norms.get(node.inputs[0])
+        alone = norm is not None and len(consumers[norm.name]) == 1 and norm.name != graph.output
+        if norm is None or not alone or not isinstance(node.layer, layers.Conv2d):
+            continue
+        if node.layer.geometry(shapes[norm.inputs[0]]).normalizes:
+            layer = fused.BatchNormReLUConv2d(norm.layer, node.layer)  # type: ignore[arg-type]
+            declared = node.layer.declare(shapes[norm.inputs[0]])
+            names = _norm_names(norm) | {local: node.variable(local) for local in declared.params}
+            new[node.name] = GraphNode(node.name, layer, norm.inputs, names)
+            gone.add(norm.name)
+    kept = [new.get(node.name, node) for node in graph.nodes if node.name not in gone]
+    return graph.with_nodes(kept, graph.output)
 
 
 def fold_batch_norms(graph: Graph) -> Graph:

@@ -21,9 +21,16 @@ from minitrain.kernels.winograd_plan import Winograd
 from minitrain.kernels.winograd_weight import sum_winograd
 from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between, sum_lanes
-from nbnorm.simd.vectors import add, flat, lanes_of, load, splat
+from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, splat
 
-__all__ = ["Conv2dGeometry", "backward_input", "backward_weight", "forward"]
+__all__ = [
+    "Conv2dGeometry",
+    "backward_input",
+    "backward_weight",
+    "forward",
+    "normalization_shape",
+    "write_normalization",
+]
 
 Array = np.ndarray
 
@@ -39,15 +46,20 @@ def forward(
     y: Array,
     residual: Array | None = None,
     relu: bool = False,
+    normalization: Array | None = None,
 ) -> None:
     """Overwrite y (N, K, OH, OW) from x (N, C, H, W), weight (K, C / groups, kh, kw) and bias (K,) or (0,).
 
-    A residual of y's shape is added to the result, and then ReLU applied, while it is in the cache.
+    A residual of y's shape is added to the result, and then ReLU applied, while it is in the cache. With what
+    `write_normalization` wrote, x is normalized on the way, for a geometry that `normalizes`.
     """
     if residual is None:
         residual = y[:0]
+    if normalization is None:
+        normalization = y[:0]
     if y.itemsize == 4 and geometry.winograd_forward_plan is not None:
-        _run_winograd(geometry, geometry.winograd_forward_plan, x, weight, bias, residual, relu, scratch, y)
+        plan = geometry.winograd_forward_plan
+        _run_winograd(geometry, plan, x, normalization, weight, bias, residual, relu, scratch, y)
     else:
         _correlate(geometry, geometry.forward_plan, x, weight, bias, residual, relu, scratch, y)
 
@@ -57,7 +69,7 @@ def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: 
     none = dx[:0]
     if dx.itemsize == 4 and geometry.winograd_input_gradient_plan is not None:
         winograd = geometry.winograd_input_gradient_plan
-        _run_winograd(geometry, winograd, dy, weight, weight.reshape(-1)[:0], none, False, scratch, dx)
+        _run_winograd(geometry, winograd, dy, none, weight, weight.reshape(-1)[:0], none, False, scratch, dx)
     else:
         plan = geometry.input_gradient_plan
         _correlate(geometry, plan, dy, weight, weight.reshape(-1)[:0], none, False, scratch, dx)
@@ -67,6 +79,7 @@ def _run_winograd(
     geometry: Conv2dGeometry,
     plan: Winograd,
     source: Array,
+    normalization: Array,
     weight: Array,
     bias: Array,
     residual: Array,
@@ -75,8 +88,8 @@ def _run_winograd(
     target: Array,
 ) -> None:
     run_winograd.for_work(geometry.flops // FLOPS_PER_ELEMENT)(
-        plan.problem, plan.planes, plan.strips, plan.weights, plan.places, plan.pixels, plan.taps, source, weight,
-        bias, residual, relu, scratch, target
+        plan.problem, plan.planes, plan.strips, plan.weights, plan.places, plan.pixels, plan.taps, source,
+        normalization, weight, bias, residual, relu, scratch, target
     )  # fmt: skip
 
 
@@ -99,15 +112,21 @@ def _correlate(
 
 
 def backward_weight(
-    geometry: Conv2dGeometry, dy: Array, x: Array, scratch: Array, dweight: Array, dbias: Array
+    geometry: Conv2dGeometry,
+    dy: Array,
+    x: Array,
+    scratch: Array,
+    dweight: Array,
+    dbias: Array,
+    normalization: Array | None = None,
 ) -> None:
-    """Overwrite dweight (K, C / groups, kh, kw) and dbias (K,) or (0,) from dy and x."""
+    """Overwrite dweight (K, C / groups, kh, kw) and dbias (K,) or (0,) from dy and x, normalized as in `forward`."""
     work, size, outer = geometry.flops // FLOPS_PER_ELEMENT, x.itemsize, geometry.outer_product_plan
     winograd = geometry.winograd_weight_plan if x.dtype == np.float32 else None
     if winograd is not None:
         sum_winograd.for_work(work)(
             winograd.problem, winograd.planes, winograd.blocks, winograd.places, winograd.x_places, winograd.dy_places,
-            dy, x, scratch[:0], scratch, dweight
+            dy, x, scratch[:0] if normalization is None else normalization, scratch, dweight
         )  # fmt: skip
     elif outer is not None:
         outer_product_kernel(*outer.tile).for_work(work)(
@@ -122,6 +141,27 @@ def backward_weight(
         )  # fmt: skip
     if dbias.size:
         _sum_planes.for_work(dy.size)(dy, dbias)
+
+
+def normalization_shape(channels: int) -> tuple[int, int]:
+    """Shape of what `write_normalization` writes."""
+    return 4, -(-channels // LANES_FLOAT32) * LANES_FLOAT32
+
+
+def write_normalization(mean: Array, inv_std: Array, gamma: Array, beta: Array, normalization: Array) -> None:
+    """Overwrite normalization, which stands for x -> max((x - mean) * inv_std * gamma + beta, 0) in each channel.
+
+    mean and inv_std (C,) in float64, gamma and beta (C,). The center is the mean rounded; what rounding took away is in
+    the shift, as in batch norm's own kernels.
+    """
+    channels = mean.size
+    normalization[:, channels:] = 0
+    center, scale, shift, floor = normalization[:, :channels]
+    center[:] = mean
+    exact = inv_std * gamma
+    scale[:] = exact
+    shift[:] = beta - (mean - center) * exact
+    floor[:] = 0
 
 
 @kernel

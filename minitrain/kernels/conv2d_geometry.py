@@ -109,7 +109,12 @@ class Conv2dGeometry:
         if not has_winograd_weight(self):
             return None
         plan = plan_winograd_weight(self)
-        return plan if pays_to_transform(self, plan) else None
+        return plan if pays_to_transform(self, plan) or self.normalizes else None
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether `forward` and `backward_weight` can normalize what they read of x, in float32."""
+        return pays(self)
 
     @cached_property
     def weight_gradient_plan(self) -> WeightGradient:

@@ -9,6 +9,7 @@ import numpy as np
 
 from minitrain.kernels.conv2d_correlate import finish
 from minitrain.kernels.conv2d_pack import clear
+from minitrain.kernels.winograd_pack import place_pixels
 from minitrain.kernels.winograd_plan import PAIR_ROWS, SINGLE_ROWS
 from minitrain.kernels.winograd_transforms import (
     POINTS,
@@ -20,7 +21,7 @@ from minitrain.kernels.winograd_transforms import (
 )
 from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between, prefetch, store_transposed
-from nbnorm.simd.squares import scatter_transposed, store_transposed_rows
+from nbnorm.simd.squares import store_transposed_rows
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import LANES_FLOAT32, flat, lanes_of, load, splat, store
 
@@ -63,8 +64,8 @@ def prepare_weights(index, problem, weights, taps, weight, scratch, at, prepared
 
 
 @device
-def _transform_plane(source, at, rows, planes, tile_row, tile_rows, tile_columns, width, pixels, memory,
-                     packed, v, step):  # fmt: skip
+def _transform_plane(source, at, rows, normalization, channel, planes, tile_row, tile_rows, tile_columns, width, pixels,
+                     memory, packed, v, step):  # fmt: skip
     """Transform a vector of channels of an image: tiles of the rows [tile_row, tile_row + tile_rows) to memory[v:]."""
     height, columns, padding = planes[0], planes[1], planes[4]
     lanes = lanes_of(memory)
@@ -73,10 +74,7 @@ def _transform_plane(source, at, rows, planes, tile_row, tile_rows, tile_columns
     done = max(0, first - padding) * columns
     for row in range(tile_rows):
         last = min(height, first + row * TILE + WINDOW - padding) * columns
-        while done < last:
-            start = min(done, size - lanes)
-            scatter_transposed(source, at + start, size, rows, memory, origin, pixels, start)
-            done = start + lanes
+        done = place_pixels(source, at, size, rows, done, last, size, normalization, channel, memory, origin, pixels)
         tile = packed + row * TILE * width * lanes
         for _ in range(tile_columns):
             transform_input(memory, tile, width * lanes, memory, v, step)
@@ -186,8 +184,8 @@ def _finish_plane(memory, m, step, bias, planes, tile_row, tile_rows, tile_colum
 
 
 @device
-def _run_strip(task, problem, planes, strips, places, pixels, source, weights, weights_at, bias, residual,
-               relu, scratch, at, target):  # fmt: skip
+def _run_strip(task, problem, planes, strips, places, pixels, source, normalization, weights, weights_at, bias,
+               residual, relu, scratch, at, target):  # fmt: skip
     images, channels, outs, _ = problem
     height, width, out_height, out_width = planes[0], planes[1], planes[2], planes[3]
     block, band, tiles, tile_columns, row, fetches = strips
@@ -206,8 +204,8 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, weights, w
             _clear_borders(planes, tile_row, used, row, scratch, packed)
         for i in range(some):
             start = ((image + i) * channels + b * lanes) * height * width
-            _transform_plane(source, start, rows, planes, tile_row, used, tile_columns, row, pixels, scratch,
-                             packed, v, step)  # fmt: skip
+            _transform_plane(source, start, rows, normalization, b * lanes, planes, tile_row, used, tile_columns,
+                             row, pixels, scratch, packed, v, step)  # fmt: skip
             v += tiles_of_image * lanes
         for point in range(POINTS):  # so that no numbers from before, which may be of any size, are multiplied
             clear(scratch, v + point * step, (tiles - some * tiles_of_image) * lanes)
@@ -237,11 +235,11 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, weights, w
 
 
 @kernel
-def run_winograd(problem, planes, strips, weights, places, pixels, taps, source, weight, bias, residual, relu, scratch,
-                 target):  # fmt: skip
+def run_winograd(problem, planes, strips, weights, places, pixels, taps, source, normalization, weight, bias, residual,
+                 relu, scratch, target):  # fmt: skip
     """Overwrite target (images, outs, out_height, out_width); see the plan, `Winograd`, for the integers."""
     source, weight, bias, residual = flat(source), flat(weight), flat(bias), flat(residual)
-    scratch, target = flat(scratch), flat(target)
+    normalization, scratch, target = flat(normalization), flat(scratch), flat(target)
     images, channels, outs, workers = problem
     lanes = lanes_of(scratch)
     in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
@@ -257,5 +255,5 @@ def run_winograd(problem, planes, strips, weights, places, pixels, taps, source,
         at = places[0] + worker * places[1]
         clear(scratch, at + places[3], places[4] - places[3])
         for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-            _run_strip(task, problem, planes, strips, places, pixels, source, scratch, 0, bias, residual,
+            _run_strip(task, problem, planes, strips, places, pixels, source, normalization, scratch, 0, bias, residual,
                        relu, scratch, at, target)  # fmt: skip

@@ -49,7 +49,7 @@ def _transform_band(source, start, plane, normalization, first_channel, size, us
     clear(memory, buffer + (high - first) * pitch, (first + rows - high) * pitch)
     for c in range(0, used, lanes):
         place_pixels(source, start + c * height * width, height * width, min(lanes, used - c), low * width,
-                     high * width, normalization, first_channel + c, memory, buffer - first * pitch,
+                     high * width, high * width, normalization, first_channel + c, memory, buffer - first * pitch,
                      places)  # fmt: skip
         to = panel + c
         for row in range(rows // TILE):

@@ -3,10 +3,11 @@
 from minitrain.layer import Layer
 from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
+from minitrain.layers.fused.batch_norm_relu_conv2d import BatchNormReLUConv2d
 from minitrain.layers.fused.conv2d_batch_norm import Conv2dBatchNorm
 
-__all__ = ["FUSED_LAYERS", "BatchNormAddReLU", "BatchNormReLU", "Conv2dBatchNorm"]
+__all__ = ["FUSED_LAYERS", "BatchNormAddReLU", "BatchNormReLU", "BatchNormReLUConv2d", "Conv2dBatchNorm"]
 
 FUSED_LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer for layer in (BatchNormReLU, BatchNormAddReLU, Conv2dBatchNorm)
+    layer.__name__: layer for layer in (BatchNormReLU, BatchNormAddReLU, BatchNormReLUConv2d, Conv2dBatchNorm)
 }

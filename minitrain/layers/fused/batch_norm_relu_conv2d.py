@@ -67,9 +67,10 @@ class BatchNormReLUConv2d(Layer):
         if t.normalizes:
             batch_norm.statistics(t.x3, t.gamma, t.beta, *running, t.mean, t.inv_std)
             conv2d.write_normalization(t.mean, t.inv_std, t.gamma, t.beta, t.normalization)
-            conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, t.normalization)
+            conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, normalization=t.normalization)
         else:
             self._normalize(t, running, t.normalized)
+            conv2d.write_normalization(t.mean, t.inv_std, t.gamma, t.beta, t.normalization)
             conv2d.forward(t.geometry, t.normalized, t.weight, t.bias, t.forward_scratch, t.y)
 
     def infer(self, t: Tensors) -> None:
@@ -78,7 +79,9 @@ class BatchNormReLUConv2d(Layer):
         )
         conv2d.forward(t.geometry, t.normalized, t.weight, t.bias, t.forward_scratch, t.y)
 
-    def _normalize(self, t: Tensors, running: tuple[np.ndarray, np.ndarray, float, float], normalized: np.ndarray) -> None:
+    def _normalize(
+        self, t: Tensors, running: tuple[np.ndarray, np.ndarray, float, float], normalized: np.ndarray
+    ) -> None:
         batch_norm.forward(
             t.x3, t.absent, t.gamma, t.beta, *running, True, t.mean, t.inv_std, as_3d(normalized)
         )  # fmt: skip
