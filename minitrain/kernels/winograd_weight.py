@@ -30,7 +30,7 @@ UNROLL = 4  # tiles in one turn of the loop
 ROWS = LANES_FLOAT32  # channels of a register tile; its other side is one vector of outputs
 
 _tile = make_tile(ROWS, 1)
-_zero, _add_outer, _add_to = _tile.zero, _tile.add_outer, _tile.add_to
+_zero, _add_outer, _add_to, _store = _tile.zero, _tile.add_outer, _tile.add_to, _tile.store_columns
 
 
 @device
@@ -61,8 +61,8 @@ def _transform_band(source, start, plane, normalization, first_channel, size, us
 
 
 @device
-def _add_panels(scratch, x_panel, dy_panel, channels, outs, count, tiles, sums):
-    """Add the outer products of the first `count` columns of both panels to the sums of each point."""
+def _add_panels(scratch, x_panel, dy_panel, channels, outs, count, tiles, fresh, sums):
+    """Add the outer products of the first `count` columns of both panels to the sums of each point, fresh ones to 0."""
     lanes = lanes_of(scratch)
     for _ in range(POINTS):
         for k in range(0, outs, lanes):
@@ -81,7 +81,10 @@ def _add_panels(scratch, x_panel, dy_panel, channels, outs, count, tiles, sums):
                     w += channels
                     x += outs
                     p += 1
-                _add_to(acc, scratch, sums)
+                if fresh:
+                    _store(acc, scratch, sums, (0,), lanes)
+                else:
+                    _add_to(acc, scratch, sums)
                 sums += ROWS * lanes
         sums += lanes
         x_panel += tiles * channels + lanes
@@ -107,9 +110,8 @@ def _sum_task(task, problem, planes, blocks, places, x_places, dy_places, dy, x,
     tiles_of_image = (out_height + TILE - 1) // TILE * columns
     x_share = used * height * width // (tiles_of_image * ((used + lanes - 1) // lanes))
     dy_share = used_outs * out_height * out_width // (tiles_of_image * ((used_outs + lanes - 1) // lanes))
-    clear(scratch, sums, places[6])
     clear(scratch, at, places[4])  # the borders of the buffers
-    count = 0
+    count, fresh = 0, True
     for n in range(chunk * images // chunks, (chunk + 1) * images // chunks):
         x_start = (n * channels + first_channel) * height * width
         dy_start = (n * outs + first_out) * out_height * out_width
@@ -129,9 +131,10 @@ def _sum_task(task, problem, planes, blocks, places, x_places, dy_places, dy, x,
             )  # fmt: skip
             count += rows_of_band // TILE * columns
             if count + band * columns > tiles:
-                _add_panels(scratch, x_panel, dy_panel, channel_block, out_block, count, tiles, sums)
-                count = 0
-    _add_panels(scratch, x_panel, dy_panel, channel_block, out_block, count, tiles, sums)
+                _add_panels(scratch, x_panel, dy_panel, channel_block, out_block, count, tiles, fresh, sums)
+                count, fresh = 0, False
+    if count > 0 or fresh:
+        _add_panels(scratch, x_panel, dy_panel, channel_block, out_block, count, tiles, fresh, sums)
 
 
 @device
