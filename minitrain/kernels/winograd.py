@@ -35,6 +35,12 @@ _zero_single, _add_single, _store_single = _single.zero, _single.add_outer_space
 
 
 @device
+def _weights_step(in_blocks, out_blocks, lanes):
+    """Values from the prepared weights of one point to the next: not a power of 2, so that they get all of a cache."""
+    return (in_blocks * out_blocks * lanes + 1) * lanes
+
+
+@device
 def prepare_weights(index, problem, weights, taps, weight, scratch, at, prepared, to):
     """Transform the kernels of the vector of outputs and the vector of channels that `index` numbers.
 
@@ -47,7 +53,7 @@ def prepare_weights(index, problem, weights, taps, weight, scratch, at, prepared
     in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
     block, first = index // in_blocks, index % in_blocks * lanes
     width = lanes if block == out_blocks - 1 and block % 2 == 0 else 2 * lanes  # of the last one, if it has no partner
-    step = in_blocks * out_blocks * lanes * lanes
+    step = _weights_step(in_blocks, out_blocks, lanes)
     goal = to + block // 2 * 2 * in_blocks * lanes * lanes + block % 2 * lanes + first * width
     clear(scratch, at, taps.size * lanes)
     rows, part = min(lanes, outs - block * lanes), min(lanes, taps.size)
@@ -154,7 +160,7 @@ def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at
                     w += pitch
                 _store_single(single, memory, v + ((out_blocks - 1) * tiles + tile) * lanes, one, lanes)
         v += step
-        weights_at += in_blocks * out_blocks * lanes * lanes
+        weights_at += _weights_step(in_blocks, out_blocks, lanes)
 
 
 @device
@@ -188,7 +194,7 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, normalizat
                residual, relu, scratch, at, target):  # fmt: skip
     images, channels, outs, _ = problem
     height, width, out_height, out_width = planes[0], planes[1], planes[2], planes[3]
-    block, band, tiles, tile_columns, row, fetches = strips
+    block, band, tile_columns, row, fetches = strips
     step, packed, unpacked, operands = places[2], at + places[3], at + places[4], at + places[5]
     lanes = lanes_of(scratch)
     in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
@@ -196,7 +202,8 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, normalizat
     bands = (tile_rows + band - 1) // band
     image, tile_row = task // bands * block, task % bands * band
     some, used = min(block, images - image), min(band, tile_rows - tile_row)
-    tiles_of_image = used * tile_columns
+    tiles_of_image, whole = used * tile_columns, SINGLE_ROWS if out_blocks % 2 else PAIR_ROWS
+    tiles = (some * tiles_of_image + whole - 1) // whole * whole
     for b in range(in_blocks):
         rows = min(lanes, channels - b * lanes)
         v = at + b * tiles * lanes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
 import numba
@@ -21,8 +20,11 @@ __all__ = ["PAIR_ROWS", "SINGLE_ROWS", "Winograd", "pays", "plan_winograd"]
 PAIR_ROWS, SINGLE_ROWS = (8, 16) if VECTOR_BYTES == 64 else (4, 8)
 STRIP_VALUES = 72 * 1024  # of a strip of tiles at all points: 288 KiB, which stay in a level 2 cache beside weights
 FETCH_WEIGHTS = 80 * 1024  # the most beside which there is room for what is fetched ahead
-LEAST_TILES = 16  # of a strip, however many its channels are
-LEAST_CHANNELS = 8  # of fewer, most lanes have nothing to do
+LEAST_TILES = 32  # of a strip, however many its channels are, where an image has them
+FEWEST_TILES = 16  # to which images are cut for the sake of tasks
+LEAST_PIXELS = 64  # of all images: with fewer, too much time goes into transforming the weights
+WEIGHTS_PER_PIXEL = 256  # likewise, times 9
+LEAST_FILLED = 0.55  # of the channels in vectors, times the outputs in vectors: the others are multiplied for nothing
 TASKS = 16  # make at least as many where the shapes allow it
 
 
@@ -30,8 +32,8 @@ class Winograd(NamedTuple):
     """What `run_winograd` does, in units of vectors (of `lanes` channels) where nothing else is said.
 
     `problem`: images, channels, outputs, workers. `planes`: height and width of the source, of the result, padding of
-    rows and of columns. `strips`: images, rows of tiles and tiles (filled up to whole register tiles) of a strip,
-    columns of tiles, width of a packed row, whether arrays are fetched ahead. `weights`: strides in the array of the
+    rows and of columns. `strips`: images and rows of tiles of a strip, columns of tiles, width of a packed row, whether
+    arrays are fetched ahead. `weights`: strides in the array of the
     weights of an output and of a channel, first tap and step from tap to tap. `places`, in values: where the workers'
     scratch begins, its size; in it, from one point to the next in the strip, where the packed plane begins, the results
     before they are transposed, and the products' operands.
@@ -55,7 +57,10 @@ def pays(g: Conv2dGeometry) -> bool:
     (_, channels, height, width), (_, outs, out_height, out_width) = g.input_shape, g.output_shape
     if min(height * width, out_height * out_width) < LANES_FLOAT32:
         return False
-    return min(channels, outs) >= LEAST_CHANNELS
+    if g.input_shape[0] * out_height * out_width < max(LEAST_PIXELS, channels * outs // WEIGHTS_PER_PIXEL):
+        return False
+    filled = -(-channels // LANES_FLOAT32) * -(-outs // LANES_FLOAT32) * LANES_FLOAT32**2
+    return channels * outs >= LEAST_FILLED * filled
 
 
 def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
@@ -86,14 +91,14 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     operands_at = unpacked_at + unpacked
     size = rounded(operands_at + max(SINGLE_ROWS * in_blocks, 9) * lanes)
     workers = min(numba.config.NUMBA_NUM_THREADS, -(-images // block) * bands)
-    prepared = POINTS * in_blocks * out_blocks * lanes * lanes
+    prepared = POINTS * (in_blocks * out_blocks * lanes + 1) * lanes
     first = rounded(prepared)
     # the weights are prepared by workers too, each of which needs a place for the taps of a vector of kernels
     rows, columns = np.indices((height, width)).reshape(2, -1)
     return Winograd(
         (images, channels, outs, workers),
         (height, width, out_height, out_width, *padding),
-        (block, band, tiles, tile_columns, row, int(prepared <= FETCH_WEIGHTS)),
+        (block, band, tile_columns, row, int(prepared <= FETCH_WEIGHTS)),
         weights,
         (first, size, point, plane_at, unpacked_at, operands_at),
         (((rows + padding[0]) * row + columns + padding[1]) * lanes).astype(np.int64),
@@ -103,13 +108,20 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
 
 
 def _strip(images: int, rows: int, columns: int, most: int, step: int, can_cut: bool) -> tuple[int, int]:
-    """Images and rows of tiles of a strip of at most `most` tiles, if one row and one image allow it.
+    """Images and rows of tiles of a strip: at most `most` tiles where one image or one row allow it.
 
-    Several images make a multiple of `step` tiles, where there are enough of them.
+    Of the strips that leave enough tasks, the one that fills the register tiles of `step` tiles best.
     """
-    if rows * columns > most and can_cut:
-        bands = -(-rows // max(1, most // columns))
-        return 1, -(-rows // bands)
-    unit = step // gcd(step, rows * columns)
-    block = min(most // (rows * columns), images // TASKS) // unit * unit
-    return min(images, max(unit, block)), rows
+    tiles = rows * columns
+    parts = max(-(-tiles // most), min(-(-TASKS // images), tiles // FEWEST_TILES))
+    if parts > 1 and can_cut:
+        bands = range(1, max(1, rows // parts) + 1)
+        return 1, min(bands, key=lambda band: (_waste(rows, band, columns, step), -band))
+    longest = max(1, min(most // tiles, max(images // TASKS, -(-step // tiles)), images))
+    return min(range(1, longest + 1), key=lambda block: (_waste(images, block, tiles, step), -block)), rows
+
+
+def _waste(size: int, part: int, tiles: int, step: int) -> int:
+    """Tiles with what fills them up, where `size` times `tiles` are cut into parts of `part` times as many."""
+    whole, rest = divmod(size, part)
+    return whole * -(-part * tiles // step) + -(-rest * tiles // step)
