@@ -10,6 +10,7 @@ import numpy as np
 
 from minitrain.kernels.conv2d_correlate import correlation_kernel
 from minitrain.kernels.conv2d_geometry import Conv2dGeometry
+from minitrain.kernels.conv2d_pack_weights import pack_weights
 from minitrain.kernels.conv2d_plan import Correlation
 from minitrain.kernels.conv2d_weight import weight_gradient_kernel
 from minitrain.kernels.conv2d_weight_outer import outer_product_kernel
@@ -17,53 +18,69 @@ from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between, sum_lanes
 from nbnorm.simd.vectors import add, flat, lanes_of, load, splat
 
-__all__ = ["Conv2dGeometry", "backward_input", "backward_weight", "forward"]
+__all__ = ["Conv2dGeometry", "backward_input", "backward_weight", "convolve", "forward", "prepare_weight"]
 
 Array = np.ndarray
 
 FLOPS_PER_ELEMENT = 64  # that a convolution does in the time of one element of an elementwise kernel
 
 
-def forward(
-    geometry: Conv2dGeometry,
-    x: Array,
-    weight: Array,
-    bias: Array,
-    scratch: Array,
-    y: Array,
-    residual: Array | None = None,
-    relu: bool = False,
-) -> None:
-    """Overwrite y (N, K, OH, OW) from x (N, C, H, W), weight (K, C / groups, kh, kw) and bias (K,) or (0,).
-
-    A residual of y's shape is added to the result, and then ReLU applied, while it is in the cache.
-    """
-    _correlate(geometry, geometry.forward_plan, x, weight, bias, residual, relu, scratch, y)
+def forward(geometry: Conv2dGeometry, x: Array, weight: Array, bias: Array, scratch: Array, y: Array) -> None:
+    """Overwrite y (N, K, OH, OW) from x (N, C, H, W), weight (K, C / groups, kh, kw) and bias (K,) or (0,)."""
+    plan = geometry.forward_plan
+    packed, scratch, none = scratch[: plan.packed], scratch[plan.packed :], scratch[:0]
+    _pack(geometry, plan, weight, bias, packed)
+    _correlate(geometry, plan, x, packed, none, none, False, scratch, y)
 
 
 def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: Array, dx: Array) -> None:
     """Overwrite dx (N, C, H, W), the gradient with respect to the input, from dy (N, K, OH, OW)."""
-    _correlate(geometry, geometry.input_gradient_plan, dy, weight, weight.reshape(-1)[:0], None, False, scratch, dx)
+    plan = geometry.input_gradient_plan
+    packed, scratch, none = scratch[: plan.packed], scratch[plan.packed :], scratch[:0]
+    _pack(geometry, plan, weight, none, packed)
+    _correlate(geometry, plan, dy, packed, none, none, False, scratch, dx)
+
+
+def prepare_weight(geometry: Conv2dGeometry, weight: Array, bias: Array, packed: Array) -> None:
+    """Overwrite packed (geometry.packed_weight(),) from weight (K, C / groups, kh, kw) and bias (K,) or (0,)."""
+    _pack(geometry, geometry.forward_plan, weight, bias, packed)
+
+
+def convolve(
+    geometry: Conv2dGeometry,
+    x: Array,
+    packed: Array,
+    residual: Array,
+    affine: Array,
+    relu: bool,
+    scratch: Array,
+    y: Array,
+) -> None:
+    """Overwrite y (N, K, OH, OW) with the convolution of x (N, C, H, W) by weights that `prepare_weight` packed.
+
+    The residual, of y's shape, is added to it; then ReLU is applied where `relu` says so; then y becomes
+    affine[0] * y + affine[1], of affine (2, K). All this while y is in the cache. An empty residual or affine is none.
+    """
+    _correlate(geometry, geometry.forward_plan, x, packed, residual, affine, relu, scratch, y)
+
+
+def _pack(geometry: Conv2dGeometry, plan: Correlation, weight: Array, bias: Array, packed: Array) -> None:
+    pack_weights.for_work(weight.size)(plan.weights, weight, bias, packed)
 
 
 def _correlate(
     geometry: Conv2dGeometry,
     plan: Correlation,
     source: Array,
-    weight: Array,
-    bias: Array,
-    residual: Array | None,
+    packed: Array,
+    residual: Array,
+    affine: Array,
     relu: bool,
     scratch: Array,
     target: Array,
 ) -> None:
-    if residual is None:
-        residual = target[:0]
-    size = target.itemsize
     run = correlation_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
-    run(plan.problem, plan.planes, plan.phases, plan.steps, plan.places, plan.segments[size], plan.vectors[size],
-        plan.offsets, plan.indices, plan.starts, source, weight, bias, residual, relu, scratch,
-        target)  # fmt: skip
+    run(plan.tables[target.itemsize], source, packed, residual, affine, relu, scratch, target)
 
 
 def backward_weight(

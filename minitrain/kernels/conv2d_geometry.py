@@ -58,11 +58,15 @@ class Conv2dGeometry:
 
     def forward_scratch(self) -> int:
         """Elements of scratch that `forward` needs."""
-        return self.forward_plan.scratch
+        return self.forward_plan.packed + self.forward_plan.scratch
+
+    def packed_weight(self) -> int:
+        """Elements of the packed weights that `convolve` reads; the same for any number of images."""
+        return self.forward_plan.packed
 
     def input_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_input` needs."""
-        return self.input_gradient_plan.scratch
+        return self.input_gradient_plan.packed + self.input_gradient_plan.scratch
 
     def weight_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_weight` needs."""

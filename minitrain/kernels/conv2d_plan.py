@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from minitrain.kernels.conv2d_pack import OVERRUN
 from minitrain.kernels.conv2d_segments import segments_of_copies
+from minitrain.kernels.conv2d_table import joined
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
@@ -35,29 +36,26 @@ Table = NDArray[np.int64]
 class Correlation(NamedTuple):
     """What `correlate` does.
 
-    The result consists of phases[0] x phases[1] interleaved phases (one, unless the stride of an input gradient makes
-    more). Part p of phase f has the (channel, tap) pairs from starts[f * parts + p] to the next start: `offsets` in the
-    packed planes, `indices` in the group's weights. `segments` belongs to `pack`. `vectors` has, for each item
-    size, the vectors of a band's pixels in a block of images: all their places in the packed planes, all places in the
-    result, all counts of lanes that are used; first for a whole band or block, then for the last one. `problem`:
-    images, groups, channels and outputs of a group, workers. `planes`: height and width of the source, of the result
-    and of one phase. `steps`: of rows and columns in the source, values of a packed channel, images of a block, rows
-    of a band, columns that are packed beyond its results, parts of the sums, whether nothing needs to be packed.
-    `places`: strides of the weight (group, output), where the workers' scratch begins, its size, where in it the
-    temporary results begin, and the size of a packed image.
+    `tables` has for each item size the row of integers that the kernel works from, in this order:
+
+    problem: images, groups, channels and outputs of a group, workers. planes: height and width of the source, of the
+    result and of one phase. phases: the result consists of phases[0] x phases[1] interleaved ones (one, unless the
+    stride of an input gradient makes more). steps: of rows and columns in the source, values of a packed channel,
+    images of a block, rows of a band, columns that are packed beyond its results, parts of the sums, whether nothing
+    needs to be packed, parts that the outputs are split into. places: size of a worker's scratch, where in it the
+    temporary results begin, size of a packed image. Then four tables: segments belong to `pack`. vectors are those of a
+    band's pixels in a block of images: all their places in the packed planes, all places in the result, all counts of
+    lanes that are used; first for a whole band or block, then for the last one. Part p of phase f has the
+    (channel, tap) pairs from starts[f * parts + p] to the next start, whose `offsets` in the packed planes these are.
+
+    `weights` is what `pack_weights` works from; `packed` and `scratch` are the sizes of its result and of the workers'
+    scratch.
     """
 
     tile: tuple[int, int]
-    problem: Integers
-    planes: Integers
-    phases: Integers
-    steps: Integers
-    places: Integers
-    segments: dict[int, Table]
-    vectors: dict[int, Table]
-    offsets: Table
-    indices: Table
-    starts: Table
+    tables: dict[int, Table]
+    weights: Table
+    packed: int
     scratch: int
 
 
@@ -187,25 +185,27 @@ def _correlation(
             tables.append(at_least(vectors_of_images(one, count, pitches).reshape(3, -1), tile[1]).ravel())
         vectors[size] = np.concatenate(tables)
     overrun = tile[1] * LANES_FLOAT32
-    weights = groups * -(-outs // tile[0]) * tile[0] * (1 + len(offsets))
     packed = rounded(max(image * block, pitches[0] * block if direct else 0) + overrun)
     temporary = rounded(block * several * outs * band * columns + overrun) if several else 0
-    workers = min(numba.config.NUMBA_NUM_THREADS, -(-images // block) * groups * -(-rows // band))
-    worker_places = (rounded(weights), packed + temporary, packed, image)
-    return Correlation(
-        tile,
-        (*problem, workers),
-        planes,
-        phases,
-        (*steps, copies * plane + OVERRUN, block, band, gap, parts, direct),
-        (*strides[:2], *worker_places),
-        segments_of_copies(planes, (band, halo, gap), steps, bands, row_copies, column_copies),
-        vectors,
-        table(offsets),
-        table(indices),
-        np.append(starts.ravel(), len(offsets)),
-        worker_places[0] + workers * worker_places[1],
-    )
+    bands_of_all = -(-images // block) * groups * -(-rows // band)
+    tiles = -(-outs // tile[0])
+    splits = 1 if several else max(1, min(-(-TASKS // bands_of_all), tiles // 2 if outs % tile[0] else tiles))
+    workers = min(numba.config.NUMBA_NUM_THREADS, bands_of_all * splits)
+    segments = segments_of_copies(planes, (band, halo, gap), steps, bands, row_copies, column_copies)
+    tables = {
+        size: joined(
+            (*problem, workers),
+            planes,
+            phases,
+            (*steps, copies * plane + OVERRUN, block, band, gap, parts, direct, splits),
+            (packed + temporary, packed, image),
+            (segments[size], vectors[size], table(offsets), np.append(starts.ravel(), len(offsets))),
+        )
+        for size in (4, 8)
+    }
+    weights = np.concatenate([table([tile[0], groups, outs, *strides[:2]]), table(indices)])
+    packed_weights = rounded(groups * tiles * tile[0] * (1 + len(offsets)))
+    return Correlation(tile, tables, weights, packed_weights, workers * (packed + temporary))
 
 
 def tap_offset(rows: Copies, columns: Copies, tap: tuple[int, int], plane: int, row: int) -> int:
