@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain import model_file
-from minitrain.compile.fuse import fold_batch_norms
+from minitrain.compile.derived import DerivedArrays
 from minitrain.compile.fuse import fuse as fuse_graph
+from minitrain.compile.fuse import fuse_for_inference
 from minitrain.compile.plan import Plan, new_arena
 from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph import Graph, Node, trace
@@ -101,7 +102,7 @@ class Model:
         self.seed, self.fuse, self.graph = int(seed), bool(fuse), graph
         self._output_shape = graph.shapes(2)[graph.output][1:]
         self._training_graph = fuse_graph(graph) if fuse else graph
-        self._inference_graph = fold_batch_norms(self._training_graph) if fuse else graph
+        self._inference_graph = fuse_for_inference(self._training_graph) if fuse else graph
         self._param_buffers, state = declared_variables(graph)
         size = sum(int(np.prod(buffer.shape)) for buffer in self._param_buffers.values())
         self.flat_params = np.zeros(size, self.dtype)
@@ -113,6 +114,7 @@ class Model:
                 variables[name] = first_value(name, buffer, self.seed)
         self._flat_gradients: Array | None = None
         self._gradients: Variables | None = None
+        self._derived: DerivedArrays | None = None
         self._plans: dict[tuple[int, bool], Plan] = {}
         self._arena = new_arena(0)
         self._lock = threading.RLock()
@@ -182,11 +184,19 @@ class Model:
             if plan is None:
                 gradients = self.gradients if training else None
                 graph = self._training_graph if training else self._inference_graph
-                plan = Plan(graph, batch, self.dtype, self.params, self.state, gradients, arena=self._provide_arena)
+                plan = Plan(
+                    graph, batch, self.dtype, self.params, self.state, gradients,
+                    derived=None if training else self._derived_arrays(), arena=self._provide_arena,
+                )  # fmt: skip
                 if len(self._plans) >= MOST_PLANS:
                     del self._plans[next(iter(self._plans))]
                 self._plans[batch, training] = plan
             return plan
+
+    def _derived_arrays(self) -> DerivedArrays:
+        if self._derived is None:
+            self._derived = DerivedArrays(self._inference_graph, self.dtype, self.params, self.state)
+        return self._derived
 
     def _provide_arena(self, size: int) -> npt.NDArray[np.uint8]:
         """Grow the one arena; plans that are bound to the old one are made again when they are next asked for."""

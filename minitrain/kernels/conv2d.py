@@ -22,14 +22,15 @@ __all__ = ["Conv2dGeometry", "backward_input", "backward_weight", "convolve", "f
 
 Array = np.ndarray
 
-FLOPS_PER_ELEMENT = 64  # that a convolution does in the time of one element of an elementwise kernel
+NO_SCALE = np.empty(0)
+FLOPS_PER_ELEMENT = 16  # that a convolution does in the time of one element of an elementwise kernel
 
 
 def forward(geometry: Conv2dGeometry, x: Array, weight: Array, bias: Array, scratch: Array, y: Array) -> None:
     """Overwrite y (N, K, OH, OW) from x (N, C, H, W), weight (K, C / groups, kh, kw) and bias (K,) or (0,)."""
     plan = geometry.forward_plan
     packed, scratch, none = scratch[: plan.packed], scratch[plan.packed :], scratch[:0]
-    _pack(geometry, plan, weight, bias, packed)
+    _pack(plan, weight, NO_SCALE, bias, packed)
     _correlate(geometry, plan, x, packed, none, none, False, scratch, y)
 
 
@@ -37,13 +38,18 @@ def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: 
     """Overwrite dx (N, C, H, W), the gradient with respect to the input, from dy (N, K, OH, OW)."""
     plan = geometry.input_gradient_plan
     packed, scratch, none = scratch[: plan.packed], scratch[plan.packed :], scratch[:0]
-    _pack(geometry, plan, weight, none, packed)
+    _pack(plan, weight, NO_SCALE, none, packed)
     _correlate(geometry, plan, dy, packed, none, none, False, scratch, dx)
 
 
-def prepare_weight(geometry: Conv2dGeometry, weight: Array, bias: Array, packed: Array) -> None:
-    """Overwrite packed (geometry.packed_weight(),) from weight (K, C / groups, kh, kw) and bias (K,) or (0,)."""
-    _pack(geometry, geometry.forward_plan, weight, bias, packed)
+def prepare_weight(
+    geometry: Conv2dGeometry, weight: Array, bias: Array, packed: Array, scale: Array = NO_SCALE
+) -> None:
+    """Overwrite packed (geometry.packed_weight(),) from weight (K, C / groups, kh, kw) and bias (K,) or (0,).
+
+    A scale (K,), in float64, multiplies the weights of each output channel, but not the bias.
+    """
+    _pack(geometry.forward_plan, weight, scale, bias, packed)
 
 
 def convolve(
@@ -64,8 +70,8 @@ def convolve(
     _correlate(geometry, geometry.forward_plan, x, packed, residual, affine, relu, scratch, y)
 
 
-def _pack(geometry: Conv2dGeometry, plan: Correlation, weight: Array, bias: Array, packed: Array) -> None:
-    pack_weights.for_work(weight.size)(plan.weights, weight, bias, packed)
+def _pack(plan: Correlation, weight: Array, scale: Array, bias: Array, packed: Array) -> None:
+    pack_weights.for_work(packed.size)(plan.weights, weight, scale, bias, packed)
 
 
 def _correlate(

@@ -46,7 +46,7 @@ class Conv2dGeometry:
         """Shape (K, C / groups, kh, kw) of the weights."""
         return self.out_channels, self.input_shape[1] // self.groups, *self.kernel
 
-    @property
+    @cached_property
     def flops(self) -> int:
         """Multiplications and additions of one forward pass; either gradient takes as many."""
         images, channels, rows, columns = self.output_shape
