@@ -27,6 +27,8 @@ BAND_PIXELS = 128  # fewer than this make too little use of weights that come fr
 TILE_VALUES = 6 * 1024  # of x and of the weights of two tiles: they fit into a level 1 cache
 WASTE = 1.15  # more lanes than pixels, at most, for the sake of fewer copies of a plane
 TILE_WASTE = 1.04  # more vectors in tiles than in a block of images, where more images can avoid that
+NARROW_TILE_WASTE = 1.1  # from here on a narrower tile is better: that of one small image
+NARROWER = {(8, 3): (8, 2)}  # as high, so that both read the same packed weights
 TASKS = 16  # make at least as many where the shapes allow it
 
 Integers = tuple[int, ...]
@@ -172,6 +174,8 @@ def _correlation(
     vectors_of_image = vector_table(band, columns, gap, LANES_FLOAT32).shape[1]
     most = min(images * groups // TASKS, BAND_VALUES // image) if bands == 1 else 1
     block = _images_of_block(vectors_of_image, tile[1], most)
+    if _waste(vectors_of_image * block, tile[1]) > NARROW_TILE_WASTE:
+        tile = NARROWER.get(tile, tile)
     pitches = (groups * channels * planes[0] * planes[1] if direct else image,
                several * outs * band * columns if several else groups * outs * planes[2] * planes[3])  # fmt: skip
     vectors = {}
@@ -240,9 +244,14 @@ def at_least(vectors: Table, count: int) -> Table:
 def _images_of_block(vectors: int, columns: int, most: int) -> int:
     """How many images make whole tiles of their vectors, nearly, at most `most`."""
     for images in range(1, min(columns, most) + 1):
-        if -(-images * vectors // columns) * columns <= TILE_WASTE * images * vectors:
+        if _waste(images * vectors, columns) <= TILE_WASTE:
             return images
     return max(1, min(columns, most))
+
+
+def _waste(vectors: int, columns: int) -> float:
+    """Vectors in whole tiles for one that is needed."""
+    return -(-vectors // columns) * columns / vectors
 
 
 def _tile_of_outer_products(outs: int) -> tuple[int, int]:
