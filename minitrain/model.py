@@ -227,9 +227,9 @@ class Model:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         arrays = self.check_inputs(x)
         samples = len(arrays[0])
-        result = np.empty((samples, *self.output_shape), self.dtype)
+        result = np.empty((samples, *self._output_shape), self.dtype)
         for start in range(0, samples, batch_size):
-            part = [each[start : start + batch_size] for each in arrays]
+            part = arrays if samples <= batch_size else [each[start : start + batch_size] for each in arrays]
             with self._lock:
                 plan = self.inference_plan(len(part[0]))
                 plan.load(part)
@@ -240,17 +240,19 @@ class Model:
     def check_inputs(self, x: Array | Sequence[Array]) -> list[Array]:
         """Return the inputs as a list of arrays of one length; raises ValueError where shapes do not fit."""
         arrays = [np.asarray(each) for each in (x if isinstance(x, (list, tuple)) else (x,))]
-        shapes = self.input_shapes
+        shapes = self.graph.inputs
         if len(arrays) != len(shapes):
             raise ValueError(f"x: expected {len(shapes)} arrays ({', '.join(shapes)}), got {len(arrays)}")
-        for (name, shape), each in zip(shapes.items(), arrays, strict=True):
+        for name, each in zip(shapes, arrays, strict=True):
+            shape = shapes[name]
+            if each.shape[1:] == shape and each.ndim and len(each) == len(arrays[0]) and each.dtype.kind in "fiub":
+                continue
             label = "x" if len(shapes) == 1 else f"x ({name})"
             if each.shape[1:] != shape or each.ndim == 0:
                 raise ValueError(f"{label}: expected shape (samples, {', '.join(map(str, shape))}), got {each.shape}")
             if len(each) != len(arrays[0]):
                 raise ValueError(f"{label}: expected {len(arrays[0])} samples like the first input, got {len(each)}")
-            if each.dtype.kind not in "fiub":
-                raise TypeError(f"{label}: expected numbers, got dtype {each.dtype}")
+            raise TypeError(f"{label}: expected numbers, got dtype {each.dtype}")
         return arrays
 
     def first_non_finite(self, x: Array | Sequence[Array], training: bool = True) -> str | None:

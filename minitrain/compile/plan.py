@@ -106,7 +106,7 @@ class Plan:
             self.dinputs = self._bind_input_gradients(schedule, binding)
 
     def load(self, x: Array | Sequence[Array]) -> None:
-        """Copy a batch into the inputs, cast to the plan's dtype. Raises ValueError for a wrong shape."""
+        """Copy a batch into the inputs, cast to the plan's dtype. Raises ValueError for a wrong shape, TypeError for no numbers."""
         arrays = x if isinstance(x, (list, tuple)) else (x,)
         if len(arrays) != len(self.inputs):
             raise ValueError(f"x: expected {len(self.inputs)} arrays, got {len(arrays)}")
@@ -114,7 +114,9 @@ class Plan:
             given = np.asarray(given)
             if given.shape != target.shape:
                 raise ValueError(f"x: expected shape {describe(target.shape)} with N = {self.batch}, got {given.shape}")
-            np.copyto(target, given, casting="unsafe" if given.dtype.kind in "fiub" else "same_kind")
+            if given.dtype.kind not in "fiub":
+                raise TypeError(f"x: expected numbers, got dtype {given.dtype}")
+            target[...] = given
 
     def forward(self) -> None:
         """Run all layers on the loaded inputs; `output` holds the result."""

@@ -6,6 +6,9 @@
 Every function overwrites its outputs and uses `scratch` freely. Results have the same bits for any number of threads.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from minitrain.kernels.conv2d_correlate import correlation_kernel
@@ -18,7 +21,7 @@ from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between, sum_lanes
 from nbnorm.simd.vectors import add, flat, lanes_of, load, splat
 
-__all__ = ["Conv2dGeometry", "backward_input", "backward_weight", "convolve", "forward", "prepare_weight"]
+__all__ = ["Conv2dGeometry", "backward_input", "backward_weight", "convolution", "forward", "prepare_weight"]
 
 Array = np.ndarray
 
@@ -31,7 +34,7 @@ def forward(geometry: Conv2dGeometry, x: Array, weight: Array, bias: Array, scra
     plan = geometry.forward_plan
     packed, scratch, none = scratch[: plan.packed], scratch[plan.packed :], scratch[:0]
     _pack(plan, weight, NO_SCALE, bias, packed)
-    _correlate(geometry, plan, x, packed, none, none, False, scratch, y)
+    _kernel(geometry, plan)(plan.tables[y.itemsize], x, packed, none, none, False, scratch, y)
 
 
 def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: Array, dx: Array) -> None:
@@ -39,7 +42,7 @@ def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: 
     plan = geometry.input_gradient_plan
     packed, scratch, none = scratch[: plan.packed], scratch[plan.packed :], scratch[:0]
     _pack(plan, weight, NO_SCALE, none, packed)
-    _correlate(geometry, plan, dy, packed, none, none, False, scratch, dx)
+    _kernel(geometry, plan)(plan.tables[dx.itemsize], dy, packed, none, none, False, scratch, dx)
 
 
 def prepare_weight(
@@ -52,7 +55,7 @@ def prepare_weight(
     _pack(geometry.forward_plan, weight, scale, bias, packed)
 
 
-def convolve(
+def convolution(
     geometry: Conv2dGeometry,
     x: Array,
     packed: Array,
@@ -61,32 +64,23 @@ def convolve(
     relu: bool,
     scratch: Array,
     y: Array,
-) -> None:
-    """Overwrite y (N, K, OH, OW) with the convolution of x (N, C, H, W) by weights that `prepare_weight` packed.
+) -> Callable[[], None]:
+    """Return the call that overwrites y (N, K, OH, OW) with the convolution of x (N, C, H, W) by packed weights.
 
     The residual, of y's shape, is added to it; then ReLU is applied where `relu` says so; then y becomes
     affine[0] * y + affine[1], of affine (2, K). All this while y is in the cache. An empty residual or affine is none.
+    `packed` is what `prepare_weight` wrote by the time of the call.
     """
-    _correlate(geometry, geometry.forward_plan, x, packed, residual, affine, relu, scratch, y)
+    plan = geometry.forward_plan
+    return partial(_kernel(geometry, plan), plan.tables[y.itemsize], x, packed, residual, affine, relu, scratch, y)
 
 
 def _pack(plan: Correlation, weight: Array, scale: Array, bias: Array, packed: Array) -> None:
     pack_weights.for_work(packed.size)(plan.weights, weight, scale, bias, packed)
 
 
-def _correlate(
-    geometry: Conv2dGeometry,
-    plan: Correlation,
-    source: Array,
-    packed: Array,
-    residual: Array,
-    affine: Array,
-    relu: bool,
-    scratch: Array,
-    target: Array,
-) -> None:
-    run = correlation_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
-    run(plan.tables[target.itemsize], source, packed, residual, affine, relu, scratch, target)
+def _kernel(geometry: Conv2dGeometry, plan: Correlation) -> Callable[..., None]:
+    return correlation_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
 
 
 def backward_weight(

@@ -61,7 +61,7 @@ class Conv2dGeometry:
         return self.forward_plan.packed + self.forward_plan.scratch
 
     def packed_weight(self) -> int:
-        """Elements of the packed weights that `convolve` reads; the same for any number of images."""
+        """Elements of the packed weights that `convolution` reads; the same for any number of images."""
         return self.forward_plan.packed
 
     def input_gradient_scratch(self) -> int:

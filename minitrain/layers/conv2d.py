@@ -129,9 +129,13 @@ class Conv2d(Layer):
         return self.geometry(shapes[0]).flops
 
     def prepare(self, t: Tensors) -> None:
-        t.geometry, t.nothing = self.geometry(t.x.shape), np.empty(0, t.x.dtype)
+        t.geometry, nothing = self.geometry(t.x.shape), np.empty(0, t.x.dtype)
         if not self.bias:
-            t.bias = t.dbias = t.nothing
+            t.bias = t.dbias = nothing
+        if hasattr(t, "packed_weight"):
+            t.convolve = conv2d.convolution(
+                t.geometry, t.x, t.packed_weight, nothing, nothing, False, t.forward_scratch, t.y
+            )  # fmt: skip
 
     def forward(self, t: Tensors) -> None:
         conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y)
@@ -140,7 +144,7 @@ class Conv2d(Layer):
         conv2d.prepare_weight(t.geometry, t.weight, t.bias, t.packed_weight)
 
     def infer(self, t: Tensors) -> None:
-        conv2d.convolve(t.geometry, t.x, t.packed_weight, t.nothing, t.nothing, False, t.forward_scratch, t.y)
+        t.convolve()
 
     def backward(self, t: Tensors) -> None:
         conv2d.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias)

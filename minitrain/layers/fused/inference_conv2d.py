@@ -76,9 +76,12 @@ class InferenceConv2d(Layer):
     def prepare(self, t: Tensors) -> None:
         t.geometry, t.nothing = self.conv.geometry(t.xs[0].shape), np.empty(0, t.y.dtype)
         t.bias_or_none = t.bias if self.conv.bias else t.nothing
-        t.residual = t.xs[1] if len(t.xs) > 1 else t.nothing
-        t.affine_or_none = t.nothing if self.last_norm is None else t.affine
-        t.relu = self.relu or (self.norm is not None and self.norm.relu)
+        residual = t.xs[1] if len(t.xs) > 1 else t.nothing
+        affine = t.nothing if self.last_norm is None else t.affine
+        relu = self.relu or (self.norm is not None and self.norm.relu)
+        t.convolve = conv2d.convolution(
+            t.geometry, t.xs[0], t.packed_weight, residual, affine, relu, t.forward_scratch, t.y
+        )  # fmt: skip
 
     def derive(self, t: Tensors) -> None:
         if self.norm is None:
@@ -95,6 +98,4 @@ class InferenceConv2d(Layer):
             )  # fmt: skip
 
     def infer(self, t: Tensors) -> None:
-        conv2d.convolve(
-            t.geometry, t.xs[0], t.packed_weight, t.residual, t.affine_or_none, t.relu, t.forward_scratch, t.y
-        )  # fmt: skip
+        t.convolve()
