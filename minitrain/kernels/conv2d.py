@@ -14,7 +14,7 @@ import numpy as np
 from minitrain.kernels.conv2d_correlate import correlation_kernel
 from minitrain.kernels.conv2d_geometry import Conv2dGeometry
 from minitrain.kernels.conv2d_pack_weights import pack_weights
-from minitrain.kernels.conv2d_plan import Correlation
+from minitrain.kernels.conv2d_plan import Correlation, rounded
 from minitrain.kernels.conv2d_weight import weight_gradient_kernel
 from minitrain.kernels.conv2d_weight_outer import outer_product_kernel
 from nbnorm._jit import device, kernel, prange
@@ -32,7 +32,7 @@ FLOPS_PER_ELEMENT = 16  # that a convolution does in the time of one element of 
 def forward(geometry: Conv2dGeometry, x: Array, weight: Array, bias: Array, scratch: Array, y: Array) -> None:
     """Overwrite y (N, K, OH, OW) from x (N, C, H, W), weight (K, C / groups, kh, kw) and bias (K,) or (0,)."""
     plan = geometry.forward_plan
-    packed, scratch, none = scratch[: plan.packed], scratch[plan.packed :], scratch[:0]
+    packed, scratch, none = scratch[: plan.packed], scratch[rounded(plan.packed) :], scratch[:0]
     _pack(plan, weight, NO_SCALE, bias, packed)
     _kernel(geometry, plan)(plan.tables[y.itemsize], x, packed, none, none, False, scratch, y)
 
@@ -40,7 +40,7 @@ def forward(geometry: Conv2dGeometry, x: Array, weight: Array, bias: Array, scra
 def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: Array, dx: Array) -> None:
     """Overwrite dx (N, C, H, W), the gradient with respect to the input, from dy (N, K, OH, OW)."""
     plan = geometry.input_gradient_plan
-    packed, scratch, none = scratch[: plan.packed], scratch[plan.packed :], scratch[:0]
+    packed, scratch, none = scratch[: plan.packed], scratch[rounded(plan.packed) :], scratch[:0]
     _pack(plan, weight, NO_SCALE, none, packed)
     _kernel(geometry, plan)(plan.tables[dx.itemsize], dy, packed, none, none, False, scratch, dx)
 

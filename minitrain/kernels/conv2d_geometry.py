@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from minitrain.kernels.conv2d_plan import Correlation, plan_forward, plan_input_gradient
+from minitrain.kernels.conv2d_plan import Correlation, plan_forward, plan_input_gradient, rounded
 from minitrain.kernels.conv2d_weight_outer_plan import OuterProducts, pays_to_transpose, plan_outer_products
 from minitrain.kernels.conv2d_weight_plan import WeightGradient, plan_weight_gradient
 
@@ -58,7 +58,7 @@ class Conv2dGeometry:
 
     def forward_scratch(self) -> int:
         """Elements of scratch that `forward` needs."""
-        return self.forward_plan.packed + self.forward_plan.scratch
+        return rounded(self.forward_plan.packed) + self.forward_plan.scratch
 
     def packed_weight(self) -> int:
         """Elements of the packed weights that `convolution` reads; the same for any number of images."""
@@ -66,7 +66,7 @@ class Conv2dGeometry:
 
     def input_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_input` needs."""
-        return self.input_gradient_plan.packed + self.input_gradient_plan.scratch
+        return rounded(self.input_gradient_plan.packed) + self.input_gradient_plan.scratch
 
     def weight_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_weight` needs."""

@@ -208,7 +208,7 @@ def _correlation(
         for size in (4, 8)
     }
     weights = np.concatenate([table([tile[0], groups, outs, *strides[:2]]), table(indices)])
-    packed_weights = rounded(groups * tiles * tile[0] * (1 + len(offsets)))
+    packed_weights = groups * tiles * tile[0] * (1 + len(offsets))
     return Correlation(tile, tables, weights, packed_weights, workers * (packed + temporary))
 
 
