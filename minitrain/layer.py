@@ -120,9 +120,9 @@ class Tensors:
     """The arrays of one layer in one plan, as attributes.
 
     `x`, `dx`: the only input and its gradient; `xs`, `dxs`: all of them, as tuples. `y`, `dy` and so on for every
-    declared output; `weight`, `dweight` for a parameter called weight; state, saved, scratch and derived arrays by their
-    names.
-    A gradient is None where nobody needs it (`dx` of the first layer). `prepare` may add attributes of its own.
+    declared output; `weight`, `dweight` for a parameter called weight; state, saved, scratch and derived arrays by
+    their names. A gradient is None where nobody needs it (`dx` of the first layer). `prepare` may add attributes of its
+    own.
     """
 
     xs: tuple[npt.NDArray[Any], ...]

@@ -301,7 +301,11 @@ def all_results(bound):
         bound.backward()
         results |= bound.copies("input_gradients", "param_gradients")
     bound.infer()
-    return results | bound.copies("derived") | {("infer", name): array.copy() for name, array in bound.groups["outputs"].items()}
+    return (
+        results
+        | bound.copies("derived")
+        | {("infer", name): array.copy() for name, array in bound.groups["outputs"].items()}
+    )
 
 
 def check_same_bits(layer, shapes, dtype):

@@ -35,9 +35,7 @@ class DerivedArrays:
     arrays : name of a node to its derived arrays by the layer's names
     """
 
-    def __init__(
-        self, graph: Graph, dtype: np.dtype, params: Mapping[str, Array], state: Mapping[str, Array]
-    ) -> None:
+    def __init__(self, graph: Graph, dtype: np.dtype, params: Mapping[str, Array], state: Mapping[str, Array]) -> None:
         self.arrays: dict[str, dict[str, Array]] = {}
         sources: list[Array] = []
         declarations = graph.declarations(1)

@@ -106,7 +106,15 @@ class Plan:
             self.dinputs = self._bind_input_gradients(schedule, binding)
 
     def load(self, x: Array | Sequence[Array]) -> None:
-        """Copy a batch into the inputs, cast to the plan's dtype. Raises ValueError for a wrong shape, TypeError for no numbers."""
+        """Copy a batch into the inputs, cast to the plan's dtype.
+
+        Raises
+        ------
+        ValueError
+            A wrong shape.
+        TypeError
+            No real numbers.
+        """
         arrays = x if isinstance(x, (list, tuple)) else (x,)
         if len(arrays) != len(self.inputs):
             raise ValueError(f"x: expected {len(self.inputs)} arrays, got {len(arrays)}")

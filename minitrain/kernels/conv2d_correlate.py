@@ -73,8 +73,8 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
                        pitch, phase, source, ahead):  # fmt: skip
         """Every output of a band of `count` vectors: output k of phase f into target[to + k * pitch + f * phase:].
 
-        memory[at:] holds the packed weights, x[base:] the planes. The last tile is moved back to end where the band and the
-        outputs end: what it shares with the tile before is computed twice, alike. The sums are made in `parts`, so
+        memory[at:] holds the packed weights, x[base:] the planes. The last tile is moved back to end where the band and
+        the outputs end: what it shares with the tile before is computed twice, alike. The sums are made in `parts`, so
         that the part of x that a tile reads is still in the level 1 cache for the next outputs. Meanwhile what the
         next band is packed from is fetched: for each tile, ahead[1] values from source[ahead[0]:] on.
         """

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from minitrain.kernels.conv2d_pack import OVERRUN
 from minitrain.kernels.conv2d_segments import segments_of_copies
 from minitrain.kernels.conv2d_table import joined
+from minitrain.kernels.conv2d_vectors import band_vectors, vector_table
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
@@ -178,16 +179,8 @@ def _correlation(
         tile = NARROWER.get(tile, tile)
     pitches = (groups * channels * planes[0] * planes[1] if direct else image,
                several * outs * band * columns if several else groups * outs * planes[2] * planes[3])  # fmt: skip
-    vectors = {}
-    for size in (4, 8):
-        tables = []
-        for height, count in (
-            (band, block),
-            (rows - (rows - 1) // band * band, images - (images - 1) // block * block),
-        ):
-            one = vector_table(height, columns, gap, VECTOR_BYTES // size)
-            tables.append(at_least(vectors_of_images(one, count, pitches).reshape(3, -1), tile[1]).ravel())
-        vectors[size] = np.concatenate(tables)
+    last = (rows - (rows - 1) // band * band, images - (images - 1) // block * block)
+    vectors = {size: band_vectors(((band, block), last), columns, gap, pitches, size, tile[1]) for size in (4, 8)}
     overrun = tile[1] * LANES_FLOAT32
     packed = rounded(max(image * block, pitches[0] * block if direct else 0) + overrun)
     temporary = rounded(block * several * outs * band * columns + overrun) if several else 0
@@ -196,17 +189,10 @@ def _correlation(
     splits = 1 if several else max(1, min(-(-TASKS // bands_of_all), tiles // 2 if outs % tile[0] else tiles))
     workers = min(numba.config.NUMBA_NUM_THREADS, bands_of_all * splits)
     segments = segments_of_copies(planes, (band, halo, gap), steps, bands, row_copies, column_copies)
-    tables = {
-        size: joined(
-            (*problem, workers),
-            planes,
-            phases,
-            (*steps, copies * plane + OVERRUN, block, band, gap, parts, direct, splits),
-            (packed + temporary, packed, image),
-            (segments[size], vectors[size], table(offsets), np.append(starts.ravel(), len(offsets))),
-        )
-        for size in (4, 8)
-    }
+    all_steps = (*steps, copies * plane + OVERRUN, block, band, gap, parts, direct, splits)
+    numbers = (*problem, workers, *planes, *phases, *all_steps, packed + temporary, packed, image)
+    ends = np.append(starts.ravel(), len(offsets))
+    tables = {size: joined(numbers, (segments[size], vectors[size], table(offsets), ends)) for size in (4, 8)}
     weights = np.concatenate([table([tile[0], groups, outs, *strides[:2]]), table(indices)])
     packed_weights = groups * tiles * tile[0] * (1 + len(offsets))
     return Correlation(tile, tables, weights, packed_weights, workers * (packed + temporary))
@@ -220,25 +206,6 @@ def tap_offset(rows: Copies, columns: Copies, tap: tuple[int, int], plane: int, 
 
 def table(values: list[int]) -> Table:
     return np.array(values, dtype=np.int64)
-
-
-def vector_table(rows: int, columns: int, gap: int, lanes: int) -> Table:
-    """Vectors of so many rows of pixels: (place when packed, place in the result, lanes used)."""
-    length, lines = (columns, rows) if gap else (columns * rows, 1)
-    line, column = (a.ravel() for a in np.meshgrid(range(lines), range(0, length, lanes), indexing="ij"))
-    return np.array([line * (length + gap) + column, line * length + column, np.minimum(lanes, length - column)])
-
-
-def vectors_of_images(one: Table, images: int, pitches: Integers) -> Table:
-    """The table of one image's vectors for several, image by image, that are `pitches` apart: (3, images, vectors)."""
-    all_images = one[:, None].repeat(images, axis=1).astype(np.int64)
-    all_images[:2] += np.array(pitches)[:, None, None] * np.arange(images)[:, None]
-    return all_images
-
-
-def at_least(vectors: Table, count: int) -> Table:
-    """Fill up a table with vectors that have no lanes."""
-    return np.pad(vectors, ((0, 0), (0, max(0, count - vectors.shape[1]))))
 
 
 def _images_of_block(vectors: int, columns: int, most: int) -> int:

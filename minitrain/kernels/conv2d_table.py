@@ -15,16 +15,13 @@ __all__ = ["joined", "phases_of", "places_of", "planes_of", "problem_of", "steps
 
 LENGTHS, TABLES = 25, 29  # where the lengths of the tables are, and where the first one begins
 
-Integers = tuple[int, ...]
 Table = NDArray[np.int64]
 
 
-def joined(problem: Integers, planes: Integers, phases: Integers, steps: Integers, places: Integers,
-           tables: tuple[Table, ...]) -> Table:  # fmt: skip
-    """Return the row for these numbers and for the tables segments, vectors, offsets, starts."""
-    numbers = (*problem, *planes, *phases, *steps, *places, *(table.size for table in tables))
-    assert len(numbers) == TABLES
-    return np.concatenate([np.array(numbers, dtype=np.int64), *tables])
+def joined(numbers: tuple[int, ...], tables: tuple[Table, ...]) -> Table:
+    """Return the row for these numbers and for the tables segments, vectors, offsets and starts."""
+    lengths = [table.size for table in tables]
+    return np.concatenate([np.array([*numbers, *lengths], dtype=np.int64), *tables])
 
 
 @device

@@ -9,7 +9,7 @@ import numpy as np
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.fold import fold
-from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, array
+from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array
 from minitrain.layers._normalization import Normalization
 from minitrain.layers.batch_norm import BatchNorm
 from minitrain.layers.conv2d import Conv2d
@@ -21,7 +21,7 @@ LAST = "last_"  # begins the names of the last norm's parameters and state
 
 @dataclass(frozen=True)
 class InferenceConv2d(Layer):
-    """A convolution, a batch norm, a residual, a ReLU and one more batch norm: in this order, all but the first optional.
+    """A convolution, then a batch norm, a residual, a ReLU and one more batch norm, each of them or not.
 
     The first batch norm is folded into the weights. The rest is done to the convolution's output while that is in the
     cache. Parameters and state are those of the layers it stands for.
@@ -57,7 +57,7 @@ class InferenceConv2d(Layer):
         conv = self.conv.declare(shapes[0])
         y = conv.outputs["y"]
         params, derived = dict(conv.params), dict(conv.derived)
-        state = {}
+        state: dict[str, Buffer] = {}
         if self.norm is not None:
             norm = self.norm.declare(y, *shapes[1:])
             params |= norm.params
