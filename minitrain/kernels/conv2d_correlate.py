@@ -11,7 +11,7 @@ from nbnorm.simd.lanes import item, store_interleaved
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import flat, lanes_of, load
 
-__all__ = ["correlation_kernel"]
+__all__ = ["correlation_kernel", "finish"]
 
 UNROLL = 4  # steps of the reduction in one turn of its loop: the processor issues few instructions beside the products
 
@@ -38,7 +38,7 @@ def _interleave(phases, outs, planes, first, rows, temporary, at, target, to):
 
 
 @device
-def _finish(residual, relu, affine, channel, at, pitch, outs, length, target):
+def finish(residual, relu, affine, channel, at, pitch, outs, length, target):
     """Finish a band that is still in the cache: add the residual, apply the ReLU, scale and shift, what there is.
 
     affine: a scale for each channel, then a shift for each; `channel` is that of the first output.
@@ -183,7 +183,7 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
                 _interleave(phases, outs, planes_of(row), first, used, scratch, place, target, to + i * target_pitch)
                 place += phases[0] * phases[1] * outs * length
             elif relu or residual.size or affine.size:
-                _finish(residual, relu, affine, channel, place + i * target_pitch, pitch, outs_of_task, length, target)
+                finish(residual, relu, affine, channel, place + i * target_pitch, pitch, outs_of_task, length, target)
 
     @device
     @tile.named

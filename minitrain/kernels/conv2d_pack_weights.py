@@ -3,7 +3,7 @@
 import numpy as np
 
 from nbnorm._jit import device, kernel, prange
-from nbnorm.simd.lanes import item
+from nbnorm.simd.lanes import item, store_item
 from nbnorm.simd.vectors import flat
 
 __all__ = ["pack_weights"]
@@ -23,7 +23,8 @@ def _pack_tile(index, row, weight, scale, bias, packed):
         tile[r] = bias[out] if bias.size else 0
         factor = scale[out] if scale.size else 1.0
         for m in range(terms):
-            tile[(m + 1) * rows + r] = factor * item(weight, start + r * pitch + item(row, HEAD + m))
+            value = factor * item(weight, start + r * pitch + item(row, HEAD + m))
+            store_item(tile, (m + 1) * rows + r, tile.dtype.type(value))
 
 
 @kernel
