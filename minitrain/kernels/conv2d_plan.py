@@ -186,6 +186,7 @@ def _correlation(
     temporary = rounded(block * several * outs * band * columns + overrun) if several else 0
     bands_of_all = -(-images // block) * groups * -(-rows // band)
     tiles = -(-outs // tile[0])
+    # the last tile of outputs may reach back over the one before: the last part then gets both
     splits = 1 if several else max(1, min(-(-TASKS // bands_of_all), tiles // 2 if outs % tile[0] else tiles))
     workers = min(numba.config.NUMBA_NUM_THREADS, bands_of_all * splits)
     segments = segments_of_copies(planes, (band, halo, gap), steps, bands, row_copies, column_copies)
