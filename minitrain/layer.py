@@ -5,7 +5,9 @@
    there, in words.
 3. `forward`, `backward` and `infer` work on the bound arrays of a `Tensors`. They overwrite what they write, never
    change what they read, and allocate nothing that grows with the batch.
-4. `infer` is `forward` unless the layer says otherwise.
+4. `infer` is `forward` unless the layer says otherwise. What it needs of the parameters and the state in another form
+   (weights in the order of a kernel, a batch norm folded into them) is a `derived` array, which `derive` writes.
+   Inference runs `derive` before `infer` when a parameter or state has changed: a layer need not ask.
 5. `examples` lists input shapes (and arguments) that the contract tests run. A layer without examples fails the tests.
 """
 
@@ -87,6 +89,8 @@ class Declaration:
     saved : arrays that forward writes and backward reads.
     scratch : working space of one call of `forward` or `infer`; holds rubbish before it.
     backward_scratch : working space of one call of `backward`.
+    derived : arrays that `derive` writes from the parameters and the state alone, and `infer` reads. They are kept
+        between calls, for plans of any batch size: neither shape nor content depends on the batch. There in inference.
     backward_reads : which of "x" (all inputs), "x0", "x1" ... (one of several) and the outputs' names backward needs.
         Anything not named here may have been overwritten by then. Gradients of the outputs, parameters, state and saved
         arrays are always there.
@@ -101,6 +105,7 @@ class Declaration:
     saved: Mapping[str, Buffer] = field(default_factory=dict)
     scratch: Mapping[str, Buffer] = field(default_factory=dict)
     backward_scratch: Mapping[str, Buffer] = field(default_factory=dict)
+    derived: Mapping[str, Buffer] = field(default_factory=dict)
     backward_reads: tuple[str, ...] = ()
     infer_reads_saved: bool = True
     output_is_view: bool = False
@@ -115,8 +120,9 @@ class Tensors:
     """The arrays of one layer in one plan, as attributes.
 
     `x`, `dx`: the only input and its gradient; `xs`, `dxs`: all of them, as tuples. `y`, `dy` and so on for every
-    declared output; `weight`, `dweight` for a parameter called weight; state, saved and scratch arrays by their names.
-    A gradient is None where nobody needs it (`dx` of the first layer). `prepare` may add attributes of its own.
+    declared output; `weight`, `dweight` for a parameter called weight; state, saved, scratch and derived arrays by
+    their names. A gradient is None where nobody needs it (`dx` of the first layer). `prepare` may add attributes of its
+    own.
     """
 
     xs: tuple[npt.NDArray[Any], ...]
@@ -157,6 +163,7 @@ class Layer:
     name: str | None = field(default=None, kw_only=True)
 
     prefix: ClassVar[str] = ""  # automatic names are the prefix and a number: "conv1"
+    trains: ClassVar[bool] = True  # False: stands in graphs for inference only, and has neither forward nor backward
     examples: ClassVar[list[Example]] = []
 
     def __call__(self, *inputs: Node | Sequence[Node]) -> Node:
@@ -183,8 +190,11 @@ class Layer:
         """Write the outputs, the saved arrays and the new state from the inputs and parameters."""
         raise TypeError(f"{type(self).__name__} does not define forward")
 
+    def derive(self, t: Tensors) -> None:
+        """Write all derived arrays from the parameters and the state."""
+
     def infer(self, t: Tensors) -> None:
-        """Write the outputs alone, as for a trained net: neither state nor gradients change."""
+        """Write the outputs alone, as for a trained net: neither state nor gradients nor derived arrays change."""
         self.forward(t)
 
     def backward(self, t: Tensors) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain import model_file
-from minitrain.compile.fuse import fold_batch_norms, fuse_for_training
+from minitrain.compile.derived import DerivedArrays
 from minitrain.compile.fuse import fuse as fuse_graph
+from minitrain.compile.fuse import fuse_for_inference, fuse_for_training
 from minitrain.compile.plan import Plan, new_arena
 from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph import Graph, Node, trace
@@ -102,7 +103,7 @@ class Model:
         self._output_shape = graph.shapes(2)[graph.output][1:]
         fused = fuse_graph(graph) if fuse else graph
         self._training_graph = fuse_for_training(fused, self.dtype) if fuse else graph
-        self._inference_graph = fold_batch_norms(fused) if fuse else graph
+        self._inference_graph = fuse_for_inference(fused) if fuse else graph
         self._param_buffers, state = declared_variables(graph)
         size = sum(int(np.prod(buffer.shape)) for buffer in self._param_buffers.values())
         self.flat_params = np.zeros(size, self.dtype)
@@ -114,6 +115,7 @@ class Model:
                 variables[name] = first_value(name, buffer, self.seed)
         self._flat_gradients: Array | None = None
         self._gradients: Variables | None = None
+        self._derived: DerivedArrays | None = None
         self._plans: dict[tuple[int, bool], Plan] = {}
         self._arena = new_arena(0)
         self._lock = threading.RLock()
@@ -183,11 +185,19 @@ class Model:
             if plan is None:
                 gradients = self.gradients if training else None
                 graph = self._training_graph if training else self._inference_graph
-                plan = Plan(graph, batch, self.dtype, self.params, self.state, gradients, arena=self._provide_arena)
+                plan = Plan(
+                    graph, batch, self.dtype, self.params, self.state, gradients,
+                    derived=None if training else self._derived_arrays(), arena=self._provide_arena,
+                )  # fmt: skip
                 if len(self._plans) >= MOST_PLANS:
                     del self._plans[next(iter(self._plans))]
                 self._plans[batch, training] = plan
             return plan
+
+    def _derived_arrays(self) -> DerivedArrays:
+        if self._derived is None:
+            self._derived = DerivedArrays(self._inference_graph, self.dtype, self.params, self.state)
+        return self._derived
 
     def _provide_arena(self, size: int) -> npt.NDArray[np.uint8]:
         """Grow the one arena; plans that are bound to the old one are made again when they are next asked for."""
@@ -218,9 +228,9 @@ class Model:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         arrays = self.check_inputs(x)
         samples = len(arrays[0])
-        result = np.empty((samples, *self.output_shape), self.dtype)
+        result = np.empty((samples, *self._output_shape), self.dtype)
         for start in range(0, samples, batch_size):
-            part = [each[start : start + batch_size] for each in arrays]
+            part = arrays if samples <= batch_size else [each[start : start + batch_size] for each in arrays]
             with self._lock:
                 plan = self.inference_plan(len(part[0]))
                 plan.load(part)
@@ -231,17 +241,19 @@ class Model:
     def check_inputs(self, x: Array | Sequence[Array]) -> list[Array]:
         """Return the inputs as a list of arrays of one length; raises ValueError where shapes do not fit."""
         arrays = [np.asarray(each) for each in (x if isinstance(x, (list, tuple)) else (x,))]
-        shapes = self.input_shapes
+        shapes = self.graph.inputs
         if len(arrays) != len(shapes):
             raise ValueError(f"x: expected {len(shapes)} arrays ({', '.join(shapes)}), got {len(arrays)}")
-        for (name, shape), each in zip(shapes.items(), arrays, strict=True):
+        for name, each in zip(shapes, arrays, strict=True):
+            shape = shapes[name]
+            if each.shape[1:] == shape and each.ndim and len(each) == len(arrays[0]) and each.dtype.kind in "fiub":
+                continue
             label = "x" if len(shapes) == 1 else f"x ({name})"
             if each.shape[1:] != shape or each.ndim == 0:
                 raise ValueError(f"{label}: expected shape (samples, {', '.join(map(str, shape))}), got {each.shape}")
             if len(each) != len(arrays[0]):
                 raise ValueError(f"{label}: expected {len(arrays[0])} samples like the first input, got {len(each)}")
-            if each.dtype.kind not in "fiub":
-                raise TypeError(f"{label}: expected numbers, got dtype {each.dtype}")
+            raise TypeError(f"{label}: expected numbers, got dtype {each.dtype}")
         return arrays
 
     def first_non_finite(self, x: Array | Sequence[Array], training: bool = True) -> str | None:

@@ -25,6 +25,7 @@ class BoundLayer:
     """
 
     def __init__(self, layer, shapes, dtype="float64", training=True, wanted=None, seed=0):
+        training = training and layer.trains
         self.layer, self.dtype, self.training = layer, np.dtype(dtype), training
         self.declaration = declared = layer.declare(*shapes)
         rng = np.random.default_rng(seed)
@@ -38,6 +39,7 @@ class BoundLayer:
                 if training or declared.infer_reads_saved
             },
             "scratch": {name: self._empty(buffer) for name, buffer in declared.scratch.items()},
+            "derived": {name: self._empty(buffer) for name, buffer in declared.derived.items()},
         }
         xs = list(self.groups["inputs"].values())
         outputs = {name: np.empty(shape, self.dtype) for name, shape in declared.outputs.items()}
@@ -117,7 +119,16 @@ class BoundLayer:
         self.layer.forward(self.tensors)
         return self.groups["outputs"]
 
+    def derive(self):
+        self.poison("derived")
+        self.layer.derive(self.tensors)
+
     def infer(self):
+        """Infer from newly derived arrays, over poisoned memory."""
+        self.derive()
+        return self.infer_again()
+
+    def infer_again(self):
         self.poison(*WRITTEN_BY_FORWARD)
         self.layer.infer(self.tensors)
         return self.groups["outputs"]
@@ -170,13 +181,46 @@ def check_overwrites(bound):
         assert np.isfinite(array).all(), f"backward leaves {name} as it was, or reads what it does not declare"
 
 
+def check_derives(layer, shapes, dtype="float64"):
+    """Inference follows changed parameters and state; derived arrays come from these alone, whatever the batch."""
+    bound = BoundLayer(layer, shapes, dtype)
+    larger = BoundLayer(layer, [(3 * shape[0], *shape[1:]) for shape in shapes], dtype, training=False)
+    other = BoundLayer(layer, shapes, dtype, training=False, seed=1)
+    before = bound.infer()["y"].copy()
+    for group in ("params", "state"):
+        for name, array in other.groups[group].items():
+            array[...] = array * 1.25
+            bound.groups[group][name][...] = array
+            larger.groups[group][name][...] = array
+    for each in (bound, larger):
+        kept = each.copies("inputs")
+        each.poison("inputs")
+        each.derive()
+        for (group, name), content in kept.items():
+            each.groups[group][name][...] = content
+    other.derive()
+    for name, array in other.groups["derived"].items():
+        assert array.dtype.kind != "f" or np.isfinite(array).all(), f"derive leaves {name} as it was"
+        for each in (bound, larger):
+            assert same_bits(each.groups["derived"][name], array), f"{name} depends on more than parameters and state"
+    for group, content in ((g, a) for g, a in bound.groups["inputs"].items()):
+        other.groups["inputs"][group][...] = content
+    after, expected = bound.infer_again()["y"], other.infer_again()["y"]
+    assert same_bits(after, expected), "infer remembers former parameters or state"
+    if bound.groups["params"]:
+        assert not same_bits(after, before)
+
+
 def check_reads_only(bound):
-    """Nothing that is read is modified, in any of the three calls."""
-    for call, read in (
-        (bound.forward, (*READ_BY_FORWARD, "output_gradients")),
-        (bound.backward, (*READ_BY_FORWARD, "outputs", "output_gradients", "state", "saved")),
-        (bound.infer, (*READ_BY_FORWARD, "state")),
-    ):
+    """Nothing that is read is modified, in any of the four calls."""
+    calls = [(bound.derive, (*READ_BY_FORWARD, "state")), (bound.infer_again, (*READ_BY_FORWARD, "state", "derived"))]
+    if bound.training:
+        calls = [
+            (bound.forward, (*READ_BY_FORWARD, "output_gradients")),
+            (bound.backward, (*READ_BY_FORWARD, "outputs", "output_gradients", "state", "saved")),
+            *calls,
+        ]
+    for call, read in calls:
         before = bound.copies(*read)
         call()
         for (group, name), content in before.items():
@@ -249,13 +293,19 @@ def check_optional_gradients(layer, shapes, dtype="float64"):
 
 
 def all_results(bound):
-    """Everything that forward, backward and then infer write, copied."""
-    bound.forward()
-    results = bound.copies("outputs", "state", "saved")
-    bound.backward()
-    results |= bound.copies("input_gradients", "param_gradients")
+    """Everything that forward, backward and then derive and infer write, copied."""
+    results = {}
+    if bound.training:
+        bound.forward()
+        results |= bound.copies("outputs", "state", "saved")
+        bound.backward()
+        results |= bound.copies("input_gradients", "param_gradients")
     bound.infer()
-    return results | {("infer", name): array.copy() for name, array in bound.groups["outputs"].items()}
+    return (
+        results
+        | bound.copies("derived")
+        | {("infer", name): array.copy() for name, array in bound.groups["outputs"].items()}
+    )
 
 
 def check_same_bits(layer, shapes, dtype):
@@ -280,8 +330,9 @@ def check_allocates_nothing(layer, shapes, dtype="float64"):
     """In the steady state no call takes memory that grows with the batch."""
     for factor in (1, 8):
         bound = BoundLayer(layer, [(shape[0] * factor, *shape[1:]) for shape in shapes], dtype)
-        bound.forward(), bound.backward(), bound.infer()
-        for call in (bound.layer.forward, bound.layer.backward, bound.layer.infer):
+        all_results(bound)
+        training = (bound.layer.forward, bound.layer.backward) if bound.training else ()
+        for call in (*training, bound.layer.derive, bound.layer.infer):
             peak = peak_of(call, bound.tensors)
             assert peak < PEAK_BYTES, f"{call.__name__} takes {peak} bytes at {factor} times the batch"
 

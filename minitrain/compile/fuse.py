@@ -5,6 +5,7 @@ does not know what was fused.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,8 +13,11 @@ from minitrain import layers
 from minitrain.graph import Graph, GraphNode
 from minitrain.layer import Layer
 from minitrain.layers import fused
+from minitrain.layers.fused.inference_conv2d import LAST
 
-__all__ = ["fold_batch_norms", "fuse", "fuse_for_training"]
+__all__ = ["fuse", "fuse_for_inference", "fuse_for_training"]
+
+NORMS = (layers.BatchNorm, fused.BatchNormReLU, fused.BatchNormAddReLU)
 
 
 def fuse(graph: Graph) -> Graph:
@@ -46,27 +50,49 @@ def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:
     return graph.with_nodes(kept, graph.output)
 
 
-def fold_batch_norms(graph: Graph) -> Graph:
-    """Conv2d, BatchNorm or a fused form of it -> Conv2dBatchNorm: for inference, on a graph that `fuse` returned."""
-    consumers, shapes = graph.consumers(), graph.shapes(2)
-    norms = {
-        node.inputs[0]: node
-        for node in graph.nodes
-        if isinstance(node.layer, (layers.BatchNorm, fused.BatchNormReLU, fused.BatchNormAddReLU))
-    }
-    kept: dict[str, GraphNode] = {}
+def fuse_for_inference(graph: Graph) -> Graph:
+    """Conv2d and what follows it -> InferenceConv2d, on a graph that `fuse` returned."""
+    consumers = graph.consumers()
+    new: dict[str, GraphNode] = {}
+    gone: set[str] = set()
+
+    def follower(node: GraphNode) -> GraphNode | None:
+        readers = consumers.get(node.name, ())
+        return readers[0] if len(readers) == 1 and node.name != graph.output else None
+
     for node in graph.nodes:
-        norm = norms.get(node.name)
-        alone = len(consumers.get(node.name, ())) == 1 and node.name != graph.output
-        if norm is not None and alone and isinstance(node.layer, layers.Conv2d):
-            layer = fused.Conv2dBatchNorm(node.layer, norm.layer)  # type: ignore[arg-type]
-            declared = node.layer.declare(shapes[node.inputs[0]])
-            names = {local: node.variable(local) for local in declared.params} | _norm_names(norm)
-            kept[norm.name] = GraphNode(norm.name, layer, (node.inputs[0], *norm.inputs[1:]), names)
-        else:
-            kept.setdefault(node.name, node)
-    order = [node.name for node in graph.nodes if node.name in kept]
-    return graph.with_nodes([kept[name] for name in order], graph.output)
+        if isinstance(node.layer, layers.Conv2d):
+            chain, fused_node = _take_in_what_follows(node, follower)
+            if len(chain) > 1:
+                gone.update(each.name for each in chain)
+                new[chain[-1].name] = fused_node
+    kept = [new.get(node.name, node) for node in graph.nodes if node.name in new or node.name not in gone]
+    return graph.with_nodes(kept, graph.output)
+
+
+def _take_in_what_follows(
+    conv: GraphNode, follower: Callable[[GraphNode], GraphNode | None]
+) -> tuple[list[GraphNode], GraphNode]:
+    """Return the nodes that one InferenceConv2d stands for, and its node, under the name of the last of them."""
+    chain = [conv]
+    layer = fused.InferenceConv2d(conv.layer)  # type: ignore[arg-type]
+    names = {local: conv.variable(local) for local in ("weight", "bias")}
+    inputs = conv.inputs
+    after = follower(conv)
+    if after is not None and isinstance(after.layer, NORMS) and after.inputs[0] == conv.name:
+        chain.append(after)
+        layer, inputs = replace(layer, norm=after.layer), (*inputs, *after.inputs[1:])
+        names |= _norm_names(after)
+        after = follower(after)
+    if after is not None and isinstance(after.layer, layers.ReLU):
+        chain.append(after)
+        layer = replace(layer, relu=True)
+        after = follower(after)
+    if after is not None and isinstance(after.layer, layers.BatchNorm):
+        chain.append(after)
+        layer = replace(layer, last_norm=after.layer)
+        names |= {LAST + local: name for local, name in _norm_names(after).items()}
+    return chain, GraphNode(chain[-1].name, layer, inputs, names)
 
 
 def _norm_names(norm: GraphNode) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from minitrain.compile.derived import DerivedArrays
 from minitrain.compile.memory import ALIGNMENT, place
 from minitrain.compile.schedule import Request, Schedule, Step, schedule_inference, schedule_training
 from minitrain.graph import Graph
@@ -40,6 +41,8 @@ class Plan:
     dtype : numpy dtype
     params, gradients, state : name to array
         The model's variables, bound as they are. Without `gradients` the plan is for inference.
+    derived : DerivedArrays, optional
+        What the layers derive for inference from these parameters and this state; the plan's own unless given.
     arena : callable
         `arena(size)` returns at least that many bytes, aligned. The content is the plan's only while it runs.
     share_memory : bool
@@ -66,6 +69,7 @@ class Plan:
         state: Arrays,
         gradients: Arrays | None = None,
         *,
+        derived: DerivedArrays | None = None,
         arena: Callable[[int], npt.NDArray[np.uint8]] = new_arena,
         share_memory: bool = True,
         input_gradients: bool = False,
@@ -84,8 +88,12 @@ class Plan:
         self.tensors: dict[str, Tensors] = {}
         self._forward: list[Call] = []
         self._backward: list[Call] = []
+        if derived is None and not self.training:
+            derived = DerivedArrays(graph, dtype, params, state)
+        self._derived = derived
         for step in schedule.steps:
-            tensors = _bind_step(binding, step, params, state, gradients)
+            own = derived.arrays.get(step.node.name, {}) if derived is not None else {}
+            tensors = _bind_step(binding, step, params, state, gradients, own)
             self.tensors[step.node.name] = tensors
             layer = step.node.layer
             if not step.declaration.output_is_view:
@@ -98,7 +106,15 @@ class Plan:
             self.dinputs = self._bind_input_gradients(schedule, binding)
 
     def load(self, x: Array | Sequence[Array]) -> None:
-        """Copy a batch into the inputs, cast to the plan's dtype. Raises ValueError for a wrong shape."""
+        """Copy a batch into the inputs, cast to the plan's dtype.
+
+        Raises
+        ------
+        ValueError
+            A wrong shape.
+        TypeError
+            No real numbers.
+        """
         arrays = x if isinstance(x, (list, tuple)) else (x,)
         if len(arrays) != len(self.inputs):
             raise ValueError(f"x: expected {len(self.inputs)} arrays, got {len(arrays)}")
@@ -106,10 +122,13 @@ class Plan:
             given = np.asarray(given)
             if given.shape != target.shape:
                 raise ValueError(f"x: expected shape {describe(target.shape)} with N = {self.batch}, got {given.shape}")
-            np.copyto(target, given, casting="unsafe" if given.dtype.kind in "fiub" else "same_kind")
+            if given.dtype.kind not in "fiub":
+                raise TypeError(f"x: expected numbers, got dtype {given.dtype}")
+            target[...] = given
 
     def forward(self) -> None:
         """Run all layers on the loaded inputs; `output` holds the result."""
+        self._update_derived()
         with np.errstate(over="ignore", invalid="ignore"):  # who runs a plan looks at its numbers
             for _, run, tensors in self._forward:
                 run(tensors)
@@ -122,6 +141,7 @@ class Plan:
 
     def forward_one_by_one(self) -> Iterator[tuple[str, tuple[Array, ...]]]:
         """Run forward and yield each layer's name and outputs while they are still there."""
+        self._update_derived()
         calls = {name: run for name, run, _ in self._forward}
         for node in self.graph.nodes:
             tensors = self.tensors[node.name]
@@ -131,10 +151,19 @@ class Plan:
 
     def calls(self) -> Iterator[tuple[str, str, Callable[[], None]]]:
         """Yield what `forward` and `backward` do, call by call: node, "forward" or "backward" or "sum", the call."""
+        self._update_derived()
         for direction, calls in (("forward", self._forward), ("backward", self._backward)):
             for name, run, tensors in calls:
                 kind = direction if hasattr(run, "__self__") else "sum"
                 yield name, kind, partial(run, tensors)
+
+    def _update_derived(self) -> None:
+        if self._derived is not None:
+            self._derived.update(self._derive)
+
+    def _derive(self) -> None:
+        for node in self.graph.nodes:
+            node.layer.derive(self.tensors[node.name])
 
     def _bind_input_gradients(self, schedule: Schedule, binding: _Binding) -> dict[str, Array]:
         """Name the gradients of the inputs; those that are read more than once are summed at the end."""
@@ -176,7 +205,9 @@ class _Binding:
         return self._arrays[id(request)]
 
 
-def _bind_step(binding: _Binding, step: Step, params: Arrays, state: Arrays, gradients: Arrays | None) -> Tensors:
+def _bind_step(
+    binding: _Binding, step: Step, params: Arrays, state: Arrays, gradients: Arrays | None, derived: Arrays
+) -> Tensors:
     tensors = Tensors()
     dxs = [None if dx is None else binding[dx] for dx in step.dxs]
     tensors.bind_inputs([binding[x] for x in step.xs], dxs or None)
@@ -190,6 +221,7 @@ def _bind_step(binding: _Binding, step: Step, params: Arrays, state: Arrays, gra
             bound[f"d{name}"] = gradients[step.node.variable(name)]
     for name in step.declaration.state:
         bound[name] = state[step.node.variable(name)]
+    bound |= derived
     for name, each in bound.items():
         setattr(tensors, name, each)
     step.node.layer.prepare(tensors)

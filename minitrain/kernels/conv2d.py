@@ -3,38 +3,40 @@
     y[n, k, p, q] = bias[k] + sum of weight[k, c, i, j] * x[n, c, p * sh - ph + i * dh, q * sw - pw + j * dw]
                               over the channels c of k's group and the taps (i, j)
 
-In float32 most 3 x 3 convolutions of stride 1 and their input gradients are made with Winograd's F(4 x 4, 3 x 3), which
-needs a quarter of the multiplications: see `winograd_plan.pays` and, on its accuracy, `winograd_transforms`.
+In float32 most 3 x 3 convolutions of stride 1 and their gradients are made with Winograd's F(4 x 4, 3 x 3), which needs
+a quarter of the multiplications: see `winograd_plan.pays` and, on its accuracy, `winograd_transforms`.
 
 Every function overwrites its outputs and uses `scratch` freely. Results have the same bits for any number of threads.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from minitrain.kernels.conv2d_correlate import correlation_kernel
 from minitrain.kernels.conv2d_geometry import Conv2dGeometry
-from minitrain.kernels.conv2d_plan import Correlation
+from minitrain.kernels.conv2d_pack_weights import pack_weights
+from minitrain.kernels.conv2d_plan import Correlation, rounded
 from minitrain.kernels.conv2d_weight import weight_gradient_kernel
 from minitrain.kernels.conv2d_weight_outer import outer_product_kernel
 from minitrain.kernels.winograd import run_winograd
 from minitrain.kernels.winograd_plan import Winograd
 from minitrain.kernels.winograd_weight import sum_winograd
+from minitrain.kernels.winograd_weights import transform_weights
 from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between, sum_lanes
 from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, splat
 
 __all__ = [
-    "Conv2dGeometry",
-    "backward_input",
-    "backward_weight",
-    "forward",
-    "normalization_shape",
-    "write_normalization",
-]
+    "Conv2dGeometry", "backward_input", "backward_weight", "convolution", "forward", "normalization_shape",
+    "prepare_weight", "write_normalization",
+]  # fmt: skip
 
 Array = np.ndarray
 
-FLOPS_PER_ELEMENT = 64  # that a convolution does in the time of one element of an elementwise kernel
+NO_SCALE = np.empty(0)
+FLOPS_PER_ELEMENT = 16  # that a convolution does in the time of one element of an elementwise kernel
 
 
 def forward(
@@ -44,71 +46,96 @@ def forward(
     bias: Array,
     scratch: Array,
     y: Array,
-    residual: Array | None = None,
-    relu: bool = False,
     normalization: Array | None = None,
 ) -> None:
     """Overwrite y (N, K, OH, OW) from x (N, C, H, W), weight (K, C / groups, kh, kw) and bias (K,) or (0,).
 
-    A residual of y's shape is added to the result, and then ReLU applied, while it is in the cache. With what
-    `write_normalization` wrote, x is normalized on the way, for a geometry that `normalizes`.
+    With what `write_normalization` wrote, x is normalized on the way, in float32 and for a geometry that `normalizes`.
     """
-    if residual is None:
-        residual = y[:0]
-    if normalization is None:
-        normalization = y[:0]
-    if y.itemsize == 4 and geometry.winograd_forward_plan is not None:
-        plan = geometry.winograd_forward_plan
-        _run_winograd(geometry, plan, x, normalization, weight, bias, residual, relu, scratch, y)
-    else:
-        _correlate(geometry, geometry.forward_plan, x, weight, bias, residual, relu, scratch, y)
+    winograd = geometry.winograd_forward_plan if y.dtype == np.float32 else None
+    _convolve(geometry, winograd or geometry.forward_plan, x, weight, bias, normalization, scratch, y)
 
 
 def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: Array, dx: Array) -> None:
     """Overwrite dx (N, C, H, W), the gradient with respect to the input, from dy (N, K, OH, OW)."""
-    none = dx[:0]
-    if dx.itemsize == 4 and geometry.winograd_input_gradient_plan is not None:
-        winograd = geometry.winograd_input_gradient_plan
-        _run_winograd(geometry, winograd, dy, none, weight, weight.reshape(-1)[:0], none, False, scratch, dx)
-    else:
-        plan = geometry.input_gradient_plan
-        _correlate(geometry, plan, dy, weight, weight.reshape(-1)[:0], none, False, scratch, dx)
+    winograd = geometry.winograd_input_gradient_plan if dx.dtype == np.float32 else None
+    _convolve(geometry, winograd or geometry.input_gradient_plan, dy, weight, scratch[:0], None, scratch, dx)
 
 
-def _run_winograd(
+def _inference_plan(geometry: Conv2dGeometry, y: Array) -> Correlation | Winograd:
+    winograd = geometry.winograd_inference_plan if y.dtype == np.float32 else None
+    return winograd or geometry.forward_plan
+
+
+def _convolve(
     geometry: Conv2dGeometry,
-    plan: Winograd,
+    plan: Correlation | Winograd,
+    source: Array,
+    weight: Array,
+    bias: Array,
+    normalization: Array | None,
+    scratch: Array,
+    target: Array,
+) -> None:
+    packed, scratch, none = scratch[: plan.packed], scratch[rounded(plan.packed) :], scratch[:0]
+    _pack(plan, weight, NO_SCALE, bias, packed)
+    _bind(geometry, plan, source, none if normalization is None else normalization, packed, none, none, False, scratch,
+          target)()  # fmt: skip
+
+
+def prepare_weight(
+    geometry: Conv2dGeometry, weight: Array, bias: Array, packed: Array, scale: Array = NO_SCALE
+) -> None:
+    """Overwrite packed (geometry.packed_weight(),) from weight (K, C / groups, kh, kw) and bias (K,) or (0,).
+
+    A scale (K,), in float64, multiplies the weights of each output channel, but not the bias.
+    """
+    plan = _inference_plan(geometry, packed)
+    _pack(plan, weight, scale, bias, packed[: plan.packed])
+
+
+def convolution(
+    geometry: Conv2dGeometry,
+    x: Array,
+    packed: Array,
+    residual: Array,
+    affine: Array,
+    relu: bool,
+    scratch: Array,
+    y: Array,
+) -> Callable[[], None]:
+    """Return the call that overwrites y (N, K, OH, OW) with the convolution of x (N, C, H, W) by packed weights.
+
+    The residual, of y's shape, is added to it; then ReLU is applied where `relu` says so; then y becomes
+    affine[0] * y + affine[1], of affine (2, K). All this while y is in the cache. An empty residual or affine is none.
+    `packed` is what `prepare_weight` wrote by the time of the call.
+    """
+    plan = _inference_plan(geometry, y)
+    return _bind(geometry, plan, x, scratch[:0], packed[: plan.packed], residual, affine, relu, scratch, y)
+
+
+def _pack(plan: Correlation | Winograd, weight: Array, scale: Array, bias: Array, packed: Array) -> None:
+    kernel = transform_weights if isinstance(plan, Winograd) else pack_weights
+    kernel.for_work(packed.size)(plan.weights, weight, scale, bias, packed)
+
+
+def _bind(
+    geometry: Conv2dGeometry,
+    plan: Correlation | Winograd,
     source: Array,
     normalization: Array,
-    weight: Array,
-    bias: Array,
+    packed: Array,
     residual: Array,
+    affine: Array,
     relu: bool,
     scratch: Array,
     target: Array,
-) -> None:
-    run_winograd.for_work(geometry.flops // FLOPS_PER_ELEMENT)(
-        plan.problem, plan.planes, plan.strips, plan.weights, plan.places, plan.pixels, plan.taps, source,
-        normalization, weight, bias, residual, relu, scratch, target
-    )  # fmt: skip
-
-
-def _correlate(
-    geometry: Conv2dGeometry,
-    plan: Correlation,
-    source: Array,
-    weight: Array,
-    bias: Array,
-    residual: Array,
-    relu: bool,
-    scratch: Array,
-    target: Array,
-) -> None:
-    size = target.itemsize
-    run = correlation_kernel(*plan.tile).for_work(geometry.flops // FLOPS_PER_ELEMENT)
-    run(plan.problem, plan.planes, plan.phases, plan.steps, plan.places, plan.segments[size], plan.vectors[size],
-        plan.offsets, plan.indices, plan.starts, source, weight, bias, residual, relu, scratch,
-        target)  # fmt: skip
+) -> Callable[[], None]:
+    """Return the call of the kernel that the plan is for."""
+    work, finish = geometry.flops // FLOPS_PER_ELEMENT, (packed, residual, affine, relu, scratch, target)
+    if isinstance(plan, Winograd):
+        return partial(run_winograd.for_work(work), plan.table, source, normalization, *finish)
+    return partial(correlation_kernel(*plan.tile).for_work(work), plan.tables[target.itemsize], source, *finish)
 
 
 def backward_weight(

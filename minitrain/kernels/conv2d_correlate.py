@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 
 from minitrain.kernels.conv2d_pack import clear, fetch, pack
+from minitrain.kernels.conv2d_table import phases_of, places_of, planes_of, problem_of, steps_of, tables_of
 from nbnorm._jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, store_interleaved
 from nbnorm.simd.tiles import make_tile
@@ -37,8 +38,11 @@ def _interleave(phases, outs, planes, first, rows, temporary, at, target, to):
 
 
 @device
-def finish(residual, relu, at, pitch, outs, length, target):
-    """Add the residual, if there is one, and apply the ReLU, if asked for, to a band that is still in the cache."""
+def finish(residual, relu, affine, channel, at, pitch, outs, length, target):
+    """Finish a band that is still in the cache: add the residual, apply the ReLU, scale and shift, what there is.
+
+    affine: a scale for each channel, then a shift for each; `channel` is that of the first output.
+    """
     for k in range(outs):
         start = at + k * pitch
         row = target[start : start + length]
@@ -49,6 +53,10 @@ def finish(residual, relu, at, pitch, outs, length, target):
         if relu:
             for i in range(length):
                 row[i] = 0 if row[i] <= 0 else row[i]  # keeps NaN
+        if affine.size:
+            scale, shift = item(affine, channel + k), item(affine, affine.size // 2 + channel + k)
+            for i in range(length):
+                row[i] = row[i] * scale + shift
 
 
 @cache
@@ -61,29 +69,12 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
 
     @device
     @tile.named
-    def pack_weights(index, problem, places, indices, weight, bias, packed):
-        """Tile number `index`: a bias for each of its `rows` outputs, then `rows` weights for each (channel, tap)."""
-        outs = problem[3]
-        tiles = (outs + rows - 1) // rows
-        group, first = index // tiles, min(index % tiles * rows, outs - rows)
-        at = index * rows * (1 + indices.size)
-        for r in range(rows):
-            packed[at + r] = bias[group * outs + first + r] if bias.size else 0
-        start = group * places[0] + first * places[1]
-        for m in range(indices.size):
-            at += rows
-            source = start + item(indices, m)
-            for r in range(rows):
-                packed[at + r] = item(weight, source + r * places[1])
-
-    @device
-    @tile.named
     def correlate_band(memory, at, x, base, outs, parts, vectors, vectors_at, count, offsets, starts, target, to,
                        pitch, phase, source, ahead):  # fmt: skip
         """Every output of a band of `count` vectors: output k of phase f into target[to + k * pitch + f * phase:].
 
-        memory[at:] holds the weights, x[base:] the planes. The last tile is moved back to end where the band and the
-        outputs end: what it shares with the tile before is computed twice, alike. The sums are made in `parts`, so
+        memory[at:] holds the packed weights, x[base:] the planes. The last tile is moved back to end where the band and
+        the outputs end: what it shares with the tile before is computed twice, alike. The sums are made in `parts`, so
         that the part of x that a tile reads is still in the level 1 cache for the next outputs. Meanwhile what the
         next band is packed from is fetched: for each tile, ahead[1] values from source[ahead[0]:] on.
         """
@@ -124,66 +115,102 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
 
     @device
     @tile.named
-    def correlate_task(task, problem, planes, phases, steps, places, segments, vectors, offsets, starts, source,
-                       residual, relu, scratch, at, target):  # fmt: skip
-        """One band of rows of one group of a block of images; scratch[at:] is the worker's own."""
-        images, groups, channels, outs, _ = problem
-        height, width, out_height, out_width, phase_height, phase_width = planes
-        row_step, column_step, channel_pitch, block, band, gap, parts, direct = steps
-        bands = (phase_height + band - 1) // band
-        task, first = task // bands, task % bands * band
-        image, group = task // groups * block, task % groups
-        some, used = min(block, images - image), min(band, phase_height - first)
-        source_pitch, target_pitch = groups * channels * height * width, groups * outs * out_height * out_width
-        x, base = source, image * source_pitch + group * channels * height * width
+    def pack_source(image, group, first, row, source, scratch, at):
+        """Put what a band of a block of images is computed from into scratch[at:], if it must be moved.
+
+        Returns whether scratch holds it now, and where it begins there or in the source.
+        """
+        images, groups, channels, _, _ = problem_of(row)
+        height, width, _, _, phase_height, _ = planes_of(row)
+        row_step, column_step, channel_pitch, block, band, _, _, direct, _ = steps_of(row)
+        _, _, image_size = places_of(row)
+        segments, _, _, _ = tables_of(row)
+        pitch = groups * channels * height * width
+        base = image * pitch + group * channels * height * width
+        some = min(block, images - image)
         if not direct:
-            if bands > 1:  # whose borders are elsewhere than those of the band before
-                clear(scratch, at, places[5])
+            if band < phase_height:  # the borders are elsewhere than those of the band before
+                clear(scratch, at, image_size)
             for i in range(some):
-                pack(source, base + i * source_pitch, height, width, channels, first * row_step, column_step, segments,
-                     scratch, at + i * places[5], channel_pitch)  # fmt: skip
-            x, base = scratch, at
-        elif task == ((images + block - 1) // block) * groups - 1:  # vectors read a little beyond the end of an image
+                pack(source, base + i * pitch, height, width, channels, first * row_step, column_step, segments,
+                     scratch, at + i * image_size, channel_pitch)  # fmt: skip
+            return True, at
+        if group == groups - 1 and image + some == images:  # vectors read a little beyond the end of an image
             for i in range(source.size - base):
                 scratch[at + i] = source[base + i]
-            x, base = scratch, at
-        weights = group * ((outs + rows - 1) // rows) * rows * (1 + offsets.size)
+            return True, at
+        return False, base
+
+    @device
+    @tile.named
+    def correlate_task(image, group, first, split, row, x, base, source, packed, residual, affine, relu, scratch, at,
+                       target):  # fmt: skip
+        """One band of rows of one group of a block of images, for one of the parts that the outputs are split into."""
+        images, groups, channels, outs, _ = problem_of(row)
+        height, width, out_height, out_width, phase_height, phase_width = planes_of(row)
+        _, _, _, block, band, gap, parts, _, splits = steps_of(row)
+        _, temporary, _ = places_of(row)
+        _, vectors, offsets, starts = tables_of(row)
+        phases = phases_of(row)
+        some, used = min(block, images - image), min(band, phase_height - first)
+        tiles = (outs + rows - 1) // rows
+        tile_from, tile_to = split * tiles // splits, (split + 1) * tiles // splits
+        weights = (group * tiles + tile_from) * rows * (1 + offsets.size)
+        out = tile_from * rows
+        outs_of_task = min(outs, tile_to * rows) - out
         lanes = lanes_of(scratch)
         length = used * phase_width
         count = used * ((phase_width + lanes - 1) // lanes) if gap else (length + lanes - 1) // lanes
         count *= some
         vectors_at = 0 if used == band and some == block else vectors.size - 3 * max(count, columns)
-        to = image * target_pitch + group * outs * out_height * out_width
+        target_pitch = groups * outs * out_height * out_width
+        channel = group * outs + out
+        to = image * target_pitch + channel * out_height * out_width
         several = phases[0] * phases[1] > 1
         if several:
-            result, place, pitch = scratch, at + places[4], length
+            result, place, pitch = scratch, at + temporary, length
         else:
             result, place, pitch = target, to + first * out_width, out_height * out_width
-        size = some * channels * height * width if bands == 1 else 0
-        tiles = ((count + columns - 1) // columns) * ((outs + rows - 1) // rows) * (starts.size - 1)
-        ahead = image * source_pitch + group * channels * height * width + size, size // tiles
-        correlate_band(scratch, weights, x, base, outs, parts, vectors, vectors_at, count, offsets, starts, result,
-                       place, pitch, outs * length, source, ahead)  # fmt: skip
+        # where the next image begins, to be fetched in as many parts as there are tiles
+        size = some * channels * height * width if band >= phase_height and splits == 1 else 0
+        source_pitch = groups * channels * height * width
+        steps = ((count + columns - 1) // columns) * tiles * (starts.size - 1)
+        ahead = image * source_pitch + group * channels * height * width + size, size // steps
+        correlate_band(packed, weights, x, base, outs_of_task, parts, vectors, vectors_at, count, offsets, starts,
+                       result, place, pitch, outs * length, source, ahead)  # fmt: skip
         for i in range(some):
             if several:
-                _interleave(phases, outs, planes, first, used, scratch, place, target, to + i * target_pitch)
+                _interleave(phases, outs, planes_of(row), first, used, scratch, place, target, to + i * target_pitch)
                 place += phases[0] * phases[1] * outs * length
-            elif relu or residual.size:
-                finish(residual, relu, place + i * target_pitch, pitch, outs, length, target)
+            elif relu or residual.size or affine.size:
+                finish(residual, relu, affine, channel, place + i * target_pitch, pitch, outs_of_task, length, target)
 
-    def correlate(problem, planes, phases, steps, places, segments, vectors, offsets, indices, starts, source,
-                  weight, bias, residual, relu, scratch, target):  # fmt: skip
-        source, weight, bias, scratch, target = flat(source), flat(weight), flat(bias), flat(scratch), flat(target)
-        residual = flat(residual)
-        images, groups, _, outs, workers = problem
-        for index in prange(groups * ((outs + rows - 1) // rows)):
-            pack_weights(np.intp(index), problem, places, indices, weight, bias, scratch)
-        tasks = ((images + steps[3] - 1) // steps[3]) * groups * ((planes[4] + steps[4] - 1) // steps[4])
-        for index in prange(workers):
-            worker = np.intp(index)
-            clear(scratch, places[2] + worker * places[3], steps[3] * places[5])
-            for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-                correlate_task(task, problem, planes, phases, steps, places, segments, vectors, offsets, starts,
-                               source, residual, relu, scratch, places[2] + worker * places[3], target)  # fmt: skip
+    @device
+    @tile.named
+    def correlate_share(worker, row, source, packed, residual, affine, relu, scratch, target):
+        """The tasks of one worker. The parts of a band's outputs follow each other, so that it is packed once."""
+        images, groups, _, _, workers = problem_of(row)
+        phase_height, (_, _, _, block, band, _, _, _, splits) = planes_of(row)[4], steps_of(row)
+        size, _, image_size = places_of(row)
+        bands = (phase_height + band - 1) // band
+        tasks = ((images + block - 1) // block) * groups * bands * splits
+        at = worker * size
+        clear(scratch, at, block * image_size)
+        here, base, band_before = False, np.intp(0), np.intp(-1)
+        for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
+            place = task // splits
+            first, of_images = place % bands * band, place // bands
+            image, group = of_images // groups * block, of_images % groups
+            if place != band_before:
+                here, base = pack_source(image, group, first, row, source, scratch, at)
+                band_before = place
+            correlate_task(image, group, first, task % splits, row, scratch if here else source, base, source, packed,
+                           residual, affine, relu, scratch, at, target)  # fmt: skip
+
+    def correlate(table, source, packed, residual, affine, relu, scratch, target):
+        row, source, packed, residual = flat(table), flat(source), flat(packed), flat(residual)
+        affine, scratch, target = flat(affine), flat(scratch), flat(target)
+        for worker in prange(row[4]):
+            correlate_share(np.intp(worker), row, source, packed, residual, affine, relu, scratch, target)
 
     return kernel(tile.named(correlate))

@@ -1,9 +1,9 @@
 """Shapes of a two-dimensional convolution: everything that is known before the first number arrives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from minitrain.kernels.conv2d_plan import Correlation, plan_forward, plan_input_gradient
+from minitrain.kernels.conv2d_plan import Correlation, plan_forward, plan_input_gradient, rounded
 from minitrain.kernels.conv2d_weight_outer_plan import OuterProducts, pays_to_transpose, plan_outer_products
 from minitrain.kernels.conv2d_weight_plan import WeightGradient, plan_weight_gradient
 from minitrain.kernels.winograd_plan import Winograd, pays, plan_winograd
@@ -53,7 +53,7 @@ class Conv2dGeometry:
         """Shape (K, C / groups, kh, kw) of the weights."""
         return self.out_channels, self.input_shape[1] // self.groups, *self.kernel
 
-    @property
+    @cached_property
     def flops(self) -> int:
         """Multiplications and additions of one forward pass; either gradient takes as many."""
         images, channels, rows, columns = self.output_shape
@@ -65,13 +65,20 @@ class Conv2dGeometry:
 
     def forward_scratch(self) -> int:
         """Elements of scratch that `forward` needs."""
-        winograd = self.winograd_forward_plan
-        return max(self.forward_plan.scratch, 0 if winograd is None else winograd.scratch)
+        plan, winograd = self.forward_plan, self.winograd_forward_plan or self.winograd_inference_plan
+        scratch = rounded(plan.packed) + plan.scratch
+        return scratch if winograd is None else max(scratch, rounded(winograd.packed) + winograd.scratch)
+
+    def packed_weight(self) -> int:
+        """Elements of the packed weights that `convolution` reads; the same for any number of images."""
+        winograd = self.winograd_inference_plan
+        return self.forward_plan.packed if winograd is None else max(self.forward_plan.packed, winograd.packed)
 
     def input_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_input` needs."""
-        winograd = self.winograd_input_gradient_plan
-        return max(self.input_gradient_plan.scratch, 0 if winograd is None else winograd.scratch)
+        plan, winograd = self.input_gradient_plan, self.winograd_input_gradient_plan
+        scratch = rounded(plan.packed) + plan.scratch
+        return scratch if winograd is None else max(scratch, rounded(winograd.packed) + winograd.scratch)
 
     def weight_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_weight` needs."""
@@ -92,6 +99,12 @@ class Conv2dGeometry:
     def winograd_forward_plan(self) -> Winograd | None:
         """What `forward` does instead in float32, where that is faster."""
         return plan_winograd(self, gradient=False) if pays(self) else None
+
+    @cached_property
+    def winograd_inference_plan(self) -> Winograd | None:
+        """What `convolution` does instead in float32: with the same weights for any number of images."""
+        one_image = replace(self, input_shape=(1, *self.input_shape[1:]))
+        return plan_winograd(self, gradient=False) if pays(one_image) else None
 
     @cached_property
     def winograd_input_gradient_plan(self) -> Winograd | None:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from minitrain.kernels.conv2d_pack import OVERRUN
 from minitrain.kernels.conv2d_segments import segments_of_copies
+from minitrain.kernels.conv2d_table import joined
+from minitrain.kernels.conv2d_vectors import band_vectors, vector_table
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ BAND_PIXELS = 128  # fewer than this make too little use of weights that come fr
 TILE_VALUES = 6 * 1024  # of x and of the weights of two tiles: they fit into a level 1 cache
 WASTE = 1.15  # more lanes than pixels, at most, for the sake of fewer copies of a plane
 TILE_WASTE = 1.04  # more vectors in tiles than in a block of images, where more images can avoid that
+NARROW_TILE_WASTE = 1.1  # from here on a narrower tile is better: that of one small image
+NARROWER = {(8, 3): (8, 2)}  # as high, so that both read the same packed weights
 TASKS = 16  # make at least as many where the shapes allow it
 
 Integers = tuple[int, ...]
@@ -35,29 +39,26 @@ Table = NDArray[np.int64]
 class Correlation(NamedTuple):
     """What `correlate` does.
 
-    The result consists of phases[0] x phases[1] interleaved phases (one, unless the stride of an input gradient makes
-    more). Part p of phase f has the (channel, tap) pairs from starts[f * parts + p] to the next start: `offsets` in the
-    packed planes, `indices` in the group's weights. `segments` belongs to `pack`. `vectors` has, for each item
-    size, the vectors of a band's pixels in a block of images: all their places in the packed planes, all places in the
-    result, all counts of lanes that are used; first for a whole band or block, then for the last one. `problem`:
-    images, groups, channels and outputs of a group, workers. `planes`: height and width of the source, of the result
-    and of one phase. `steps`: of rows and columns in the source, values of a packed channel, images of a block, rows
-    of a band, columns that are packed beyond its results, parts of the sums, whether nothing needs to be packed.
-    `places`: strides of the weight (group, output), where the workers' scratch begins, its size, where in it the
-    temporary results begin, and the size of a packed image.
+    `tables` has for each item size the row of integers that the kernel works from, in this order:
+
+    problem: images, groups, channels and outputs of a group, workers. planes: height and width of the source, of the
+    result and of one phase. phases: the result consists of phases[0] x phases[1] interleaved ones (one, unless the
+    stride of an input gradient makes more). steps: of rows and columns in the source, values of a packed channel,
+    images of a block, rows of a band, columns that are packed beyond its results, parts of the sums, whether nothing
+    needs to be packed, parts that the outputs are split into. places: size of a worker's scratch, where in it the
+    temporary results begin, size of a packed image. Then four tables: segments belong to `pack`. vectors are those of a
+    band's pixels in a block of images: all their places in the packed planes, all places in the result, all counts of
+    lanes that are used; first for a whole band or block, then for the last one. Part p of phase f has the
+    (channel, tap) pairs from starts[f * parts + p] to the next start, whose `offsets` in the packed planes these are.
+
+    `weights` is what `pack_weights` works from; `packed` and `scratch` are the sizes of its result and of the workers'
+    scratch.
     """
 
     tile: tuple[int, int]
-    problem: Integers
-    planes: Integers
-    phases: Integers
-    steps: Integers
-    places: Integers
-    segments: dict[int, Table]
-    vectors: dict[int, Table]
-    offsets: Table
-    indices: Table
-    starts: Table
+    tables: dict[int, Table]
+    weights: Table
+    packed: int
     scratch: int
 
 
@@ -174,38 +175,28 @@ def _correlation(
     vectors_of_image = vector_table(band, columns, gap, LANES_FLOAT32).shape[1]
     most = min(images * groups // TASKS, BAND_VALUES // image) if bands == 1 else 1
     block = _images_of_block(vectors_of_image, tile[1], most)
+    if _waste(vectors_of_image * block, tile[1]) > NARROW_TILE_WASTE:
+        tile = NARROWER.get(tile, tile)
     pitches = (groups * channels * planes[0] * planes[1] if direct else image,
                several * outs * band * columns if several else groups * outs * planes[2] * planes[3])  # fmt: skip
-    vectors = {}
-    for size in (4, 8):
-        tables = []
-        for height, count in (
-            (band, block),
-            (rows - (rows - 1) // band * band, images - (images - 1) // block * block),
-        ):
-            one = vector_table(height, columns, gap, VECTOR_BYTES // size)
-            tables.append(at_least(vectors_of_images(one, count, pitches).reshape(3, -1), tile[1]).ravel())
-        vectors[size] = np.concatenate(tables)
+    last = (rows - (rows - 1) // band * band, images - (images - 1) // block * block)
+    vectors = {size: band_vectors(((band, block), last), columns, gap, pitches, size, tile[1]) for size in (4, 8)}
     overrun = tile[1] * LANES_FLOAT32
-    weights = groups * -(-outs // tile[0]) * tile[0] * (1 + len(offsets))
     packed = rounded(max(image * block, pitches[0] * block if direct else 0) + overrun)
     temporary = rounded(block * several * outs * band * columns + overrun) if several else 0
-    workers = min(numba.config.NUMBA_NUM_THREADS, -(-images // block) * groups * -(-rows // band))
-    worker_places = (rounded(weights), packed + temporary, packed, image)
-    return Correlation(
-        tile,
-        (*problem, workers),
-        planes,
-        phases,
-        (*steps, copies * plane + OVERRUN, block, band, gap, parts, direct),
-        (*strides[:2], *worker_places),
-        segments_of_copies(planes, (band, halo, gap), steps, bands, row_copies, column_copies),
-        vectors,
-        table(offsets),
-        table(indices),
-        np.append(starts.ravel(), len(offsets)),
-        worker_places[0] + workers * worker_places[1],
-    )
+    bands_of_all = -(-images // block) * groups * -(-rows // band)
+    tiles = -(-outs // tile[0])
+    # the last tile of outputs may reach back over the one before: the last part then gets both
+    splits = 1 if several else max(1, min(-(-TASKS // bands_of_all), tiles // 2 if outs % tile[0] else tiles))
+    workers = min(numba.config.NUMBA_NUM_THREADS, bands_of_all * splits)
+    segments = segments_of_copies(planes, (band, halo, gap), steps, bands, row_copies, column_copies)
+    all_steps = (*steps, copies * plane + OVERRUN, block, band, gap, parts, direct, splits)
+    numbers = (*problem, workers, *planes, *phases, *all_steps, packed + temporary, packed, image)
+    ends = np.append(starts.ravel(), len(offsets))
+    tables = {size: joined(numbers, (segments[size], vectors[size], table(offsets), ends)) for size in (4, 8)}
+    weights = np.concatenate([table([tile[0], groups, outs, *strides[:2]]), table(indices)])
+    packed_weights = groups * tiles * tile[0] * (1 + len(offsets))
+    return Correlation(tile, tables, weights, packed_weights, workers * (packed + temporary))
 
 
 def tap_offset(rows: Copies, columns: Copies, tap: tuple[int, int], plane: int, row: int) -> int:
@@ -218,31 +209,17 @@ def table(values: list[int]) -> Table:
     return np.array(values, dtype=np.int64)
 
 
-def vector_table(rows: int, columns: int, gap: int, lanes: int) -> Table:
-    """Vectors of so many rows of pixels: (place when packed, place in the result, lanes used)."""
-    length, lines = (columns, rows) if gap else (columns * rows, 1)
-    line, column = (a.ravel() for a in np.meshgrid(range(lines), range(0, length, lanes), indexing="ij"))
-    return np.array([line * (length + gap) + column, line * length + column, np.minimum(lanes, length - column)])
-
-
-def vectors_of_images(one: Table, images: int, pitches: Integers) -> Table:
-    """The table of one image's vectors for several, image by image, that are `pitches` apart: (3, images, vectors)."""
-    all_images = one[:, None].repeat(images, axis=1).astype(np.int64)
-    all_images[:2] += np.array(pitches)[:, None, None] * np.arange(images)[:, None]
-    return all_images
-
-
-def at_least(vectors: Table, count: int) -> Table:
-    """Fill up a table with vectors that have no lanes."""
-    return np.pad(vectors, ((0, 0), (0, max(0, count - vectors.shape[1]))))
-
-
 def _images_of_block(vectors: int, columns: int, most: int) -> int:
     """How many images make whole tiles of their vectors, nearly, at most `most`."""
     for images in range(1, min(columns, most) + 1):
-        if -(-images * vectors // columns) * columns <= TILE_WASTE * images * vectors:
+        if _waste(images * vectors, columns) <= TILE_WASTE:
             return images
     return max(1, min(columns, most))
+
+
+def _waste(vectors: int, columns: int) -> float:
+    """Vectors in whole tiles for one that is needed."""
+    return -(-vectors // columns) * columns / vectors
 
 
 def _tile_of_outer_products(outs: int) -> tuple[int, int]:

@@ -17,10 +17,9 @@ from minitrain.kernels.conv2d_plan import (
     rounded,
     table,
     tap_offset,
-    vector_table,
-    vectors_of_images,
 )
 from minitrain.kernels.conv2d_segments import segments_of_copies
+from minitrain.kernels.conv2d_vectors import vector_table, vectors_of_images
 from minitrain.kernels.conv2d_weight import BLOCK_VECTORS
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 

@@ -26,6 +26,9 @@ def forward(x: Array, weight: Array, bias: Array, sums: Array, y: Array) -> None
     if 2 * terms < MULTITHREADED_FLOPS and products.of_rows_fits(x, weight):
         products.of_rows.for_work(terms // TERMS)(x, weight, bias, sums, y)
         return
+    if products.of_few_rows_fits(x, weight):
+        products.of_few_rows.for_work(weight.size)(x, weight, bias, sums, y)
+        return
     matmul(x, weight.T, y)
     if bias.size:
         _add_to_rows.serial(bias, y)

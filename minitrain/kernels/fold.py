@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution before it, for inference."""
+"""Batch norm of a trained net as one multiplication and one addition for each channel."""
 
 import math
 
@@ -8,16 +8,13 @@ __all__ = ["fold"]
 
 
 @kernel
-def fold(weight, bias, gamma, beta, running_mean, running_var, eps, folded_weight, folded_bias):
-    """folded_weight = weight * s, folded_bias = (bias - running_mean) * s + beta, s = gamma / sqrt(running_var + eps).
+def fold(bias, gamma, beta, running_mean, running_var, eps, scale, shift):
+    """scale = gamma / sqrt(running_var + eps), shift = (bias - running_mean) * scale + beta, all (K,).
 
-    weight (K, C, kh, kw), the vectors (K,); bias (K,) or (0,) for none. Computed in float64, rounded once.
+    The batch norm of x + bias is scale * x + shift. bias may be (0,) for none. Computed in float64, rounded once.
     """
-    size = weight.shape[1] * weight.shape[2] * weight.shape[3]
-    source, target = weight.reshape(-1), folded_weight.reshape(-1)
-    for k in range(weight.shape[0]):
-        scale = gamma[k] / math.sqrt(running_var[k] + eps)
+    for k in range(gamma.size):
+        factor = gamma[k] / math.sqrt(running_var[k] + eps)
         first = bias[k] if bias.size else 0.0
-        folded_bias[k] = (first - running_mean[k]) * scale + beta[k]
-        for i in range(k * size, (k + 1) * size):
-            target[i] = source[i] * scale
+        scale[k] = factor
+        shift[k] = (first - running_mean[k]) * factor + beta[k]

@@ -6,13 +6,16 @@ kernel, so that every window covers at least one element of x.
 The loops over a plane are helpers of their own on borrowed rows: what stands in a parallel loop compiles slowly.
 """
 
+import numpy as np
+
 from nbnorm._jit import device, kernel, prange
-from nbnorm.simd.lanes import load_between, load_even_between, sum_lanes
+from nbnorm.simd.lanes import load_between, load_even_between, store_bits, sum_lanes
 from nbnorm.simd.parts import no_sum, widen_add
 from nbnorm.simd.vectors import add, flat, lanes_of, load
 from nbnorm.simd.windows import (
     choose_between,
     halve_maximum,
+    maximum_of_pairs,
     nothing_chosen,
     spread_maximum,
     store_chosen,
@@ -90,6 +93,27 @@ def max_pool(x, geometry, y, chosen):
             _maximum_in_vectors(source, plane, height, width, geometry, rows, columns, best, places)
         else:
             _maximum_of_plane(source, plane, height, width, geometry, rows, columns, best, places)
+
+
+@kernel
+def max_pool_of_pairs(x, y):
+    """The y of `max_pool` for windows of 2 x 2 with stride 2 and no padding, to the bit."""
+    planes, rows, columns = y.shape
+    height, width = x.shape[1:]
+    source, best = flat(x), flat(y)
+    for plane in prange(planes):
+        _pairs_of_plane(source, np.intp(plane), height, width, rows, columns, best)
+
+
+@device
+def _pairs_of_plane(source, plane, height, width, rows, columns, best):
+    lanes = lanes_of(source)
+    for row in range(rows):
+        at, start = (plane * rows + row) * columns, (plane * height + 2 * row) * width
+        for column in range(0, columns, lanes):
+            count = min(lanes, columns - column)
+            value = maximum_of_pairs(source, start + 2 * column, width, count)
+            store_bits(best, at + column, value, (1 << count) - 1)
 
 
 @device

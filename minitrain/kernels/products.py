@@ -12,16 +12,19 @@ from nbnorm.simd.lanes import item, store_item
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import VECTOR_BYTES, borrowed, flat, lanes_of, splat, store
 
-__all__ = ["of_columns", "of_columns_fits", "of_rows", "of_rows_fits"]
+__all__ = ["of_columns", "of_columns_fits", "of_few_rows", "of_few_rows_fits", "of_rows", "of_rows_fits"]
 
 SIDE = 4  # of a tile of rows by rows: as many sums as a vector has float32 lanes, where they come together
+WIDTH = 8  # of a tile of one row by rows: as many sums as hide how long an addition takes
 HEIGHT, VECTORS = 6, 4  # of a tile of rows by vectors
 
 _dots = make_tile(SIDE, SIDE)
+_row = make_tile(1, WIDTH)
 _outer = make_tile(HEIGHT, VECTORS)
 
 _no_dots, _add_dots, _add_dots_between = _dots.zero, _dots.add_dots, _dots.add_dots_between
 _add_lane_sums = _dots.add_lane_sums
+_no_row, _add_row, _add_row_between, _add_row_sums = _row.zero, _row.add_dots, _row.add_dots_between, _row.add_lane_sums
 _no_outer, _add_outer, _store_columns = _outer.zero, _outer.add_outer, _outer.store_columns
 
 DEPTH = 1024  # terms of a sum at a time: 4 rows of b of this length stay in the first-level cache
@@ -32,6 +35,11 @@ TASKS = 32  # tasks to cut a product into, at least, where it is large enough
 def of_rows_fits(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether `of_rows` takes these matrices."""
     return a.shape[0] >= SIDE and b.shape[0] >= SIDE
+
+
+def of_few_rows_fits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether `of_few_rows` takes these matrices: b is read once for all rows of a."""
+    return a.shape[0] < SIDE and b.shape[0] >= WIDTH
 
 
 def of_columns_fits(a: np.ndarray, b: np.ndarray) -> bool:
@@ -100,6 +108,44 @@ def of_rows(a, b, bias, scratch, c):
         _rows_task(
             flat(a), flat(b), bias, flat(c), columns, m0, m1, n0, n1, a.shape[1], scratch, SIDE * SIDE * np.intp(task)
         )
+
+
+@device
+def _row_task(a, b, bias, y, rows, columns, n_from, n_to, depth, scratch, at):
+    """y[:, n_from : n_to], WIDTH columns at a time; the last ones reach back over those before."""
+    lanes = lanes_of(a)
+    for first in range(n_from, n_to, WIDTH):
+        n = min(first, columns - WIDTH)
+        for m in range(rows):
+            acc = _no_row(a)
+            k = 0
+            while k + lanes <= depth:
+                acc = _add_row(acc, a, m * depth + k, depth, b, n * depth + k, depth)
+                k += lanes
+            if k < depth:
+                acc = _add_row_between(acc, a, m * depth + k, depth, b, n * depth + k, depth, depth - k)
+            for i in range(at, at + SIDE * SIDE, lanes):
+                store(scratch, i, splat(a.dtype.type(0)))
+            _add_row_sums(acc, scratch, at)
+            for s in range(first - n, WIDTH):
+                total = item(scratch, at + s)
+                store_item(y, m * columns + n + s, total + item(bias, n + s) if bias.size > 0 else total)
+
+
+@kernel
+def of_few_rows(a, b, bias, scratch, c):
+    """c (M, N) = a (M, K) times b (N, K), transposed, plus bias (N,) or (0,), where M is less than SIDE.
+
+    N is at least WIDTH. scratch is working space of SCRATCH values.
+    """
+    a, b, bias, scratch, c = borrowed(a), borrowed(b), borrowed(bias), borrowed(scratch), borrowed(c)
+    rows, columns = c.shape
+    blocks = (columns + WIDTH - 1) // WIDTH
+    tasks = min(blocks, TASKS)
+    for index in prange(tasks):
+        task = np.intp(index)
+        n_from, n_to = WIDTH * (blocks * task // tasks), min(columns, WIDTH * (blocks * (task + 1) // tasks))
+        _row_task(flat(a), flat(b), bias, flat(c), rows, columns, n_from, n_to, a.shape[1], scratch, SIDE * SIDE * task)
 
 
 @device

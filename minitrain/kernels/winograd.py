@@ -17,56 +17,22 @@ from minitrain.kernels.winograd_transforms import (
     WINDOW,
     transform_input,
     transform_output,
-    transform_weight,
 )
+from minitrain.kernels.winograd_weights import weights_step
 from nbnorm._jit import device, kernel, prange
-from nbnorm.simd.lanes import load_between, prefetch, store_transposed
+from nbnorm.simd.lanes import item, prefetch
 from nbnorm.simd.squares import store_transposed_rows
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import LANES_FLOAT32, flat, lanes_of, load, splat, store
+from nbnorm.simd.vectors import LANES_FLOAT32, flat, lanes_of, load, store
 
 __all__ = ["run_winograd"]
 
+HEAD = 20  # numbers of the table before the places of the pixels
 UNROLL = 4  # channels in one turn of the loop over them
 
 _pair, _single = make_tile(PAIR_ROWS, 2), make_tile(SINGLE_ROWS, 1)
 _zero_pair, _add_pair, _store_pair = _pair.zero, _pair.add_outer_spaced, _pair.store_columns
 _zero_single, _add_single, _store_single = _single.zero, _single.add_outer_spaced, _single.store_columns
-
-
-@device
-def _weights_step(in_blocks, out_blocks, lanes):
-    """Values from the prepared weights of one point to the next: not a power of 2, so that they get all of a cache."""
-    return (in_blocks * out_blocks * lanes + 1) * lanes
-
-
-@device
-def prepare_weights(index, problem, weights, taps, weight, scratch, at, prepared, to):
-    """Transform the kernels of the vector of outputs and the vector of channels that `index` numbers.
-
-    prepared[to:] is for each point, pair of vectors of outputs, and channel: a value for each of these outputs. Outputs
-    and channels that do not exist have kernels of 0. scratch[at:] has room for a vector of kernels.
-    """
-    _, channels, outs, _ = problem
-    out_stride, channel_stride, first_tap, tap_step = weights
-    lanes = lanes_of(prepared)
-    in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
-    block, first = index // in_blocks, index % in_blocks * lanes
-    width = lanes if block == out_blocks - 1 and block % 2 == 0 else 2 * lanes  # of the last one, if it has no partner
-    step = _weights_step(in_blocks, out_blocks, lanes)
-    goal = to + block // 2 * 2 * in_blocks * lanes * lanes + block % 2 * lanes + first * width
-    clear(scratch, at, taps.size * lanes)
-    rows, part = min(lanes, outs - block * lanes), min(lanes, taps.size)
-    for channel in range(first, first + lanes):
-        if channel < channels:
-            start = block * lanes * out_stride + channel * channel_stride
-            for tap in range(0, taps.size, part):
-                tap_at = min(tap, taps.size - part)
-                store_transposed(weight, start + tap_at, out_stride, rows, part, scratch, at, taps, tap_at)
-        else:
-            clear(scratch, at, taps.size * lanes)
-        transform_weight(scratch, at + first_tap * lanes, tap_step * lanes, prepared, goal, step)
-        goal += width
 
 
 @device
@@ -160,7 +126,7 @@ def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at
                     w += pitch
                 _store_single(single, memory, v + ((out_blocks - 1) * tiles + tile) * lanes, one, lanes)
         v += step
-        weights_at += _weights_step(in_blocks, out_blocks, lanes)
+        weights_at += weights_step(in_blocks, out_blocks, lanes)
 
 
 @device
@@ -190,12 +156,12 @@ def _finish_plane(memory, m, step, bias, planes, tile_row, tile_rows, tile_colum
 
 
 @device
-def _run_strip(task, problem, planes, strips, places, pixels, source, normalization, weights, weights_at, bias,
-               residual, relu, scratch, at, target):  # fmt: skip
+def _run_strip(task, problem, planes, strips, places, pixels, source, normalization, packed, residual, affine,
+               relu, scratch, at, target):  # fmt: skip
     images, channels, outs, _ = problem
     height, width, out_height, out_width = planes[0], planes[1], planes[2], planes[3]
     block, band, tile_columns, row, fetches = strips
-    step, packed, unpacked, operands = places[2], at + places[3], at + places[4], at + places[5]
+    step, plane_at, unpacked, operands = places[1], at + places[2], at + places[3], at + places[4]
     lanes = lanes_of(scratch)
     in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
     tile_rows = (out_height + TILE - 1) // TILE
@@ -208,11 +174,11 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, normalizat
         rows = min(lanes, channels - b * lanes)
         v = at + b * tiles * lanes
         if bands > 1:
-            _clear_borders(planes, tile_row, used, row, scratch, packed)
+            _clear_borders(planes, tile_row, used, row, scratch, plane_at)
         for i in range(some):
             start = ((image + i) * channels + b * lanes) * height * width
             _transform_plane(source, start, rows, normalization, b * lanes, planes, tile_row, used, tile_columns,
-                             row, pixels, scratch, packed, v, step)  # fmt: skip
+                             row, pixels, scratch, plane_at, v, step)  # fmt: skip
             v += tiles_of_image * lanes
         for point in range(POINTS):  # so that no numbers from before, which may be of any size, are multiplied
             clear(scratch, v + point * step, (tiles - some * tiles_of_image) * lanes)
@@ -226,41 +192,45 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, normalizat
     size = min(out_height - tile_row * TILE, used * TILE) * out_width
     target_next = image * outs * out_plane + tile_row * TILE * out_width
     target_ahead, target_runs, target_size = (target_next, size), (size, out_plane - size), some * outs * size * fetches
-    _multiply(scratch, at, step, tiles, in_blocks, out_blocks, weights, weights_at, operands, source, source_ahead,
+    _multiply(scratch, at, step, tiles, in_blocks, out_blocks, packed, 0, operands, source, source_ahead,
               source_runs, source_size, target, target_ahead, target_runs, target_size)  # fmt: skip
     for b in range(out_blocks):
         rows = min(lanes, outs - b * lanes)
-        shift = load_between(bias, b * lanes, 0, rows) if bias.size else splat(np.float32(0))
+        bias = load(packed, POINTS * weights_step(in_blocks, out_blocks, lanes) + b * lanes)
         for i in range(some):
             to = ((image + i) * outs + b * lanes) * out_height * out_width
-            _finish_plane(scratch, at + (b * tiles + i * tiles_of_image) * lanes, step, shift, planes, tile_row, used,
+            _finish_plane(scratch, at + (b * tiles + i * tiles_of_image) * lanes, step, bias, planes, tile_row, used,
                           tile_columns, unpacked, target, to, rows)  # fmt: skip
-            if relu or residual.size:
+            if relu or residual.size or affine.size:
                 first = tile_row * TILE * out_width
                 size = min(used * TILE * out_width, out_height * out_width - first)
-                finish(residual, relu, to + first, out_height * out_width, rows, size, target)
+                finish(residual, relu, affine, b * lanes, to + first, out_height * out_width, rows, size, target)
+
+
+@device
+def _run_share(worker, row, source, normalization, packed, residual, affine, relu, scratch, target):
+    """The strips of one worker."""
+    problem = item(row, 0), item(row, 1), item(row, 2), item(row, 3)
+    planes = item(row, 4), item(row, 5), item(row, 6), item(row, 7), item(row, 8), item(row, 9)
+    strips = item(row, 10), item(row, 11), item(row, 12), item(row, 13), item(row, 14)
+    places = item(row, 15), item(row, 16), item(row, 17), item(row, 18), item(row, 19)
+    tile_rows = (planes[2] + TILE - 1) // TILE
+    tasks = ((problem[0] + strips[0] - 1) // strips[0]) * ((tile_rows + strips[1] - 1) // strips[1])
+    at = worker * places[0]
+    clear(scratch, at + places[2], places[3] - places[2])
+    for task in range(worker * tasks // problem[3], (worker + 1) * tasks // problem[3]):
+        _run_strip(task, problem, planes, strips, places, row[HEAD:], source, normalization, packed, residual, affine,
+                   relu, scratch, at, target)  # fmt: skip
 
 
 @kernel
-def run_winograd(problem, planes, strips, weights, places, pixels, taps, source, normalization, weight, bias, residual,
-                 relu, scratch, target):  # fmt: skip
-    """Overwrite target (images, outs, out_height, out_width); see the plan, `Winograd`, for the integers."""
-    source, weight, bias, residual = flat(source), flat(weight), flat(bias), flat(residual)
-    normalization, scratch, target = flat(normalization), flat(scratch), flat(target)
-    images, channels, outs, workers = problem
-    lanes = lanes_of(scratch)
-    in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
-    kernels = in_blocks * out_blocks
-    for index in prange(workers):
-        worker = np.intp(index)
-        for number in range(worker * kernels // workers, (worker + 1) * kernels // workers):
-            prepare_weights(number, problem, weights, taps, weight, scratch, places[0] + worker * places[1], scratch, 0)
-    tile_rows = (planes[2] + TILE - 1) // TILE
-    tasks = ((images + strips[0] - 1) // strips[0]) * ((tile_rows + strips[1] - 1) // strips[1])
-    for index in prange(workers):
-        worker = np.intp(index)
-        at = places[0] + worker * places[1]
-        clear(scratch, at + places[3], places[4] - places[3])
-        for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-            _run_strip(task, problem, planes, strips, places, pixels, source, normalization, scratch, 0, bias, residual,
-                       relu, scratch, at, target)  # fmt: skip
+def run_winograd(table, source, normalization, packed, residual, affine, relu, scratch, target):
+    """Overwrite target (images, outs, out_height, out_width) from source (images, channels, height, width).
+
+    See the plan, `Winograd`, for the table, and `transform_weights` for the packed weights. The source is normalized on
+    the way, unless the normalization is empty: see `place_pixels`. The residual, ReLU and affine: see `finish`.
+    """
+    row, source, normalization, packed = flat(table), flat(source), flat(normalization), flat(packed)
+    residual, affine, scratch, target = flat(residual), flat(affine), flat(scratch), flat(target)
+    for worker in prange(row[3]):
+        _run_share(np.intp(worker), row, source, normalization, packed, residual, affine, relu, scratch, target)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numba
 import numpy as np
 
-from minitrain.kernels.conv2d_plan import Integers, Table, rounded
+from minitrain.kernels.conv2d_plan import Table, rounded
 from minitrain.kernels.winograd_transforms import POINTS, TILE, WINDOW
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
@@ -31,22 +31,21 @@ TASKS = 16  # make at least as many where the shapes allow it
 class Winograd(NamedTuple):
     """What `run_winograd` does, in units of vectors (of `lanes` channels) where nothing else is said.
 
-    `problem`: images, channels, outputs, workers. `planes`: height and width of the source, of the result, padding of
-    rows and of columns. `strips`: images and rows of tiles of a strip, columns of tiles, width of a packed row, whether
-    arrays are fetched ahead. `weights`: strides in the array of the
-    weights of an output and of a channel, first tap and step from tap to tap. `places`, in values: where the workers'
-    scratch begins, its size; in it, from one point to the next in the strip, where the packed plane begins, the results
-    before they are transposed, and the products' operands.
-    `pixels`, in values: the place of each pixel of a plane in its packed form; `taps` those of the kernel's.
+    `table` has, one after the other:
+
+    - images, channels, outputs, workers;
+    - height and width of the source, of the result, padding of rows and of columns;
+    - images and rows of tiles of a strip, columns of tiles, width of a packed row, whether arrays are fetched ahead;
+    - in values: the size of a worker's scratch, in it the step from one point to the next in the strip, where the
+      packed plane begins, the results before they are transposed, and the products' operands;
+    - in values: the place of each pixel of a plane in its packed form.
+
+    `weights` is the table of `transform_weights`, which writes `packed` values; `scratch` is that of all workers.
     """
 
-    problem: Integers
-    planes: Integers
-    strips: Integers
-    weights: Integers
-    places: Integers
-    pixels: Table
-    taps: Table
+    table: Table
+    weights: Table
+    packed: int
     scratch: int
 
 
@@ -89,21 +88,20 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     plane_at = POINTS * point
     unpacked_at = plane_at + packed
     operands_at = unpacked_at + unpacked
-    size = rounded(operands_at + max(SINGLE_ROWS * in_blocks, 9) * lanes)
+    size = rounded(operands_at + SINGLE_ROWS * in_blocks * lanes)
     workers = min(numba.config.NUMBA_NUM_THREADS, -(-images // block) * bands)
-    prepared = POINTS * (in_blocks * out_blocks * lanes + 1) * lanes
-    first = rounded(prepared)
-    # the weights are prepared by workers too, each of which needs a place for the taps of a vector of kernels
+    step = (in_blocks * out_blocks * lanes + 1) * lanes  # of the weights, from one point to the next
     rows, columns = np.indices((height, width)).reshape(2, -1)
+    numbers = (
+        images, channels, outs, workers, height, width, out_height, out_width, *padding,
+        block, band, tile_columns, row, int(POINTS * step <= FETCH_WEIGHTS),
+        size, point, plane_at, unpacked_at, operands_at,
+    )  # fmt: skip
     return Winograd(
-        (images, channels, outs, workers),
-        (height, width, out_height, out_width, *padding),
-        (block, band, tile_columns, row, int(prepared <= FETCH_WEIGHTS)),
-        weights,
-        (first, size, point, plane_at, unpacked_at, operands_at),
-        (((rows + padding[0]) * row + columns + padding[1]) * lanes).astype(np.int64),
-        np.arange(area, dtype=np.int64) * lanes,
-        first + workers * size,
+        np.concatenate([numbers, ((rows + padding[0]) * row + columns + padding[1]) * lanes]).astype(np.int64),
+        np.array([outs, channels, *weights, *(np.arange(area) * step)], np.int64),
+        POINTS * step + out_blocks * lanes,
+        workers * size,
     )
 
 

@@ -46,6 +46,7 @@ class Pool2d(Layer):
         return x[0], x[1], (x[2] + 2 * ph - kh) // sh + 1, (x[3] + 2 * pw - kw) // sw + 1
 
     def prepare(self, t: Tensors) -> None:
+        t.geometry = self.geometry
         t.planes = t.x.reshape(-1, *t.x.shape[2:])
         t.y_planes = t.y.reshape(-1, *t.y.shape[2:])
         if t.dx is not None:

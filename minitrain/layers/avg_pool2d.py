@@ -56,8 +56,8 @@ class AvgPool2d(Pool2d):
         t.run_backward = pool.average_pool_backward.for_work(t.x.size)
 
     def forward(self, t: Tensors) -> None:
-        t.run(t.planes, self.geometry, self.count_include_pad, t.y_planes)
+        t.run(t.planes, t.geometry, self.count_include_pad, t.y_planes)
 
     def backward(self, t: Tensors) -> None:
         if t.dx is not None:
-            t.run_backward(t.dy_planes, self.geometry, self.count_include_pad, t.dx_planes)
+            t.run_backward(t.dy_planes, t.geometry, self.count_include_pad, t.dx_planes)

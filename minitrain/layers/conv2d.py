@@ -132,6 +132,7 @@ class Conv2d(Layer):
             outputs={"y": geometry.output_shape},
             params=params,
             scratch={"forward_scratch": array((geometry.forward_scratch(),))},
+            derived={"packed_weight": array((geometry.packed_weight(),))},
             backward_scratch={"backward_scratch": array((backward_scratch,))},
             backward_reads=("x",),
         )
@@ -140,12 +141,22 @@ class Conv2d(Layer):
         return self.geometry(shapes[0]).flops
 
     def prepare(self, t: Tensors) -> None:
-        t.geometry = self.geometry(t.x.shape)
+        t.geometry, nothing = self.geometry(t.x.shape), np.empty(0, t.x.dtype)
         if not self.bias:
-            t.bias = t.dbias = np.empty(0, t.x.dtype)
+            t.bias = t.dbias = nothing
+        if hasattr(t, "packed_weight"):
+            t.convolve = conv2d.convolution(
+                t.geometry, t.x, t.packed_weight, nothing, nothing, False, t.forward_scratch, t.y
+            )  # fmt: skip
 
     def forward(self, t: Tensors) -> None:
         conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y)
+
+    def derive(self, t: Tensors) -> None:
+        conv2d.prepare_weight(t.geometry, t.weight, t.bias, t.packed_weight)
+
+    def infer(self, t: Tensors) -> None:
+        t.convolve()
 
     def backward(self, t: Tensors) -> None:
         conv2d.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias)

@@ -55,11 +55,18 @@ class MaxPool2d(Pool2d):
         super().prepare(t)
         t.chosen_planes = t.chosen.reshape(t.y_planes.shape)
         t.run = pool.max_pool.for_work(t.x.size)
+        t.run_pairs = pool.max_pool_of_pairs.for_work(t.x.size)
         t.run_backward = pool.max_pool_backward.for_work(t.x.size)
 
     def forward(self, t: Tensors) -> None:
-        t.run(t.planes, self.geometry, t.y_planes, t.chosen_planes)
+        t.run(t.planes, t.geometry, t.y_planes, t.chosen_planes)
+
+    def infer(self, t: Tensors) -> None:
+        if t.geometry == (2, 2, 2, 2, 0, 0):
+            t.run_pairs(t.planes, t.y_planes)
+        else:
+            self.forward(t)
 
     def backward(self, t: Tensors) -> None:
         if t.dx is not None:
-            t.run_backward(t.dy_planes, t.chosen_planes, self.geometry, t.offsets, t.dx_planes)
+            t.run_backward(t.dy_planes, t.chosen_planes, t.geometry, t.offsets, t.dx_planes)

@@ -11,9 +11,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbnorm.simd.lanes import emit_lane_mask
-from nbnorm.simd.vectors import emit_splat, pointer_to, vector_of, zero_constant
+from nbnorm.simd.vectors import INDEX, emit_splat, pointer_to, vector_of, zero_constant
 
-__all__ = ["choose_between", "halve_maximum", "nothing_chosen", "spread_maximum", "store_chosen"]
+__all__ = ["choose_between", "halve_maximum", "maximum_of_pairs", "nothing_chosen", "spread_maximum", "store_chosen"]
 
 _INT32 = ir.IntType(32)
 
@@ -96,6 +96,38 @@ def halve_maximum(typing_context, source, starts, width, count, best, places, at
 
     pair = types.UniTuple(types.intp, 2)
     return types.void(source, pair, types.intp, types.intp, best, places, pair), codegen
+
+
+@intrinsic
+def maximum_of_pairs(typing_context, source, start, width, count):
+    """Lane i: what `halve_maximum` puts into best[at + i], for i < count; count <= lanes. No other windows are read."""
+    vector = vector_of(source.dtype)
+    lanes = vector.lanes
+
+    def codegen(context, builder, signature, args):
+        source_value, start, width, count = args
+        elements = builder.add(count, count)
+        beyond = builder.sub(elements, INDEX(lanes))
+        none = builder.icmp_signed("<", beyond, INDEX(0))
+        counts = (elements, builder.select(none, INDEX(0), beyond))
+        value = None
+        for at in (start, builder.add(start, width)):
+            pointer = pointer_to(context, builder, signature.args[0], source_value, at)
+            halves = [
+                _load(builder, source.dtype, vector.llvm, builder.gep(pointer, [INDEX(side * lanes)]),
+                      _first_lanes(builder, lanes, counts[side]))
+                for side in (0, 1)
+            ]  # fmt: skip
+            for first in (0, 1):
+                other = _shuffle(builder, *halves, list(range(first, 2 * lanes, 2)))
+                if value is None:
+                    value = other
+                    continue
+                take = builder.or_(builder.fcmp_ordered(">", other, value), builder.fcmp_unordered("uno", other, other))
+                value = builder.select(take, other, value)
+        return value
+
+    return vector(source, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic

@@ -12,12 +12,13 @@ import pytest
 
 import minitrain.layers
 from minitrain.initializers import Initializer
-from minitrain.layer import Declaration, Layer, zeros
+from minitrain.layer import Declaration, Layer, array, zeros
 from minitrain.layers import LAYERS
 from minitrain.layers.fused import FUSED_LAYERS
 
 ALL_LAYERS = LAYERS | FUSED_LAYERS
 CASES = [(layer, example) for layer in ALL_LAYERS.values() for example in layer.examples]
+TRAINING_CASES = [(layer, example) for layer, example in CASES if layer.trains]
 
 
 def label(value):
@@ -33,6 +34,10 @@ def _serial_kernels():
 
 def each_example(function):
     return pytest.mark.parametrize(("layer", "example"), CASES, ids=label)(function)
+
+
+def each_training_example(function):
+    return pytest.mark.parametrize(("layer", "example"), TRAINING_CASES, ids=label)(function)
 
 
 def defined_layers():
@@ -69,7 +74,7 @@ def test_arguments_can_be_saved_as_json(layer, example):
 @each_example
 def test_names_of_buffers_are_distinct_and_the_batch_comes_first(layer, example):
     declared = layer(**example.arguments).declare(*example.shapes)
-    groups = [declared.outputs, declared.params, declared.state, declared.saved, declared.scratch]
+    groups = [declared.outputs, declared.params, declared.state, declared.saved, declared.scratch, declared.derived]
     names = [name for group in [*groups, declared.backward_scratch] for name in group]
     names += [f"d{name}" for name in [*declared.outputs, *declared.params]]
     assert len(names) == len(set(names))
@@ -79,9 +84,14 @@ def test_names_of_buffers_are_distinct_and_the_batch_comes_first(layer, example)
     assert set(declared.backward_reads) <= {"x", *inputs, *declared.outputs}
 
 
-@each_example
+@each_training_example
 def test_overwrites_all_it_writes_and_reads_only_what_it_declares(layer, example):
     check.check_overwrites(check.BoundLayer(layer(**example.arguments), example.shapes))
+
+
+@each_example
+def test_inference_follows_parameters_and_state(layer, example):
+    check.check_derives(layer(**example.arguments), example.shapes)
 
 
 @each_example
@@ -89,12 +99,12 @@ def test_changes_nothing_it_reads(layer, example):
     check.check_reads_only(check.BoundLayer(layer(**example.arguments), example.shapes))
 
 
-@each_example
+@each_training_example
 def test_gradients(layer, example):
     check.check_gradients(check.BoundLayer(layer(**example.arguments), example.shapes))
 
 
-@each_example
+@each_training_example
 def test_gradients_of_inputs_are_optional(layer, example):
     check.check_optional_gradients(layer(**example.arguments), example.shapes)
 
@@ -181,6 +191,50 @@ class ChangesStateInInference(Scale):
         super().forward(t)
 
 
+class DerivesTwice(Scale):
+    """y = 2 weight x in inference, right in everything but its training."""
+
+    def declare(self, *shapes):
+        derived = {"twice": array((1,))}
+        return Declaration({"y": shapes[0]}, params={"weight": zeros((1,))}, derived=derived, backward_reads=("x",))
+
+    def derive(self, t):
+        np.multiply(t.weight, 2, out=t.twice)
+
+    def infer(self, t):
+        np.multiply(t.x, t.twice[0], out=t.y)
+
+
+class DerivesFromTheInput(DerivesTwice):
+    def derive(self, t):
+        t.twice[0] = 2 * t.weight[0] + 0 * t.x.flat[0]
+
+
+class DerivesByTheBatch(DerivesTwice):
+    def derive(self, t):
+        t.twice[0] = 2 * t.weight[0] * len(t.x)
+
+
+class DerivesNothing(DerivesTwice):
+    def derive(self, t):
+        pass
+
+
+class DerivesOnce(DerivesTwice):
+    """Keeps what it derived in an attribute of its own."""
+
+    def derive(self, t):
+        if not hasattr(t, "kept"):
+            t.kept = 2 * t.weight
+        np.copyto(t.twice, t.kept)
+
+
+class ChangesWhatItDerived(DerivesTwice):
+    def infer(self, t):
+        super().infer(t)
+        t.twice[0] += 1
+
+
 class WrongGradient(Scale):
     def backward(self, t):
         super().backward(t)
@@ -215,6 +269,11 @@ SHAPES = [(40, 5)]
         (ReadsMoreThanItSays, lambda layer: check.check_overwrites(check.BoundLayer(layer, SHAPES))),
         (ChangesItsInput, lambda layer: check.check_reads_only(check.BoundLayer(layer, SHAPES))),
         (ChangesStateInInference, lambda layer: check.check_reads_only(check.BoundLayer(layer, SHAPES))),
+        (ChangesWhatItDerived, lambda layer: check.check_reads_only(check.BoundLayer(layer, SHAPES))),
+        (DerivesFromTheInput, lambda layer: check.check_derives(layer, SHAPES)),
+        (DerivesByTheBatch, lambda layer: check.check_derives(layer, SHAPES)),
+        (DerivesNothing, lambda layer: check.check_derives(layer, SHAPES)),
+        (DerivesOnce, lambda layer: check.check_derives(layer, SHAPES)),
         (WrongGradient, lambda layer: check.check_gradients(check.BoundLayer(layer, SHAPES))),
         (WrongGradientOfWeight, lambda layer: check.check_gradients(check.BoundLayer(layer, SHAPES))),
         (Allocates, lambda layer: check.check_allocates_nothing(layer, [(400, 5)])),
@@ -224,5 +283,6 @@ SHAPES = [(40, 5)]
 )
 def test_a_layer_that_breaks_the_contract_is_caught(layer, checked):
     checked(Scale())
+    checked(DerivesTwice())
     with pytest.raises(AssertionError):
         checked(layer())

@@ -4,10 +4,10 @@ from minitrain.layer import Layer
 from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
 from minitrain.layers.fused.batch_norm_relu_conv2d import BatchNormReLUConv2d
-from minitrain.layers.fused.conv2d_batch_norm import Conv2dBatchNorm
+from minitrain.layers.fused.inference_conv2d import InferenceConv2d
 
-__all__ = ["FUSED_LAYERS", "BatchNormAddReLU", "BatchNormReLU", "BatchNormReLUConv2d", "Conv2dBatchNorm"]
+__all__ = ["FUSED_LAYERS", "BatchNormAddReLU", "BatchNormReLU", "BatchNormReLUConv2d", "InferenceConv2d"]
 
 FUSED_LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer for layer in (BatchNormReLU, BatchNormAddReLU, BatchNormReLUConv2d, Conv2dBatchNorm)
+    layer.__name__: layer for layer in (BatchNormReLU, BatchNormAddReLU, BatchNormReLUConv2d, InferenceConv2d)
 }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minitrain import Input, Model, layers
-from minitrain.compile.fuse import fold_batch_norms, fuse
+from minitrain.compile.fuse import fuse, fuse_for_inference
 from minitrain.graph import trace
 
 
@@ -55,10 +55,10 @@ def test_twice_the_same_value_in_an_add_stays():
 
 
 def test_convolutions_take_in_their_batch_norms_for_inference():
-    graph = fold_batch_norms(residual_net(True, "float32").graph)  # unfused: only plain batch norms follow
-    assert kinds(graph).count("Conv2dBatchNorm") == 3
-    graph = fold_batch_norms(fuse(residual_net(True, "float32").graph))
-    assert kinds(graph) == ["Conv2dBatchNorm"] * 3 + ["Flatten", "Dense"]
+    graph = fuse_for_inference(residual_net(True, "float32").graph)  # unfused: only plain batch norms follow
+    assert kinds(graph).count("InferenceConv2d") == 3
+    graph = fuse_for_inference(fuse(residual_net(True, "float32").graph))
+    assert kinds(graph) == ["InferenceConv2d"] * 3 + ["Flatten", "Dense"]
     assert graph.nodes[2].inputs == ("bn2", "bn1")
     assert graph.nodes[2].variable("weight") == "conv3.weight"
     assert graph.nodes[2].variable("running_var") == "bn3.running_var"
@@ -67,7 +67,7 @@ def test_convolutions_take_in_their_batch_norms_for_inference():
 def test_a_convolution_that_others_read_keeps_its_batch_norm():
     x = Input((3, 4, 4))
     h = layers.Conv2d(3, 3, padding=1)(x)
-    graph = fold_batch_norms(fuse(trace([x], layers.Add()(layers.BatchNorm()(h), h))))
+    graph = fuse_for_inference(fuse(trace([x], layers.Add()(layers.BatchNorm()(h), h))))
     assert kinds(graph) == ["Conv2d", "BatchNorm", "Add"]
 
 

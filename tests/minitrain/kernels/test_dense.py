@@ -35,7 +35,9 @@ def test_agrees_with_float64(rows, inputs, outputs, dtype):
             np.testing.assert_allclose(actual, wanted, rtol=tolerance, atol=atol)
 
 
-@pytest.mark.parametrize("shape", [(33, 2500, 70), (5, 1025, 4), (128, 3136, 128), (300, 2000, 1000)])
+@pytest.mark.parametrize(
+    "shape", [(33, 2500, 70), (5, 1025, 4), (1, 3136, 128), (3, 1500, 601), (128, 3136, 128), (300, 2000, 1000)]
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_long_sums_and_large_products_agree_with_float64(shape, dtype):
     tolerance = 1e-12 if dtype == "float64" else 1e-5
@@ -43,7 +45,9 @@ def test_long_sums_and_large_products_agree_with_float64(shape, dtype):
         np.testing.assert_allclose(actual, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("shape", [(60, 784, 100), (60, 100, 10), (66, 2500, 129), (1, 64, 10)])
+@pytest.mark.parametrize(
+    "shape", [(60, 784, 100), (60, 100, 10), (66, 2500, 129), (1, 64, 10), (1, 3136, 128), (3, 1500, 601)]
+)
 def test_same_bits_for_any_number_of_threads(shape):
     wanted, _ = run(*shape, "float32")
     before = numba.get_num_threads()

@@ -68,6 +68,9 @@ def check_halving(size, dtype):
     x[np.random.default_rng(1).random(x.shape) < 0.05] = np.nan
     y, chosen = np.full((3, rows, columns), np.inf, dtype), np.full((3, rows, columns), 255, np.uint8)
     pool.max_pool.serial(x, (2, 2, 2, 2, 0, 0), y, chosen)
+    alone = np.full(y.shape, np.inf, dtype)
+    pool.max_pool_of_pairs.serial(x, alone)
+    assert alone.tobytes() == y.tobytes()
     dy, dx = values(y.shape, dtype, 2) + 7, np.full(x.shape, np.nan, dtype)
     pool.max_pool_backward.serial(dy, chosen, (2, 2, 2, 2, 0, 0), np.full(4, -1), dx)
     expected = np.zeros(x.shape, dtype)
@@ -143,6 +146,9 @@ def test_halving_stays_inside_the_arrays():
     planes[:] = np.arange(20)
     geometry = (2, 2, 2, 2, 0, 0)
     pool.max_pool.serial(planes.reshape(1, 4, 5), geometry, best.reshape(1, 2, 2), places.reshape(1, 2, 2))
+    np.testing.assert_array_equal(best, [6, 8, 16, 18])
+    best[:] = 9
+    pool.max_pool_of_pairs.serial(planes.reshape(1, 4, 5), best.reshape(1, 2, 2))
     np.testing.assert_array_equal(best, [6, 8, 16, 18])
     pool.max_pool_backward.serial(
         best.reshape(1, 2, 2), places.reshape(1, 2, 2), geometry, np.empty(4, np.int64), target.reshape(1, 4, 5)

@@ -16,6 +16,7 @@ from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Conv2dGeometry
 from minitrain.kernels.winograd import run_winograd
 from minitrain.kernels.winograd_plan import pays, plan_winograd
+from minitrain.kernels.winograd_weights import transform_weights
 from nbnorm.simd.vectors import LANES_FLOAT32
 
 GUARD = 64  # values around an output that nobody may write
@@ -57,13 +58,13 @@ def run(g, gradient, source, weight, bias, residual=None, relu=False, run_kernel
     plan = plan_winograd(g, gradient)
     target, memory = guarded(g.input_shape if gradient else g.output_shape)
     scratch, scratch_memory = guarded((plan.scratch,))
+    packed, packed_memory = guarded((plan.packed,))
     bits = np.random.default_rng(1).integers(0, 2**32, plan.scratch, np.uint32)
     scratch[:] = bits.view(np.float32)
-    run_kernel(
-        plan.problem, plan.planes, plan.strips, plan.weights, plan.places, plan.pixels, plan.taps, source, weight, bias,
-        target[:0] if residual is None else residual, relu, scratch, target
-    )  # fmt: skip
-    for outer in (memory, scratch_memory):
+    none = target[:0]
+    transform_weights.serial(plan.weights, weight, np.empty(0), bias, packed)
+    run_kernel(plan.table, source, none, packed, none if residual is None else residual, none, relu, scratch, target)
+    for outer in (memory, scratch_memory, packed_memory):
         assert (outer[:GUARD] == CANARY).all()
         assert (outer[-GUARD:] == CANARY).all()
     return target
@@ -208,10 +209,10 @@ def test_other_convolutions_are_direct(other):
 
 
 def test_few_images_are_cut_into_tasks():
-    images, rows, *_ = plan_winograd(geometry(1, 32, 32, 32, 32), False).strips
+    images, rows = plan_winograd(geometry(1, 32, 32, 32, 32), False).table[10:12]
     assert images == 1
     assert rows <= 2
-    images, rows, *_ = plan_winograd(geometry(128, 64, 64, 8, 8), False).strips
+    images, rows = plan_winograd(geometry(128, 64, 64, 8, 8), False).table[10:12]
     assert images == 8
     assert rows == 2
 

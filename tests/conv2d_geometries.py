@@ -1,0 +1,37 @@
+"""Convolutions of every kind, for the tests of their kernels."""
+
+from hypothesis import strategies as st
+
+from minitrain.kernels.conv2d import Conv2dGeometry
+
+GEOMETRIES = [
+    Conv2dGeometry((2, 3, 7, 9), 5, (3, 3), padding=(1, 1)),
+    Conv2dGeometry((3, 16, 8, 8), 16, (3, 3), padding=(1, 1)),
+    Conv2dGeometry((2, 16, 33, 40), 24, (3, 3), padding=(1, 1)),
+    Conv2dGeometry((5, 8, 16, 16), 12, (3, 3), stride=(2, 2), padding=(1, 1)),
+    Conv2dGeometry((2, 6, 11, 10), 4, (1, 1), stride=(2, 2)),
+    Conv2dGeometry((3, 20, 14, 14), 9, (1, 1)),
+    Conv2dGeometry((2, 6, 9, 12), 8, (3, 2), stride=(2, 3), padding=(2, 1), dilation=(1, 2), groups=2),
+    Conv2dGeometry((2, 10, 12, 13), 10, (3, 3), padding=(1, 1), groups=10),
+    Conv2dGeometry((2, 3, 12, 13), 6, (5, 5), stride=(3, 1), groups=3),
+    Conv2dGeometry((4, 1, 28, 28), 6, (5, 5), padding=(2, 2)),
+    Conv2dGeometry((1, 2, 5, 5), 3, (2, 2), stride=(4, 4), padding=(3, 3)),
+    Conv2dGeometry((2, 3, 5, 7), 5, (1, 1)),
+    Conv2dGeometry((17, 30, 2, 2), 4, (1, 1), groups=2),
+    Conv2dGeometry((2, 2, 1, 1), 3, (3, 3), padding=(1, 1)),
+    Conv2dGeometry((1, 1, 1, 40), 1, (1, 7), padding=(0, 3), dilation=(1, 2)),
+]
+
+
+@st.composite
+def geometries(draw):
+    def pair(low, high):
+        return draw(st.integers(low, high)), draw(st.integers(low, high))
+
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    kernel, dilation, padding = pair(1, 5), pair(1, 3), pair(0, 3)
+    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, padding, strict=True)]
+    height, width = (size + draw(st.integers(0, 24)) for size in least)
+    channels, out_channels = (groups * size for size in pair(1, 20))
+    shape = (draw(st.integers(1, 5)), channels, height, width)
+    return Conv2dGeometry(shape, out_channels, kernel, pair(1, 4), padding, dilation, groups)
