@@ -10,7 +10,7 @@ import numpy as np
 from minitrain.kernels.conv2d_correlate import finish
 from minitrain.kernels.conv2d_pack import clear
 from minitrain.kernels.winograd_pack import place_pixels
-from minitrain.kernels.winograd_plan import PAIR_ROWS, SINGLE_ROWS
+from minitrain.kernels.winograd_plan import ROWS
 from minitrain.kernels.winograd_transforms import (
     POINTS,
     TILE,
@@ -30,7 +30,7 @@ __all__ = ["run_winograd"]
 HEAD = 20  # numbers of the table before the places of the pixels
 UNROLL = 4  # channels in one turn of the loop over them
 
-_pair, _single = make_tile(PAIR_ROWS, 2), make_tile(SINGLE_ROWS, 1)
+_pair, _single = make_tile(ROWS, 2), make_tile(ROWS, 1)
 _zero_pair, _add_pair, _store_pair = _pair.zero, _pair.add_outer_spaced, _pair.store_columns
 _zero_single, _add_single, _store_single = _single.zero, _single.add_outer_spaced, _single.store_columns
 
@@ -88,45 +88,55 @@ def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at
     lanes = lanes_of(memory)
     none = tiles - tiles
     one, columns = (none,), (none, tiles * lanes)
-    block = SINGLE_ROWS if out_blocks % 2 else PAIR_ROWS
-    parts = POINTS * tiles // block
+    parts = POINTS * tiles // ROWS
     source_share, target_share = source_size // parts, target_size // parts
-    for _ in range(POINTS):
-        for tile in range(0, tiles, block):
-            source_ahead = _fetch(source, source_ahead, source_share, source_runs)
-            target_ahead = _fetch(target, target_ahead, target_share, target_runs)
-            w_first, pitch = v + tile * lanes, tiles * lanes
-            if out_blocks > 2:  # the first products would overwrite what the next ones need
-                for b in range(in_blocks):
-                    for i in range(block):
-                        store(memory, operands + (b * block + i) * lanes, load(memory, w_first + b * pitch + i * lanes))
-                w_first, pitch = operands, block * lanes
-            panel = weights_at
-            for pair in range(out_blocks // 2):
-                for half in range(0, block, PAIR_ROWS):
-                    acc = _zero_pair(memory)
-                    u, w = panel, w_first + half * lanes
-                    for _ in range(in_blocks):
-                        for lane in range(0, lanes, UNROLL):
-                            for i in range(UNROLL):
-                                acc = _add_pair(acc, memory, w + lane + i, lanes, weights, u + 2 * i * lanes)
-                            u += 2 * UNROLL * lanes
-                        w += pitch
-                    to = v + (2 * pair * tiles + tile + half) * lanes
-                    _store_pair(acc, memory, to, columns, lanes)
-                panel += 2 * in_blocks * lanes * lanes
-            if out_blocks % 2:
-                single = _zero_single(memory)
-                u, w = panel, w_first
+    weights_pitch = weights_step(in_blocks, out_blocks, lanes)
+    points = 2 if out_blocks == 1 else 1  # at a time
+    for _ in range(0, POINTS, points):
+        for tile in range(0, tiles, ROWS):
+            for _ in range(points):
+                source_ahead = _fetch(source, source_ahead, source_share, source_runs)
+                target_ahead = _fetch(target, target_ahead, target_share, target_runs)
+            w, pitch, u = v + tile * lanes, tiles * lanes, weights_at
+            if out_blocks == 1:  # two points fill the registers
+                acc, other = _zero_single(memory), _zero_single(memory)
                 for _ in range(in_blocks):
                     for lane in range(0, lanes, UNROLL):
                         for i in range(UNROLL):
-                            single = _add_single(single, memory, w + lane + i, lanes, weights, u + i * lanes)
+                            at, u_at = w + lane + i, u + i * lanes
+                            acc = _add_single(acc, memory, at, lanes, weights, u_at)
+                            other = _add_single(other, memory, at + step, lanes, weights, u_at + weights_pitch)
                         u += UNROLL * lanes
                     w += pitch
-                _store_single(single, memory, v + ((out_blocks - 1) * tiles + tile) * lanes, one, lanes)
-        v += step
-        weights_at += weights_step(in_blocks, out_blocks, lanes)
+                _store_single(acc, memory, v + tile * lanes, one, lanes)
+                _store_single(other, memory, v + step + tile * lanes, one, lanes)
+                continue
+            if out_blocks > 2:  # the first products would overwrite what the next ones need
+                for b in range(in_blocks):
+                    for i in range(ROWS):
+                        store(memory, operands + (b * ROWS + i) * lanes, load(memory, w + b * pitch + i * lanes))
+                w, pitch = operands, ROWS * lanes
+            to = v + tile * lanes
+            for _ in range(out_blocks // 2):
+                pair, at = _zero_pair(memory), w
+                for _ in range(in_blocks):
+                    for lane in range(0, lanes, UNROLL):
+                        for i in range(UNROLL):
+                            pair = _add_pair(pair, memory, at + lane + i, lanes, weights, u + 2 * i * lanes)
+                        u += 2 * UNROLL * lanes
+                    at += pitch
+                _store_pair(pair, memory, to, columns, lanes)
+                to += 2 * tiles * lanes
+            if out_blocks % 2:
+                acc, at = _zero_single(memory), w
+                for _ in range(in_blocks):
+                    for lane in range(lanes):
+                        acc = _add_single(acc, memory, at + lane, lanes, weights, u)
+                        u += lanes
+                    at += pitch
+                _store_single(acc, memory, to, one, lanes)
+        v += step * points
+        weights_at += weights_pitch * points
 
 
 @device
@@ -168,8 +178,8 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, normalizat
     bands = (tile_rows + band - 1) // band
     image, tile_row = task // bands * block, task % bands * band
     some, used = min(block, images - image), min(band, tile_rows - tile_row)
-    tiles_of_image, whole = used * tile_columns, SINGLE_ROWS if out_blocks % 2 else PAIR_ROWS
-    tiles = (some * tiles_of_image + whole - 1) // whole * whole
+    tiles_of_image = used * tile_columns
+    tiles = (some * tiles_of_image + ROWS - 1) // ROWS * ROWS
     for b in range(in_blocks):
         rows = min(lanes, channels - b * lanes)
         v = at + b * tiles * lanes

@@ -14,11 +14,11 @@ from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 if TYPE_CHECKING:
     from minitrain.kernels.conv2d_geometry import Conv2dGeometry
 
-__all__ = ["PAIR_ROWS", "SINGLE_ROWS", "Winograd", "pays", "plan_winograd"]
+__all__ = ["ROWS", "Winograd", "pays", "plan_winograd"]
 
-# tiles of the products in registers: by two vectors of outputs, and by one where their number is odd
-PAIR_ROWS, SINGLE_ROWS = (8, 16) if VECTOR_BYTES == 64 else (4, 8)
-STRIP_VALUES = 72 * 1024  # of a strip of tiles at all points: 288 KiB, which stay in a level 2 cache beside weights
+# tiles in registers by two vectors of outputs: twice as many products at a time as one takes cycles, and no less
+ROWS = 8 if VECTOR_BYTES == 64 else 4
+STRIP_VALUES = 36 * 1024  # of a strip of tiles at all points: 144 KiB, which stay in a level 2 cache beside weights
 FETCH_WEIGHTS = 80 * 1024  # the most beside which there is room for what is fetched ahead
 LEAST_TILES = 32  # of a strip, however many its channels are, where an image has them
 FEWEST_TILES = 16  # to which images are cut for the sake of tasks
@@ -76,9 +76,8 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     in_blocks, out_blocks = -(-channels // lanes), -(-outs // lanes)
     tile_rows, tile_columns = -(-out_height // TILE), -(-out_width // TILE)
     most = max(LEAST_TILES, STRIP_VALUES // (POINTS * max(in_blocks, out_blocks) * lanes))
-    step = SINGLE_ROWS if out_blocks % 2 else PAIR_ROWS
-    block, band = _strip(images, tile_rows, tile_columns, most, step, min(width, out_width) >= lanes)
-    tiles = -(-block * band * tile_columns // step) * step
+    block, band = _strip(images, tile_rows, tile_columns, most, min(width, out_width) >= lanes)
+    tiles = -(-block * band * tile_columns // ROWS) * ROWS
     bands = -(-tile_rows // band)
     row = tile_columns * TILE + WINDOW - TILE
     slack = 2 if bands > 1 else 0  # what is transposed may reach beyond the rows of a band
@@ -88,7 +87,7 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     plane_at = POINTS * point
     unpacked_at = plane_at + packed
     operands_at = unpacked_at + unpacked
-    size = rounded(operands_at + SINGLE_ROWS * in_blocks * lanes)
+    size = rounded(operands_at + ROWS * in_blocks * lanes)
     workers = min(numba.config.NUMBA_NUM_THREADS, -(-images // block) * bands)
     step = (in_blocks * out_blocks * lanes + 1) * lanes  # of the weights, from one point to the next
     rows, columns = np.indices((height, width)).reshape(2, -1)
@@ -105,21 +104,21 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     )
 
 
-def _strip(images: int, rows: int, columns: int, most: int, step: int, can_cut: bool) -> tuple[int, int]:
+def _strip(images: int, rows: int, columns: int, most: int, can_cut: bool) -> tuple[int, int]:
     """Images and rows of tiles of a strip: at most `most` tiles where one image or one row allow it.
 
-    Of the strips that leave enough tasks, the one that fills the register tiles of `step` tiles best.
+    Of the strips that leave enough tasks, the one that fills the register tiles of `ROWS` tiles best.
     """
     tiles = rows * columns
     parts = max(-(-tiles // most), min(-(-TASKS // images), tiles // FEWEST_TILES))
     if parts > 1 and can_cut:
         bands = range(1, max(1, rows // parts) + 1)
-        return 1, min(bands, key=lambda band: (_waste(rows, band, columns, step), -band))
-    longest = max(1, min(most // tiles, max(images // TASKS, -(-step // tiles)), images))
-    return min(range(1, longest + 1), key=lambda block: (_waste(images, block, tiles, step), -block)), rows
+        return 1, min(bands, key=lambda band: (_waste(rows, band, columns), -band))
+    longest = max(1, min(most // tiles, max(images // TASKS, -(-ROWS // tiles)), images))
+    return min(range(1, longest + 1), key=lambda block: (_waste(images, block, tiles), -block)), rows
 
 
-def _waste(size: int, part: int, tiles: int, step: int) -> int:
+def _waste(size: int, part: int, tiles: int) -> int:
     """Tiles with what fills them up, where `size` times `tiles` are cut into parts of `part` times as many."""
     whole, rest = divmod(size, part)
-    return whole * -(-part * tiles // step) + -(-rest * tiles // step)
+    return whole * -(-part * tiles // ROWS) + -(-rest * tiles // ROWS)

@@ -5,7 +5,7 @@ import pytest
 
 from minitrain.kernels import winograd_transforms as winograd
 from nbnorm._jit import kernel
-from nbnorm.simd.vectors import LANES_FLOAT32
+from nbnorm.simd.vectors import LANES_FLOAT32, load
 
 LANES = LANES_FLOAT32
 MATRICES = [matrix.copy() for matrix in winograd.matrices()]
@@ -16,7 +16,7 @@ def run_all(data, dy, products, bias, weight, sums, v, gradient, y, u, turned, d
     lanes = bias.size
     winograd.transform_input(data, 0, 6 * lanes, v, 0, lanes)
     winograd.transform_output_gradient(dy, 0, 4 * lanes, gradient, 0, lanes)
-    winograd.transform_output(products, 0, lanes, winograd.load(bias, 0), y, 0, 4 * lanes)
+    winograd.transform_output(products, 0, lanes, load(bias, 0), y, 0, 4 * lanes)
     winograd.transform_weight(weight, 0, lanes, u, 0, lanes)
     winograd.transform_weight(weight, 8 * lanes, -lanes, turned, 0, lanes)
     winograd.transform_weight_gradient(sums, 0, lanes, dweight, 0, lanes)
