@@ -74,8 +74,8 @@ def scatter_transposed(typing_context, source, at, pitch, rows, factors, target,
     """target[to + places[places_at + i] + r] = source[at + r * pitch + i], normalized, for r < lanes, i < lanes.
 
     factors: four vectors with a lane for each row, of x -> max((x - factors[0]) * factors[1] + factors[2], factors[3]),
-    where a NaN in the last one is no limit; or None, which changes no value. Of the source only the first `rows` rows are read: what belongs to the
-    others is made from the values of the last one.
+    where a NaN in the last one is no limit; or None, which changes no value. Of the source only the first `rows` rows
+    are read: what belongs to the others is made from the values of the last one.
     """
     vector = vector_of(source.dtype)
 

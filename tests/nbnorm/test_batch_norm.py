@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbnorm
+from nbnorm.kernels import batch_norm as kernels
 
 SHAPES = [
     (4, 3, 5, 5), (8, 4), (256, 40), (64, 1000), (2, 3, 60, 60), (4, 16, 4, 4, 4), (3, 20, 7, 7), (2, 1, 1, 2),
@@ -165,3 +166,21 @@ def test_parts_that_do_not_apply_are_none():
     assert grads.dresidual is None
     grads = nbnorm.batch_norm_backward(dy, x, stats, gamma, beta)
     assert grads.dgamma.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 4), (3, 20, 7), (9, 5, 1), (2, 2, 5000)])
+def test_statistics_are_those_of_the_forward_pass(shape):
+    x = np.random.default_rng(0).standard_normal(shape, dtype="float32")
+    channels, none = shape[1], np.empty((0, 0, 0), "float32")
+    results = []
+    for alone in (True, False):
+        gamma, beta, running_mean, running_var = (np.ones(channels, "float32") for _ in range(4))
+        mean, inv_std = np.full((2, channels), np.nan)
+        options = (x, gamma, beta, running_mean, running_var, 0.1, 1e-5)
+        if alone:
+            kernels.statistics(*options, mean, inv_std)
+        else:
+            kernels.forward(x, none, *options[1:], True, mean, inv_std, np.empty_like(x))
+        results.append((mean, inv_std, running_mean, running_var))
+    for got, wanted in zip(*results, strict=True):
+        np.testing.assert_array_equal(got, wanted)

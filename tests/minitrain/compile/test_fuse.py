@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from minitrain import Input, Model, layers
-from minitrain.compile.fuse import fuse, fuse_for_inference
+from minitrain import Input, Model, Trainer, layers, losses, optimizers
+from minitrain.compile.fuse import fuse, fuse_for_inference, fuse_for_training
 from minitrain.graph import trace
 
 
@@ -52,6 +52,50 @@ def test_twice_the_same_value_in_an_add_stays():
     x = Input((3,))
     normed = layers.BatchNorm()(x)
     assert kinds(fuse(trace([x], layers.ReLU()(layers.Add()(normed, normed))))) == ["BatchNorm", "Add", "ReLU"]
+
+
+def two_convolutions(fuse=True, dtype="float32", kernel_size=3):
+    x = Input((16, 9, 8))
+    h = layers.ReLU()(layers.BatchNorm(momentum=0.3)(layers.Conv2d(16, 3, padding=1, bias=False)(x)))
+    h = layers.Conv2d(20, kernel_size, padding=1)(h)
+    return Model(x, layers.Dense(3)(layers.Flatten()(h)), fuse=fuse, dtype=dtype)
+
+
+def test_batch_norm_and_relu_go_into_the_next_convolution_for_training():
+    graph = fuse_for_training(fuse(two_convolutions().graph), np.dtype("float32"))
+    assert kinds(graph) == ["Conv2d", "BatchNormReLUConv2d", "Flatten", "Dense"]
+    both = graph.nodes[1]
+    assert (both.name, both.inputs, both.layer.norm.momentum) == ("conv2", ("conv1",), 0.3)
+    assert [both.variable(name) for name in ("gamma", "running_var", "weight", "bias")] == [
+        "bn1.gamma", "bn1.running_var", "conv2.weight", "conv2.bias",
+    ]  # fmt: skip
+
+
+def test_a_convolution_that_does_not_normalize_reads_its_batch_norm():
+    for graph in (two_convolutions(kernel_size=1).graph, two_convolutions(kernel_size=5).graph):
+        assert "BatchNormReLUConv2d" not in kinds(fuse_for_training(fuse(graph), np.dtype("float32")))
+    graph = fuse(two_convolutions().graph)
+    assert kinds(fuse_for_training(graph, np.dtype("float64"))) == kinds(graph)
+
+
+def test_a_batch_norm_that_others_read_stays_before_its_convolution():
+    x = Input((16, 9, 8))
+    h = layers.ReLU()(layers.BatchNorm()(x))
+    graph = fuse(trace([x], layers.Add()(layers.Conv2d(16, 3, padding=1)(h), h)))
+    assert kinds(fuse_for_training(graph, np.dtype("float32"))) == ["BatchNormReLU", "Conv2d", "Add"]
+
+
+def test_a_step_through_a_normalizing_convolution_is_the_same_step():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 16, 9, 8), dtype="float32"), np.arange(6) % 3
+    results = []
+    for fused in (True, False):
+        model = two_convolutions(fused)
+        trainer = Trainer(model, losses.SoftmaxCrossEntropy(), optimizers.SGD(0.1))
+        results.append((trainer.step(x, y), {**model.params, **model.state}))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    for name, value in results[0][1].items():
+        np.testing.assert_allclose(value, results[1][1][name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_convolutions_take_in_their_batch_norms_for_inference():

@@ -97,6 +97,31 @@ def test_same_bits_in_serial_and_in_parallel_for_any_number_of_threads():
             numba.set_num_threads(before)
 
 
+def test_normalizes_x_on_the_way():
+    geometry = Conv2dGeometry((3, 21, 9, 10), 18, (3, 3), padding=(1, 1))
+    assert geometry.normalizes
+    rng = np.random.default_rng(2)
+    dy, x = arrays(geometry)
+    mean, inv_std, gamma, beta = (rng.standard_normal(21) for _ in range(4))
+    gamma, beta = gamma.astype("float32"), beta.astype("float32")
+    normalization = np.full(conv2d.normalization_shape(21), np.nan, "float32")
+    conv2d.write_normalization(mean, inv_std, gamma, beta, normalization)
+    columns = [a[:, None, None] for a in (mean, inv_std * gamma, beta)]
+    normalized = np.maximum((x - columns[0]) * columns[1] + columns[2], 0).astype("float32")
+
+    weight, bias = rng.standard_normal((18, 21, 3, 3), dtype="float32"), rng.standard_normal(18, dtype="float32")
+    y, dweight, dbias = np.empty_like(dy), np.empty_like(weight), np.empty_like(bias)
+    scratch = np.full(geometry.forward_scratch(), np.nan, "float32")
+    conv2d.forward(geometry, x, weight, bias, scratch, y, normalization)
+    wanted = reference.forward(geometry, normalized, weight, bias)
+    assert np.abs(y - wanted).max() <= BOUND * np.abs(wanted).max()
+
+    scratch = np.full(geometry.weight_gradient_scratch(), np.nan, "float32")
+    conv2d.backward_weight(geometry, dy, x, scratch, dweight, dbias, normalization)
+    wanted, _ = reference.backward_weight(geometry, dy, normalized)
+    assert np.abs(dweight - wanted).max() <= BOUND * np.abs(wanted).max()
+
+
 def test_the_convolution_uses_it_where_it_pays():
     geometry = Conv2dGeometry((32, 32, 16, 16), 32, (3, 3), padding=(1, 1))
     assert geometry.winograd_weight_plan is not None
