@@ -98,7 +98,7 @@ def test_same_bits_in_serial_and_in_parallel_for_any_number_of_threads():
 
 
 def test_normalizes_x_on_the_way():
-    geometry = Conv2dGeometry((3, 21, 9, 10), 18, (3, 3), padding=(1, 1))
+    geometry = Conv2dGeometry((3, 21, 9, 10), 30, (3, 3), padding=(1, 1))
     assert geometry.normalizes
     rng = np.random.default_rng(2)
     dy, x = arrays(geometry)
@@ -109,7 +109,7 @@ def test_normalizes_x_on_the_way():
     columns = [a[:, None, None] for a in (mean, inv_std * gamma, beta)]
     normalized = np.maximum((x - columns[0]) * columns[1] + columns[2], 0).astype("float32")
 
-    weight, bias = rng.standard_normal((18, 21, 3, 3), dtype="float32"), rng.standard_normal(18, dtype="float32")
+    weight, bias = rng.standard_normal((30, 21, 3, 3), dtype="float32"), rng.standard_normal(30, dtype="float32")
     y, dweight, dbias = np.empty_like(dy), np.empty_like(weight), np.empty_like(bias)
     scratch = np.full(geometry.forward_scratch(), np.nan, "float32")
     conv2d.forward(geometry, x, weight, bias, scratch, y, normalization)
