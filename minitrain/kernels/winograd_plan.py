@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ROWS", "Winograd", "pays", "plan_winograd"]
 
-# tiles in registers by two vectors of outputs: twice as many products at a time as one takes cycles, and no less
+# tiles whose products with two vectors of outputs are made at a time: enough to keep all multipliers busy
 ROWS = 8 if VECTOR_BYTES == 64 else 4
 STRIP_VALUES = 36 * 1024  # of a strip of tiles at all points: 144 KiB, which stay in a level 2 cache beside weights
 FETCH_WEIGHTS = 80 * 1024  # the most beside which there is room for what is fetched ahead
@@ -24,6 +24,7 @@ LEAST_TILES = 32  # of a strip, however many its channels are, where an image ha
 FEWEST_TILES = 16  # to which images are cut for the sake of tasks
 LEAST_PIXELS = 64  # of all images: with fewer, too much time goes into transforming the weights
 WEIGHTS_PER_PIXEL = 256  # likewise, times 9
+LEAST_CHANNELS = 8  # and outputs: with fewer, too much time goes into transforming the others
 LEAST_FILLED = 0.55  # of the channels in vectors, times the outputs in vectors: the others are multiplied for nothing
 TASKS = 16  # make at least as many where the shapes allow it
 
@@ -33,11 +34,10 @@ class Winograd(NamedTuple):
 
     `problem`: images, channels, outputs, workers. `planes`: height and width of the source, of the result, padding of
     rows and of columns. `strips`: images and rows of tiles of a strip, columns of tiles, width of a packed row, whether
-    arrays are fetched ahead. `weights`: strides in the array of the
-    weights of an output and of a channel, first tap and step from tap to tap. `places`, in values: where the workers'
-    scratch begins, its size; in it, from one point to the next in the strip, where the packed plane begins, the results
-    before they are transposed, and the products' operands.
-    `pixels`, in values: the place of each pixel of a plane in its packed form; `taps` those of the kernel's.
+    arrays are fetched ahead. `weights`: strides in the array of the weights of an output and of a channel, first tap
+    and step from tap to tap. `places`, in values: where the workers' scratch begins, its size; in it, from one point to
+    the next in the strip, where the packed plane begins, the results before they are transposed, and the products'
+    operands. `pixels`, in values: the place of each pixel of a plane in its packed form; `taps` those of the kernel's.
     """
 
     problem: Integers
@@ -58,6 +58,8 @@ def pays(g: Conv2dGeometry) -> bool:
     if min(height * width, out_height * out_width) < LANES_FLOAT32:
         return False
     if g.input_shape[0] * out_height * out_width < max(LEAST_PIXELS, channels * outs // WEIGHTS_PER_PIXEL):
+        return False
+    if min(channels, outs) < LEAST_CHANNELS:
         return False
     filled = -(-channels // LANES_FLOAT32) * -(-outs // LANES_FLOAT32) * LANES_FLOAT32**2
     return channels * outs >= LEAST_FILLED * filled
@@ -88,11 +90,10 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     plane_at = POINTS * point
     unpacked_at = plane_at + packed
     operands_at = unpacked_at + unpacked
-    size = rounded(operands_at + max(ROWS * in_blocks, 9) * lanes)
+    size = rounded(operands_at + ROWS * in_blocks * lanes)
     workers = min(numba.config.NUMBA_NUM_THREADS, -(-images // block) * bands)
     prepared = POINTS * (in_blocks * out_blocks * lanes + 1) * lanes
     first = rounded(prepared)
-    # the weights are prepared by workers too, each of which needs a place for the taps of a vector of kernels
     rows, columns = np.indices((height, width)).reshape(2, -1)
     return Winograd(
         (images, channels, outs, workers),
