@@ -19,6 +19,7 @@ __all__ = ["ROWS", "Winograd", "pays", "plan_winograd"]
 # tiles whose products with two vectors of outputs are made at a time: enough to keep all multipliers busy
 ROWS = 8 if VECTOR_BYTES == 64 else 4
 STRIP_VALUES = 36 * 1024  # of a strip of tiles at all points: 144 KiB, which stay in a level 2 cache beside weights
+FETCH_VALUES = 256 * 1024  # of source and result: as many as this stay in the cache from call to call
 FETCH_WEIGHTS = 80 * 1024  # the most beside which there is room for what is fetched ahead
 LEAST_TILES = 32  # of a strip, however many its channels are, where an image has them
 FEWEST_TILES = 16  # to which images are cut for the sake of tasks
@@ -80,6 +81,7 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     tile_rows, tile_columns = -(-out_height // TILE), -(-out_width // TILE)
     most = max(LEAST_TILES, STRIP_VALUES // (POINTS * max(in_blocks, out_blocks) * lanes))
     block, band = _strip(images, tile_rows, tile_columns, most, min(width, out_width) >= lanes)
+    values = images * (channels * height * width + outs * out_height * out_width)
     tiles = -(-block * band * tile_columns // ROWS) * ROWS
     bands = -(-tile_rows // band)
     row = tile_columns * TILE + WINDOW - TILE
@@ -98,7 +100,7 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     return Winograd(
         (images, channels, outs, workers),
         (height, width, out_height, out_width, *padding),
-        (block, band, tile_columns, row, int(prepared <= FETCH_WEIGHTS)),
+        (block, band, tile_columns, row, int(values > FETCH_VALUES and prepared <= FETCH_WEIGHTS)),
         weights,
         (first, size, point, plane_at, unpacked_at, operands_at),
         (((rows + padding[0]) * row + columns + padding[1]) * lanes).astype(np.int64),
