@@ -52,9 +52,9 @@ def make_transform(line: Line, size: int, last: Callable[..., Sequence[Any]] | N
     returns values. The columns are transformed first. `last`, if given, does it for the rows, and takes one more
     argument: a vector, which the intrinsic then takes, too, at the end.
 
-    Where the vectors between the two transforms are more than registers, it is better made in several `passes`, each for
-    some rows of the result, which read the source again (so the target must not overlap it); what a pass does not need
-    is not computed.
+    Where the vectors between the two transforms are more than registers, it is better made in several `passes`, each
+    for some rows of the result, which read the source again (so the target must not overlap it); what a pass does not
+    need is not computed.
 
     Numba would need a second for what this writes in milliseconds.
     """
