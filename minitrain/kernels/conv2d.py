@@ -92,6 +92,7 @@ def prepare_weight(
     """
     plan = _inference_plan(geometry, packed)
     _pack(plan, weight, scale, bias, packed[: plan.packed])
+    packed[plan.packed :] = 0  # what the other type of values would need
 
 
 def convolution(

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ROWS", "Winograd", "pays", "plan_winograd"]
 
-# tiles in registers by two vectors of outputs: twice as many products at a time as one takes cycles, and no less
+# tiles whose products with two vectors of outputs are made at a time: enough to keep all multipliers busy
 ROWS = 8 if VECTOR_BYTES == 64 else 4
 STRIP_VALUES = 36 * 1024  # of a strip of tiles at all points: 144 KiB, which stay in a level 2 cache beside weights
+FETCH_VALUES = 256 * 1024  # of source and result: as many as this stay in the cache from call to call
 FETCH_WEIGHTS = 80 * 1024  # the most beside which there is room for what is fetched ahead
 LEAST_TILES = 32  # of a strip, however many its channels are, where an image has them
 FEWEST_TILES = 16  # to which images are cut for the sake of tasks
 LEAST_PIXELS = 64  # of all images: with fewer, too much time goes into transforming the weights
 WEIGHTS_PER_PIXEL = 256  # likewise, times 9
+LEAST_CHANNELS = 8  # and outputs: with fewer, too much time goes into transforming the others
 LEAST_FILLED = 0.55  # of the channels in vectors, times the outputs in vectors: the others are multiplied for nothing
 TASKS = 16  # make at least as many where the shapes allow it
 
@@ -58,6 +60,8 @@ def pays(g: Conv2dGeometry) -> bool:
         return False
     if g.input_shape[0] * out_height * out_width < max(LEAST_PIXELS, channels * outs // WEIGHTS_PER_PIXEL):
         return False
+    if min(channels, outs) < LEAST_CHANNELS:
+        return False
     filled = -(-channels // LANES_FLOAT32) * -(-outs // LANES_FLOAT32) * LANES_FLOAT32**2
     return channels * outs >= LEAST_FILLED * filled
 
@@ -77,6 +81,7 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     tile_rows, tile_columns = -(-out_height // TILE), -(-out_width // TILE)
     most = max(LEAST_TILES, STRIP_VALUES // (POINTS * max(in_blocks, out_blocks) * lanes))
     block, band = _strip(images, tile_rows, tile_columns, most, min(width, out_width) >= lanes)
+    values = images * (channels * height * width + outs * out_height * out_width)
     tiles = -(-block * band * tile_columns // ROWS) * ROWS
     bands = -(-tile_rows // band)
     row = tile_columns * TILE + WINDOW - TILE
@@ -93,7 +98,7 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     rows, columns = np.indices((height, width)).reshape(2, -1)
     numbers = (
         images, channels, outs, workers, height, width, out_height, out_width, *padding,
-        block, band, tile_columns, row, int(POINTS * step <= FETCH_WEIGHTS),
+        block, band, tile_columns, row, int(values > FETCH_VALUES and POINTS * step <= FETCH_WEIGHTS),
         size, point, plane_at, unpacked_at, operands_at,
     )  # fmt: skip
     return Winograd(

@@ -118,7 +118,7 @@ def _weight_gradient_line(do, s):
     )
 
 
-_input = make_transform(_input_line, WINDOW)
+_input = make_transform(_input_line, WINDOW, passes=2)
 _output = make_transform(_output_line, WINDOW, _output_line_plus)
 _output_gradient = make_transform(_output_gradient_line, TILE)
 _weight = make_transform(_weight_line, 3)

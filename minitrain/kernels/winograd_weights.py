@@ -62,6 +62,8 @@ def transform_weights(table, weight, scale, bias, transformed):
     in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
     for index in prange(in_blocks * out_blocks):
         _transform_kernels(np.intp(index), row, weight, scale, transformed)
-    biases = POINTS * weights_step(in_blocks, out_blocks, lanes)
+    step = weights_step(in_blocks, out_blocks, lanes)
+    for point in range(1, POINTS + 1):
+        store(transformed, point * step - lanes, splat(transformed.dtype.type(0)))  # what keeps the points apart
     for k in range(out_blocks * lanes):
-        transformed[biases + k] = bias[k] if k < bias.size else 0
+        transformed[POINTS * step + k] = bias[k] if k < bias.size else 0

@@ -44,13 +44,17 @@ class Arithmetic:
 Line = Callable[[Arithmetic, Sequence[Any]], Sequence[Any]]
 
 
-def make_transform(line: Line, size: int, last: Callable[..., Sequence[Any]] | None = None) -> Any:
+def make_transform(line: Line, size: int, last: Callable[..., Sequence[Any]] | None = None, passes: int = 1) -> Any:
     """Make the intrinsic of a transform of squares of `size` x `size` vectors, given what it does with `size` of them.
 
     The intrinsic is `(source, at, row, column, target, to, target_row, target_column)`: element (i, j) of the square is
     the vector at source[at + i * row + j * column:], and likewise in the target, of as many rows and columns as `line`
     returns values. The columns are transformed first. `last`, if given, does it for the rows, and takes one more
     argument: a vector, which the intrinsic then takes, too, at the end.
+
+    Where the vectors between the two transforms are more than registers, it is better made in several `passes`, each
+    for some rows of the result, which read the source again (so the target must not overlap it); what a pass does not
+    need is not computed.
 
     Numba would need a second for what this writes in milliseconds.
     """
@@ -66,15 +70,17 @@ def make_transform(line: Line, size: int, last: Callable[..., Sequence[Any]] | N
             """Return `count` pointers, `step` values apart."""
             return [builder.gep(start, [builder.mul(step, step.type(k))]) for k in range(count)]
 
-        columns = []
-        for start in places(first, column, size):
-            columns.append(line(do, [emit_load(builder, vector, place) for place in places(start, row, size)]))
-        count = len(columns[0])
-        for i, start in enumerate(places(result, target_row, count)):
-            values = [each[i] for each in columns]
-            values = line(do, values) if last is None else last(do, values, *more)
-            for value, place in zip(values, places(start, target_column, count), strict=True):
-                emit_store(builder, vector, value, place)
+        for part in range(passes):
+            columns = []
+            for start in places(first, column, size):
+                columns.append(line(do, [emit_load(builder, vector, place) for place in places(start, row, size)]))
+            count = len(columns[0])
+            rows = list(enumerate(places(result, target_row, count)))
+            for i, start in rows[part * count // passes : (part + 1) * count // passes]:
+                values = [each[i] for each in columns]
+                values = line(do, values) if last is None else last(do, values, *more)
+                for value, place in zip(values, places(start, target_column, count), strict=True):
+                    emit_store(builder, vector, value, place)
         return context.get_dummy_value()
 
     index = types.intp
