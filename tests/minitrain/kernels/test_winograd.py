@@ -115,7 +115,7 @@ def test_agrees_with_pytorch(g):
 
 
 def test_error_is_near_that_of_direct_convolution():
-    """Random normal data: at most 3e-6 of the largest result; the points 0, 1, -1, 2, -2 would give more than 1e-5."""
+    """Random normal data: about 3e-6 of the largest result; the points 0, 1, -1, 2, -2 would give more than 1e-5."""
     g = geometry(2, 256, 32, 16, 16)
     x, weight, bias, _ = arrays(g)
     wanted = reference.forward(g, x, weight, bias)
