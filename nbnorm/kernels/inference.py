@@ -29,7 +29,7 @@ def _task(task, step, x, residual, relu, factors, y):
         while first < last:
             c = first % channels
             count = min(last - first, channels - c)
-            spans.normalize(xs, added, ys, first * length, 0, 1, length, count, factors, 3 * c, 3, floor, streaming)
+            spans.normalize(xs, added, ys, first * length, 0, 1, length, count, factors, 3 * c, 3, floor, 0, streaming)
             first += count
 
 

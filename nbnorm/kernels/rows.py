@@ -17,13 +17,14 @@ PARTS = 32  # tasks to cut fewer channels into, of at least PART_ELEMENTS
 PART_ELEMENTS = 4096
 GROUP_BYTES = 4096  # neighbouring channels with shorter rows are taken together, for the sake of the prefetcher
 GROUP_CACHE = 256 * 1024  # unless all their values are more than this
-GROUP_ROWS = 16
+GROUP_ROWS = 8  # read at a time: as many in each of two or three arrays are what the prefetcher can follow
+AHEAD_BYTES, AHEAD_FROM = 1024, 3 * 1024 * 1024  # processors do not foresee where the next run of stores begins
 STREAM_BYTES = 24 * 1024 * 1024  # outputs from this size on are not going to be found in the cache
 
 SUM, FINISH, APPLY = 1, 2, 4  # phases, one after the other
 WHOLE = SUM | FINISH | APPLY  # or all in one, where a task has whole channels
 
-Plan = tuple[int, int, int, int, bool]
+Plan = tuple[int, int, int, int, int, bool]
 
 
 @lru_cache(maxsize=1024)
@@ -35,6 +36,7 @@ def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) ->
     - the number of channels in a task,
     - the number of tasks for each channel: ranges of images, or of each row where there are fewer images than parts,
     - the rows, and the elements of a row, in a block, whose sums are in the type of x,
+    - the elements from where it stores to where the caches are told that it is going to,
     - whether to store past the caches.
     """
     row = length * itemsize
@@ -50,7 +52,9 @@ def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) ->
     step = length if length <= 2 * block else block
     rows = max(min(block // length, GROUP_ROWS if group > 1 else block), 1)
     slots = channels * parts * (2 * VECTOR_BYTES // itemsize + KEPT)
-    return (group, parts, rows, step, images * channels * row >= STREAM_BYTES), slots
+    size = images * channels * row
+    ahead = AHEAD_BYTES // itemsize if size >= AHEAD_FROM else 0
+    return (group, parts, rows, step, ahead, size >= STREAM_BYTES), slots
 
 
 @device

@@ -41,7 +41,7 @@ def _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std):
 
 @device
 def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y):
-    group, parts, rows, step, streaming = plan
+    group, parts, rows, step, ahead, streaming = plan
     images, channels, length = x.shape
     xs, added, ys, stride = flat(x), flat(residual), flat(y), channels * length
     first = task // parts * group
@@ -72,7 +72,7 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, m
         at = (n0 * channels + first) * length + i0
         spans.normalize(
             xs, added, ys, at, stride, n1 - n0, i1 - i0, last - first,
-            table, kept_of(x, first * parts), kept_step(x, parts), floor, streaming,
+            table, kept_of(x, first * parts), kept_step(x, parts), floor, ahead, streaming,
         )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def forward(x, residual, gamma, beta, running, relu, plan, scratch, mean, inv_st
     x, residual, gamma, beta = borrowed(x), borrowed(residual), borrowed(gamma), borrowed(beta)
     scratch, mean, inv_std, y = borrowed(scratch), borrowed(mean), borrowed(inv_std), borrowed(y)
     running = borrowed(running[0]), borrowed(running[1]), running[2], running[3]
-    group, parts, _, _, _ = plan
+    group, parts, _, _, _, _ = plan
     channels = x.shape[1]
     tasks = -(-channels // group) * parts
     for k in range(1 if parts == 1 else 2):

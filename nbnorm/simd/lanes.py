@@ -119,6 +119,21 @@ def prefetch(typing_context, array, index):
 
 
 @intrinsic
+def prefetch_for_store(typing_context, array, index):
+    """Ask for the cache line of array[index] in order to write it. It may lie outside of the array; changes no value."""
+
+    def codegen(context, builder, signature, args):
+        pointer = pointer_to(context, builder, signature.args[0], *args)
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [builder.bitcast(pointer, byte), _INT32(1), _INT32(3), _INT32(1)])  # a write, of data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+@intrinsic
 def load_between(typing_context, array, index, low, high):
     """Vector of array[index + lane] for low <= lane < high, 0 in the other lanes (their memory is not touched)."""
     vector = vector_of(array.dtype)
