@@ -6,6 +6,10 @@ rows are many or channels few, into ranges of rows, all of which are summed befo
 """
 
 from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nbnorm._jit import device
 from nbnorm.kernels import channel
@@ -31,11 +35,8 @@ PART_ELEMENTS = 32 * 1024
 FACTORS = 6  # kept for each channel: center, scale, shift; - slope and offset of the gradient; shift of the sums
 
 
-Plan = tuple[int, int, bool]
-
-
 @lru_cache(maxsize=1024)
-def plan(rows: int, channels: int, itemsize: int, arrays: int) -> tuple[Plan, int]:
+def plan(rows: int, channels: int, itemsize: int, arrays: int) -> tuple[NDArray[Any], int]:
     """Cut the work on (M, C) arrays of which `arrays` are read in both passes.
 
     Returns the plan (the channels and the rows of a task, whether to store past the caches) and the float64 values of
@@ -48,7 +49,12 @@ def plan(rows: int, channels: int, itemsize: int, arrays: int) -> tuple[Plan, in
     if vectors >= GROUPS // 2 and fitting:
         width, height = lanes * min(max(vectors // GROUPS, 1), fitting), rows
     slots = -(-rows // height) * 2 * -(-channels // lanes) * lanes
-    return (width, height, rows * channels * itemsize >= STREAM_BYTES), slots
+    return np.array([width, height, rows * channels * itemsize >= STREAM_BYTES]), slots
+
+
+@device
+def unpacked(plan):
+    return plan[0], plan[1], plan[2] > 0
 
 
 @device

@@ -37,8 +37,8 @@ def _finish(dy, x, y, rows, mean, inv_std, factors, floor, by_output, scratch, l
 
 
 @device
-def _task(phase, task, plan, dy, x, y, mean, inv_std, relu, by_output, scratch, factors, dx, dgamma, dbeta, dresidual):
-    width, height, streaming = plan
+def _task(phase, task, cut, dy, x, y, mean, inv_std, relu, by_output, scratch, factors, dx, dgamma, dbeta, dresidual):
+    width, height, streaming = cut
     rows, channels, _ = x.shape
     dys, xs, ys, dxs, kept = flat(dy), flat(x), flat(y), flat(dx), flat(dresidual)
     lanes, block = lanes_of(x), columns.BLOCK_ROWS
@@ -78,7 +78,8 @@ def backward(
     dy, x, y, mean, inv_std = borrowed(dy), borrowed(x), borrowed(y), borrowed(mean), borrowed(inv_std)
     gamma, beta, scratch, factors = borrowed(gamma), borrowed(beta), borrowed(scratch), borrowed(factors)
     dx, dgamma, dbeta, dresidual = borrowed(dx), borrowed(dgamma), borrowed(dbeta), borrowed(dresidual)
-    width, height, _ = plan
+    cut = columns.unpacked(plan)
+    width, height = cut[0], cut[1]
     rows, channels, _ = x.shape
     parts = -(-rows // height)
     columns.store_factors(factors, mean, inv_std, gamma, beta, 0, channels)
@@ -87,6 +88,6 @@ def backward(
         tasks = 1 if phase == FINISH else -(-channels // width) * parts
         for task in prange(tasks):
             _task(
-                phase, np.intp(task), plan, dy, x, y, mean, inv_std, relu, by_output, scratch, factors,
+                phase, np.intp(task), cut, dy, x, y, mean, inv_std, relu, by_output, scratch, factors,
                 dx, dgamma, dbeta, dresidual,
             )  # fmt: skip

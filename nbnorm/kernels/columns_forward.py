@@ -45,8 +45,8 @@ def _finish(x, scratch, factors, gamma, beta, running, mean, inv_std, line, c0, 
 
 
 @device
-def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y):
-    width, height, streaming = plan
+def _task(phase, task, cut, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y):
+    width, height, streaming = cut
     rows, channels, _ = x.shape
     xs, added, ys, lanes, block = flat(x), flat(residual), flat(y), lanes_of(x), columns.BLOCK_ROWS
     line = columns.padded(x, channels)
@@ -75,7 +75,9 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, f
 
 
 @kernel
-def forward(x, residual, gamma, beta, running, relu, plan, scratch, factors, mean, inv_std, y):
+def forward(
+    x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, scratch, factors, mean, inv_std, y
+):
     """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); the running statistics move.
 
     x, y: (M, C, 1); the rest as in `rows_forward.forward`. Written: scratch, factors, mean, inv_std (float64), y.
@@ -88,8 +90,9 @@ def forward(x, residual, gamma, beta, running, relu, plan, scratch, factors, mea
         borrowed(inv_std),
         borrowed(y),
     )
-    running = borrowed(running[0]), borrowed(running[1]), running[2], running[3]
-    width, height, _ = plan
+    running = borrowed(running_mean), borrowed(running_var), momentum, eps
+    cut = columns.unpacked(plan)
+    width, height = cut[0], cut[1]
     rows, channels, _ = x.shape
     parts = -(-rows // height)
     columns.sampled_shifts(flat(x), rows, channels, factors)
@@ -98,5 +101,5 @@ def forward(x, residual, gamma, beta, running, relu, plan, scratch, factors, mea
         tasks = 1 if phase == FINISH else -(-channels // width) * parts
         for task in prange(tasks):
             _task(
-                phase, np.intp(task), plan, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y
+                phase, np.intp(task), cut, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y
             )

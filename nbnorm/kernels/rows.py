@@ -5,6 +5,10 @@ cache. Channels that are few for many threads are cut into parts: all parts are 
 """
 
 from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nbnorm._jit import device
 from nbnorm.kernels.spans import CENTER, KEPT, SCALE, SHIFT
@@ -24,14 +28,12 @@ STREAM_BYTES = 24 * 1024 * 1024  # outputs from this size on are not going to be
 SUM, FINISH, APPLY = 1, 2, 4  # phases, one after the other
 WHOLE = SUM | FINISH | APPLY  # or all in one, where a task has whole channels
 
-Plan = tuple[int, int, int, int, int, bool]
-
 
 @lru_cache(maxsize=1024)
-def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) -> tuple[Plan, int]:
+def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) -> tuple[NDArray[Any], int]:
     """Cut the work on (N, C, L) arrays of which `arrays` are read in both passes.
 
-    Returns the plan and the float64 values of scratch memory it needs. A plan is
+    Returns the plan and the float64 values of scratch memory it needs. A plan is an array, as tuples take Numba long:
 
     - the number of channels in a task,
     - the number of tasks for each channel: ranges of images, or of each row where there are fewer images than parts,
@@ -54,7 +56,12 @@ def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) ->
     slots = channels * parts * (2 * VECTOR_BYTES // itemsize + KEPT)
     size = images * channels * row
     ahead = AHEAD_BYTES // itemsize if size >= AHEAD_FROM else 0
-    return (group, parts, rows, step, ahead, size >= STREAM_BYTES), slots
+    return np.array([group, parts, rows, step, ahead, size >= STREAM_BYTES]), slots
+
+
+@device
+def unpacked(plan):
+    return plan[0], plan[1], plan[2], plan[3], plan[4], plan[5] > 0
 
 
 @device

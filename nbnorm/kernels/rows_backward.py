@@ -16,6 +16,7 @@ from nbnorm.kernels.rows import (
     kept_of,
     kept_step,
     slot_of,
+    unpacked,
 )
 from nbnorm.kernels.spans import OFFSET, SLOPE
 from nbnorm.simd.vectors import borrowed, flat, lanes_of, reinterpreted
@@ -43,9 +44,9 @@ def _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma
 
 @device
 def _task(
-    phase, task, plan, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch, dx, dgamma, dbeta, dresidual
+    phase, task, cut, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch, dx, dgamma, dbeta, dresidual
 ):
-    group, parts, rows, step, ahead, streaming = plan
+    group, parts, rows, step, ahead, streaming = cut
     images, channels, length = x.shape
     dys, xs, ys, dxs, kept = flat(dy), flat(x), flat(y), flat(dx), flat(dresidual)
     stride = channels * length
@@ -94,7 +95,8 @@ def backward(dy, x, y, mean, inv_std, gamma, beta, relu, by_output, plan, scratc
     dy, x, y, mean, inv_std = borrowed(dy), borrowed(x), borrowed(y), borrowed(mean), borrowed(inv_std)
     gamma, beta, scratch, dx = borrowed(gamma), borrowed(beta), borrowed(scratch), borrowed(dx)
     dgamma, dbeta, dresidual = borrowed(dgamma), borrowed(dbeta), borrowed(dresidual)
-    group, parts, _, _, _, _ = plan
+    cut = unpacked(plan)
+    group, parts = cut[0], cut[1]
     channels = x.shape[1]
     tasks = -(-channels // group) * parts
     floor = x.dtype.type(0.0 if relu else np.nan)
@@ -104,6 +106,6 @@ def backward(dy, x, y, mean, inv_std, gamma, beta, relu, by_output, plan, scratc
             _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma, dbeta)
         for task in prange(tasks):
             _task(
-                phase, np.intp(task), plan, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch,
+                phase, np.intp(task), cut, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch,
                 dx, dgamma, dbeta, dresidual,
             )  # fmt: skip

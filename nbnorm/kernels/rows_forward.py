@@ -17,6 +17,7 @@ from nbnorm.kernels.rows import (
     kept_of,
     kept_step,
     slot_of,
+    unpacked,
 )
 from nbnorm.kernels.spans import SAMPLED
 from nbnorm.simd.vectors import borrowed, flat, lanes_of, reinterpreted
@@ -40,8 +41,8 @@ def _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std):
 
 
 @device
-def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y):
-    group, parts, rows, step, ahead, streaming = plan
+def _task(phase, task, cut, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y):
+    group, parts, rows, step, ahead, streaming = cut
     images, channels, length = x.shape
     xs, added, ys, stride = flat(x), flat(residual), flat(y), channels * length
     first = task // parts * group
@@ -77,16 +78,17 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, m
 
 
 @kernel
-def forward(x, residual, gamma, beta, running, relu, plan, scratch, mean, inv_std, y):
+def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, scratch, mean, inv_std, y):
     """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); the running statistics move.
 
-    x, y: (N, C, L); residual like x, or empty; running: (running_mean, running_var, momentum, eps), the arrays (C,) or
-    empty. Written: scratch, mean, inv_std (float64), y.
+    x, y: (N, C, L); residual like x, or empty; running_mean, running_var: (C,) or empty.
+    Written: scratch, mean, inv_std (float64), y.
     """
     x, residual, gamma, beta = borrowed(x), borrowed(residual), borrowed(gamma), borrowed(beta)
     scratch, mean, inv_std, y = borrowed(scratch), borrowed(mean), borrowed(inv_std), borrowed(y)
-    running = borrowed(running[0]), borrowed(running[1]), running[2], running[3]
-    group, parts, _, _, _, _ = plan
+    running = borrowed(running_mean), borrowed(running_var), momentum, eps
+    cut = unpacked(plan)
+    group, parts = cut[0], cut[1]
     channels = x.shape[1]
     tasks = -(-channels // group) * parts
     for k in range(1 if parts == 1 else 2):
@@ -94,4 +96,4 @@ def forward(x, residual, gamma, beta, running, relu, plan, scratch, mean, inv_st
         for c in range(channels if phase == APPLY else 0):
             _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std)
         for task in prange(tasks):
-            _task(phase, np.intp(task), plan, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y)
+            _task(phase, np.intp(task), cut, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y)

@@ -86,7 +86,7 @@ def test_streaming_stores_at_any_offset(monkeypatch):
     def streaming(plan):
         def changed(*arguments):
             cut, slots = plan(*arguments)
-            return (*cut[:-1], True), slots
+            return np.array([*cut[:-1], True]), slots
 
         return changed
 
