@@ -4,7 +4,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbnorm._arrays import Array, Layout, as_array, channel_output, layout_of, ndarray, output, takes
+from nbnorm._arrays import (
+    Array,
+    Copied,
+    Layout,
+    MovedVector,
+    as_array,
+    channel_output,
+    layout_of,
+    ndarray,
+    output,
+    takes,
+)
 from nbnorm._checks import FLOATS, expect_number, expect_one_of, mismatch
 from nbnorm.kernels import batch_norm as kernels
 
@@ -123,7 +134,7 @@ def batch_norm_forward(
         momentum, eps, activation is not None, mean, inv_std, flat_y,
     )  # fmt: skip
     for part in (means, variances, copied):
-        if part is not None and type(part) is not ndarray:
+        if isinstance(part, (MovedVector, Copied)):
             part.done()
     return y, new_tuple(BatchNormStats, (mean, inv_std))
 

@@ -36,7 +36,7 @@ def forward(
                 forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, mean, inv_std, y)
             return
     if length == 1:
-        plan, slots = columns.plan(images, channels, x.itemsize, 1)
+        plan, slots = columns.plan(images, channels, x.itemsize)
         columns_forward.forward.for_work(size)(
             x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, np.empty(slots),
             np.empty(columns.FACTORS * channels, x.dtype), mean, inv_std, y,
@@ -83,7 +83,7 @@ def backward(
     if residual_given and not relu:
         y = dy  # any output will do: nothing was cut off
     if length == 1:
-        plan, slots = columns.plan(images, channels, x.itemsize, 2)
+        plan, slots = columns.plan(images, channels, x.itemsize)
         columns_backward.backward.for_work(size)(
             dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, plan, np.empty(slots),
             np.empty(columns.FACTORS * channels, x.dtype), dx, dgamma, dbeta, dresidual,

@@ -41,12 +41,15 @@ def _task(phase, task, cut, dy, x, y, mean, inv_std, relu, by_output, scratch, f
     width, height, streaming = cut
     rows, channels, _ = x.shape
     dys, xs, ys, dxs, kept = flat(dy), flat(x), flat(y), flat(dx), flat(dresidual)
-    lanes, block = lanes_of(x), columns.BLOCK_ROWS
+    lanes, block = lanes_of(x), columns.BLOCK_ROWS // 2
     line = columns.padded(x, channels)
     floor = x.dtype.type(0.0 if relu else np.nan)
-    across = 1 if phase == FINISH else -(-channels // width)
+    across = -(-channels // width)
     c0, r0 = task % across * width, task // across * height
     c1 = c0 + width if c0 + width < channels else channels
+    if phase == FINISH:
+        c0 = task * columns.FINISHED
+        c1 = min(c0 + columns.FINISHED, channels)
     r1 = r0 + height if r0 + height < rows else rows
     if phase & SUM:
         at = task // across * 2 * line
@@ -85,7 +88,7 @@ def backward(
     columns.store_factors(factors, mean, inv_std, gamma, beta, 0, channels)
     for k in range(1 if parts == 1 else 3):
         phase = WHOLE if parts == 1 else 1 << k
-        tasks = 1 if phase == FINISH else -(-channels // width) * parts
+        tasks = -(-channels // columns.FINISHED) if phase == FINISH else -(-channels // width) * parts
         for task in prange(tasks):
             _task(
                 phase, np.intp(task), cut, dy, x, y, mean, inv_std, relu, by_output, scratch, factors,

@@ -50,9 +50,12 @@ def _task(phase, task, cut, x, residual, gamma, beta, running, relu, scratch, fa
     rows, channels, _ = x.shape
     xs, added, ys, lanes, block = flat(x), flat(residual), flat(y), lanes_of(x), columns.BLOCK_ROWS
     line = columns.padded(x, channels)
-    across = 1 if phase == FINISH else -(-channels // width)
+    across = -(-channels // width)
     c0, r0 = task % across * width, task // across * height
     c1 = c0 + width if c0 + width < channels else channels
+    if phase == FINISH:
+        c0 = task * columns.FINISHED
+        c1 = min(c0 + columns.FINISHED, channels)
     r1 = r0 + height if r0 + height < rows else rows
     if phase & SUM:
         at = task // across * 2 * line
@@ -98,7 +101,7 @@ def forward(
     columns.sampled_shifts(flat(x), rows, channels, factors)
     for k in range(1 if parts == 1 else 3):
         phase = WHOLE if parts == 1 else 1 << k
-        tasks = 1 if phase == FINISH else -(-channels // width) * parts
+        tasks = -(-channels // columns.FINISHED) if phase == FINISH else -(-channels // width) * parts
         for task in prange(tasks):
             _task(
                 phase, np.intp(task), cut, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y
