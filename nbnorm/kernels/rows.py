@@ -4,6 +4,7 @@ It is cut by shape alone. Usually a task is a group of whole channels, summed an
 cache. Channels that are few for many threads are cut into parts: all parts are summed, then all are normalized.
 """
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +25,8 @@ GROUP_CACHE = 256 * 1024  # unless all their values are more than this
 GROUP_ROWS = 8  # read at a time: as many in each of two or three arrays are what the prefetcher can follow
 AHEAD_BYTES, AHEAD_FROM = 1024, 3 * 1024 * 1024  # processors do not foresee where the next run of stores begins
 STREAM_BYTES = 24 * 1024 * 1024  # outputs from this size on are not going to be found in the cache
+
+SHARES = 4  # threads that are to get equal shares, where that can be had
 
 SUM, FINISH, APPLY = 1, 2, 4  # phases, one after the other
 WHOLE = SUM | FINISH | APPLY  # or all in one, where a task has whole channels
@@ -46,8 +49,12 @@ def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) ->
     if channels >= WHOLE_CHANNELS:
         cached = GROUP_CACHE // (arrays * images * row)
         group = max(min(-(-GROUP_BYTES // row), cached, channels // WHOLE_CHANNELS), 1)
+        group = min(range(group, group // 2, -1), key=lambda size: -(-channels // (SHARES * size)) * size)
     else:
         parts = max(min(-(-PARTS // channels), images * length // PART_ELEMENTS), 1)
+        even = SHARES // math.gcd(SHARES, channels)
+        if parts > 1:
+            parts = max(parts // even, 1) * even
         if parts > images:
             parts = images * -(-parts // images)
     block = BLOCK_BYTES // itemsize
