@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from nbnorm._jit import device
 from nbnorm.kernels import channel
-from nbnorm.kernels.rows import STREAM_BYTES
 from nbnorm.simd.parts import (
     add_wide,
     elements_to_boundary,
@@ -27,6 +26,7 @@ from nbnorm.simd.parts import (
 )
 from nbnorm.simd.vectors import VECTOR_BYTES, add, fma, lanes_of, load, multiply, splat, store, subtract
 
+STREAM_BYTES = 24 * 1024 * 1024  # outputs from this size on are not going to be found in the cache
 BLOCK_ROWS = 32  # of one array, read at a time; a sum of so many is in the type of x
 GROUP_ELEMENTS = 128 * 1024  # arrays of more are cut into ranges of rows: pieces of rows are read slowly
 GROUPS = 8

@@ -6,7 +6,7 @@ import numpy as np
 
 from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import columns, spans
-from nbnorm.kernels.rows import STREAM_BYTES
+from nbnorm.kernels.columns import STREAM_BYTES
 from nbnorm.simd.vectors import borrowed, flat
 
 TASK_ELEMENTS = 16 * 1024
