@@ -32,7 +32,7 @@ GROUP_ELEMENTS = 128 * 1024  # arrays of more are cut into ranges of rows: piece
 GROUPS = 8
 ALIGNED_FROM = 4  # vectors in a row; the two parts of vectors at the ends of a shorter one cost more than they save
 PARTS = 16  # ranges of rows, or a multiple of that, of at most about PART_ELEMENTS
-PART_ELEMENTS, LEAST_ELEMENTS, LEAST_ROWS = 128 * 1024, 32 * 1024, 32
+PART_ELEMENTS, LEAST_ELEMENTS, LEAST_ROWS = 128 * 1024, 16 * 1024, 64
 FINISHED = 256  # columns of a task between the passes
 FACTORS = 6  # kept for each channel: center, scale, shift; - slope and offset of the gradient; shift of the sums
 
