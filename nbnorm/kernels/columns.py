@@ -56,11 +56,6 @@ def plan(rows: int, channels: int, itemsize: int) -> tuple[NDArray[Any], int]:
 
 
 @device
-def unpacked(plan):
-    return plan[0], plan[1], plan[2] > 0
-
-
-@device
 def padded(x, channels):
     """Channels, rounded up to whole vectors: the length of a row of sums in the scratch memory."""
     return -(-channels // lanes_of(x)) * lanes_of(x)

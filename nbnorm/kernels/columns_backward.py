@@ -81,8 +81,8 @@ def backward(
     dy, x, y, mean, inv_std = borrowed(dy), borrowed(x), borrowed(y), borrowed(mean), borrowed(inv_std)
     gamma, beta, scratch, factors = borrowed(gamma), borrowed(beta), borrowed(scratch), borrowed(factors)
     dx, dgamma, dbeta, dresidual = borrowed(dx), borrowed(dgamma), borrowed(dbeta), borrowed(dresidual)
-    cut = columns.unpacked(plan)
-    width, height = cut[0], cut[1]
+    cut = plan[0], plan[1], plan[2] > 0
+    width, height = plan[0], plan[1]
     rows, channels, _ = x.shape
     parts = -(-rows // height)
     columns.store_factors(factors, mean, inv_std, gamma, beta, 0, channels)

@@ -94,8 +94,8 @@ def forward(
         borrowed(y),
     )
     running = borrowed(running_mean), borrowed(running_var), momentum, eps
-    cut = columns.unpacked(plan)
-    width, height = cut[0], cut[1]
+    cut = plan[0], plan[1], plan[2] > 0
+    width, height = plan[0], plan[1]
     rows, channels, _ = x.shape
     parts = -(-rows // height)
     columns.sampled_shifts(flat(x), rows, channels, factors)

@@ -67,11 +67,6 @@ def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) ->
 
 
 @device
-def unpacked(plan):
-    return plan[0], plan[1], plan[2], plan[3], plan[4], plan[5] > 0
-
-
-@device
 def slot_of(x, p):
     """Where the scratch memory of a channel's part begins: two vectors of sums, then KEPT values like x."""
     return p * (2 * lanes_of(x) + KEPT)

@@ -16,7 +16,6 @@ from nbnorm.kernels.rows import (
     kept_of,
     kept_step,
     slot_of,
-    unpacked,
 )
 from nbnorm.kernels.spans import OFFSET, SLOPE
 from nbnorm.simd.vectors import borrowed, flat, lanes_of, reinterpreted
@@ -95,8 +94,8 @@ def backward(dy, x, y, mean, inv_std, gamma, beta, relu, by_output, plan, scratc
     dy, x, y, mean, inv_std = borrowed(dy), borrowed(x), borrowed(y), borrowed(mean), borrowed(inv_std)
     gamma, beta, scratch, dx = borrowed(gamma), borrowed(beta), borrowed(scratch), borrowed(dx)
     dgamma, dbeta, dresidual = borrowed(dgamma), borrowed(dbeta), borrowed(dresidual)
-    cut = unpacked(plan)
-    group, parts = cut[0], cut[1]
+    cut = plan[0], plan[1], plan[2], plan[3], plan[4], plan[5] > 0
+    group, parts = plan[0], plan[1]
     channels = x.shape[1]
     tasks = -(-channels // group) * parts
     floor = x.dtype.type(0.0 if relu else np.nan)

@@ -17,7 +17,6 @@ from nbnorm.kernels.rows import (
     kept_of,
     kept_step,
     slot_of,
-    unpacked,
 )
 from nbnorm.kernels.spans import SAMPLED
 from nbnorm.simd.vectors import borrowed, flat, lanes_of, reinterpreted
@@ -87,8 +86,8 @@ def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, 
     x, residual, gamma, beta = borrowed(x), borrowed(residual), borrowed(gamma), borrowed(beta)
     scratch, mean, inv_std, y = borrowed(scratch), borrowed(mean), borrowed(inv_std), borrowed(y)
     running = borrowed(running_mean), borrowed(running_var), momentum, eps
-    cut = unpacked(plan)
-    group, parts = cut[0], cut[1]
+    cut = plan[0], plan[1], plan[2], plan[3], plan[4], plan[5] > 0
+    group, parts = plan[0], plan[1]
     channels = x.shape[1]
     tasks = -(-channels // group) * parts
     for k in range(1 if parts == 1 else 2):
