@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nbnorm._checks import FLOATS, expect_float, expect_shape, expect_writable, mismatch
 
 Array = NDArray[Any]
+ndarray, may_share_memory = np.ndarray, np.may_share_memory  # looked up for each argument of each call
 
 # Streaming stores want whole cache lines, which malloc does not give; small arrays are not worth the extra view.
 ALIGNMENT = 64
@@ -18,7 +19,7 @@ ALIGNED_FROM = 1 << 20
 
 def as_array(name: str, value: Any) -> Array:
     """View `value` as an array without a copy: NumPy arrays, `__array__`, DLPack, CPU tensors of PyTorch."""
-    if type(value) is np.ndarray:
+    if type(value) is ndarray:
         return value
     if isinstance(value, np.ndarray):
         return np.asarray(value)
@@ -63,7 +64,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def takes(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
     """Whether the kernels can read and write `value` as it is: the usual case, decided fast."""
-    return type(value) is np.ndarray and value.dtype is dtype and value.shape == shape and value.flags.carray
+    return type(value) is ndarray and value.dtype is dtype and value.shape == shape and value.flags.carray
 
 
 class Layout(NamedTuple):
@@ -78,6 +79,7 @@ class Layout(NamedTuple):
     channels_last: bool
     dtype: np.dtype[Any]
     small: bool = False  # known to need no alignment
+    direct: bool = False  # the array that it was made for is what the kernels take, but for its shape
 
     def read(self, name: str, value: Any) -> Array:
         """The kernels' view of an input that must have this shape and type; a copy if it lies differently in memory."""
@@ -124,7 +126,7 @@ def _channels_to_end(array: Array) -> Array:
 def layout_of(name: str, array: Array) -> Layout:
     """Check that `array` is a batch of channels and say how it lies in memory."""
     shape, dtype = array.shape, array.dtype
-    if array.flags.c_contiguous and len(shape) >= 2 and (dtype is FLOATS[0] or dtype is FLOATS[1]):
+    if array.flags.carray and len(shape) >= 2 and (dtype is FLOATS[0] or dtype is FLOATS[1]):
         return _layout_in_order(shape, dtype)
     if dtype not in FLOATS:
         expect_float(name, array)
@@ -139,67 +141,63 @@ def layout_of(name: str, array: Array) -> Layout:
 @lru_cache(maxsize=1024)
 def _layout_in_order(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Layout:
     view = (shape[0], shape[1], 1 if len(shape) == 2 else math.prod(shape[2:]))
-    return Layout(shape, view, (shape[1],), False, dtype, math.prod(shape) * dtype.itemsize < ALIGNED_FROM)
+    return Layout(shape, view, (shape[1],), False, dtype, math.prod(shape) * dtype.itemsize < ALIGNED_FROM, True)
 
 
-class Fresh:
-    """A new array that a call writes and returns."""
+class Copied:
+    """Where a result goes that the kernels cannot write in place: they write `flat`, then `done` copies it over."""
 
-    __slots__ = ("flat", "result")
+    __slots__ = ("flat", "target")
 
-    def __init__(self, layout: Layout) -> None:
-        self.result = result = layout.new()
-        self.flat = layout.flat(result) if layout.channels_last else result.reshape(layout.view)
-
-    def done(self) -> Any:
-        return self.result
-
-
-class Given:
-    """The caller's array that a call writes and returns, directly where the kernels can write it in place.
-
-    They cannot where it lies differently in memory, or where it overlaps an input other than element for element
-    (`inputs`; those in `same` may be the very same memory). Then `done` copies the result over.
-    """
-
-    def __init__(self, name: str, layout: Layout, given: Any, inputs: tuple[Any, ...], same: tuple[Any, ...]) -> None:
-        target = as_array(name, given)
-        if target.shape != layout.shape or target.dtype is not layout.dtype or not target.flags.writeable:
-            expect_shape(name, target.shape, layout.shape)
-            expect_float(name, target, layout.dtype)
-            expect_writable(name, target)
-        target = _channels_to_end(target) if layout.channels_last else target
-        overlaps = False
-        for value in inputs:
-            overlaps = overlaps or (value is not None and _overlaps(target, value))
-        for value in same:
-            if value is not None and _overlaps(target, value):
-                overlaps = overlaps or not _starts_alike(target, value)
-        self.given = given
+    def __init__(self, target: Array, view: tuple[int, int, int]) -> None:
         self.target = target
-        self.direct = target.flags.carray and not overlaps
-        self.flat = (target if self.direct else np.empty(target.shape, target.dtype)).reshape(layout.view)
+        self.flat = np.empty(view, target.dtype)
 
-    def done(self) -> Any:
-        if not self.direct:
-            np.copyto(self.target, self.flat.reshape(self.target.shape))
-        return self.given
+    def done(self) -> None:
+        np.copyto(self.target, self.flat.reshape(self.target.shape))
 
 
-def output(
-    name: str, layout: Layout, given: Any, inputs: tuple[Any, ...] = (), same: tuple[Any, ...] = ()
-) -> Fresh | Given:
-    """The array for a result: `given` where there is one, else a new one."""
-    return Fresh(layout) if given is None else Given(name, layout, given, inputs, same)
+Output = tuple[Any, Array, Copied | None]
 
 
-def _overlaps(a: Array, value: Any) -> bool:
-    return np.may_share_memory(a, as_array("out", value))
+def output(name: str, layout: Layout, given: Any, inputs: tuple[Any, ...] = (), same: tuple[Any, ...] = ()) -> Output:
+    """The array for a result, `given` where there is one; what the kernels write; what is to be `done` afterwards.
+
+    The caller's array cannot be written in place where it lies differently in memory, or where it overlaps an input
+    other than element for element (`inputs`; those in `same` may be the very same memory).
+    """
+    if given is None:
+        result = layout.new()
+        return result, layout.flat(result) if layout.channels_last else result.reshape(layout.view), None
+    target = as_array(name, given)
+    if target.shape != layout.shape or target.dtype is not layout.dtype or not target.flags.writeable:
+        expect_shape(name, target.shape, layout.shape)
+        expect_float(name, target, layout.dtype)
+        expect_writable(name, target)
+    if layout.channels_last:
+        target = _channels_to_end(target)
+    if target.flags.carray and not _disturbs(target, inputs, same):
+        return given, target.reshape(layout.view), None
+    copied = Copied(target, layout.view)
+    return given, copied.flat, copied
 
 
-def _starts_alike(a: Array, value: Any) -> bool:
+def _disturbs(target: Array, inputs: tuple[Any, ...], same: tuple[Any, ...]) -> bool:
+    """Whether writing `target` would change what is still to be read."""
+    for value in inputs:
+        if value is not None and may_share_memory(target, value if type(value) is ndarray else as_array("out", value)):
+            return True
+    for value in same:
+        if value is None or value is target:
+            continue
+        array = value if type(value) is ndarray else as_array("out", value)
+        if may_share_memory(target, array) and not _starts_alike(target, array):
+            return True
+    return False
+
+
+def _starts_alike(a: Array, b: Array) -> bool:
     """Arrays of one shape and type that begin at one address are the same elements if they lie alike."""
-    b = as_array("out", value)
     b = _channels_to_end(b) if b.shape != a.shape or b.strides != a.strides else b
     return a.ctypes.data == b.ctypes.data and a.strides == b.strides
 
@@ -217,21 +215,10 @@ class MovedVector:
             np.copyto(self.target, self.flat)
 
 
-class ChannelOutput:
-    """An array (C,) that a call writes: the caller's or a new one."""
-
-    def __init__(self, name: str, layout: Layout, given: Any) -> None:
-        self.moved: MovedVector | None = None
-        if given is None:
-            self.result = self.flat = np.empty(layout.channels, layout.dtype)
-            return
-        self.result = given
-        moved = layout.moved(name, given)
-        if isinstance(moved, MovedVector):
-            self.moved, moved = moved, moved.flat
-        self.flat = moved
-
-    def done(self) -> Any:
-        if self.moved is not None:
-            self.moved.done()
-        return self.result
+def channel_output(name: str, layout: Layout, given: Any) -> tuple[Any, Array, MovedVector | None]:
+    """An array (C,) that a call writes, the caller's or a new one; what the kernels write; what is to be done."""
+    if given is None:
+        result = np.empty(layout.channels, layout.dtype)
+        return result, result, None
+    moved = layout.moved(name, given)
+    return (given, moved.flat, moved) if isinstance(moved, MovedVector) else (given, moved, None)

@@ -4,7 +4,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbnorm._arrays import Array, ChannelOutput, Layout, MovedVector, as_array, layout_of, output, takes
+from nbnorm._arrays import (
+    Array,
+    Copied,
+    Layout,
+    MovedVector,
+    as_array,
+    channel_output,
+    layout_of,
+    ndarray,
+    output,
+    takes,
+)
 from nbnorm._checks import FLOATS, expect_number, expect_one_of, mismatch
 from nbnorm.kernels import batch_norm as kernels
 
@@ -29,6 +40,7 @@ class BatchNormGradients(NamedTuple):
     dresidual: Any
 
 
+empty, new_tuple = np.empty, tuple.__new__  # a named tuple's own constructor takes twice as long
 NOTHING = {dtype: (np.empty((0, 0, 0), dtype), np.empty(0, dtype)) for dtype in (np.dtype("f4"), np.dtype("f8"))}
 
 
@@ -99,32 +111,32 @@ def batch_norm_forward(
     >>> stats.mean
     array([1.5, 3.5])
     """
-    array = as_array("x", x)
+    array = x if type(x) is ndarray else as_array("x", x)
     layout = layout_of("x", array)
-    view = layout.view
+    view, dtype = layout.view, layout.dtype
     if view[0] * view[2] < 2:
         raise ValueError(mismatch("x", "at least 2 values per channel in training", f"shape {layout.shape}"))
     if activation is not None:
         expect_one_of("activation", activation, ACTIVATIONS)
     if not (type(momentum) is type(eps) is float and 0.0 <= momentum <= 1.0 and eps >= 0.0):
         momentum, eps = expect_number("momentum", momentum, 0.0, 1.0), expect_number("eps", eps, 0.0)
-    no_array, no_vector = NOTHING[layout.dtype]
+    no_array, no_vector = NOTHING[dtype]
     scale, shift = scale_and_shift(layout, gamma, beta)
     means = no_vector if running_mean is None else layout.moved("running_mean", running_mean)
     variances = no_vector if running_var is None else layout.moved("running_var", running_var)
     added = no_array if residual is None else layout.read("residual", residual)
-    y = output("out", layout, out, (gamma, beta, running_mean, running_var), (x, residual))
-    mean, inv_std = np.empty((2, layout.view[1]))
+    y, flat_y, copied = output("out", layout, out, (gamma, beta, running_mean, running_var), (x, residual))
+    mean, inv_std = empty(view[1]), empty(view[1])
     kernels.forward(
-        layout.flat(array), added, scale, shift,
-        means.flat if type(means) is MovedVector else means,
-        variances.flat if type(variances) is MovedVector else variances,
-        momentum, eps, activation is not None, mean, inv_std, y.flat,
+        array.reshape(view) if layout.direct else layout.flat(array), added, scale, shift,
+        means if type(means) is ndarray else means.flat,
+        variances if type(variances) is ndarray else variances.flat,
+        momentum, eps, activation is not None, mean, inv_std, flat_y,
     )  # fmt: skip
-    for moved in (means, variances):
-        if type(moved) is MovedVector:
-            moved.done()
-    return y.done(), BatchNormStats(mean, inv_std)
+    for part in (means, variances, copied):
+        if isinstance(part, (MovedVector, Copied)):
+            part.done()
+    return y, new_tuple(BatchNormStats, (mean, inv_std))
 
 
 def batch_norm_infer(
@@ -151,17 +163,21 @@ def batch_norm_infer(
     array([[0.],
            [1.]])
     """
-    array = as_array("x", x)
+    array = x if type(x) is ndarray else as_array("x", x)
     layout = layout_of("x", array)
     if activation is not None:
         expect_one_of("activation", activation, ACTIVATIONS)
-    eps = expect_number("eps", eps, 0.0)
+    if not (type(eps) is float and eps >= 0.0):
+        eps = expect_number("eps", eps, 0.0)
     scale, shift = scale_and_shift(layout, gamma, beta)
     mean, var = layout.vector("running_mean", running_mean), layout.vector("running_var", running_var)
     added = NOTHING[layout.dtype][0] if residual is None else layout.read("residual", residual)
-    y = output("out", layout, out, (gamma, beta, running_mean, running_var), (x, residual))
-    kernels.infer(layout.flat(array), added, scale, shift, mean, var, eps, activation is not None, y.flat)
-    return y.done()
+    y, flat_y, copied = output("out", layout, out, (gamma, beta, running_mean, running_var), (x, residual))
+    flat_x = array.reshape(layout.view) if layout.direct else layout.flat(array)
+    kernels.infer(flat_x, added, scale, shift, mean, var, eps, activation is not None, flat_y)
+    if copied is not None:
+        copied.done()
+    return y
 
 
 def batch_norm_backward(
@@ -214,10 +230,10 @@ def batch_norm_backward(
     >>> grads.dbeta, grads.dx.round(4)[:, 0]
     (array([1.]), array([ 0.1763, -0.2204,  0.0441]))
     """
-    array = as_array("x", x)
+    array = x if type(x) is ndarray else as_array("x", x)
     layout = layout_of("x", array)
-    count = layout.view[0] * layout.view[2]
-    if count < 2:
+    view = layout.view
+    if view[0] * view[2] < 2:
         raise ValueError(mismatch("x", "at least 2 values per channel in training", f"shape {layout.shape}"))
     if activation is not None:
         expect_one_of("activation", activation, ACTIVATIONS)
@@ -226,38 +242,44 @@ def batch_norm_backward(
     scale, shift = scale_and_shift(layout, gamma, beta)
     mean, inv_std = read_stats(layout, stats)
     result = no_array if y is None else layout.read("y", y)
-    parts = _parts(out, y)
+    out_dx, out_dgamma, out_dbeta, out_dresidual = (out, None, None, None) if type(out) is ndarray else _parts(out, y)
     small = (*stats, gamma, beta)
-    dx = output("out.dx", layout, parts.dx, (*small, y, parts.dresidual), (dy, x))
-    dgamma = ChannelOutput("out.dgamma", layout, parts.dgamma)
-    dbeta = ChannelOutput("out.dbeta", layout, parts.dbeta)
-    dresidual = None if y is None else output("out.dresidual", layout, parts.dresidual, (*small, x, y), (dy,))
+    dx, flat_dx, copied_dx = output("out.dx", layout, out_dx, (*small, y, out_dresidual), (dy, x))
+    dresidual, flat_dresidual, copied_dresidual = None, no_array, None
+    if y is not None:
+        dresidual, flat_dresidual, copied_dresidual = output(
+            "out.dresidual", layout, out_dresidual, (*small, x, y), (dy,)
+        )
+    dgamma, flat_dgamma, moved_dgamma = channel_output("out.dgamma", layout, out_dgamma)
+    dbeta, flat_dbeta, moved_dbeta = channel_output("out.dbeta", layout, out_dbeta)
     kernels.backward(
-        upstream, layout.flat(array), result, mean, inv_std, scale, shift, activation is not None, y is not None,
-        dx.flat, dgamma.flat, dbeta.flat, no_array if dresidual is None else dresidual.flat,
+        upstream, array.reshape(view) if layout.direct else layout.flat(array), result, mean, inv_std, scale, shift,
+        activation is not None, y is not None, flat_dx, flat_dgamma, flat_dbeta, flat_dresidual,
     )  # fmt: skip
-    return BatchNormGradients(
-        dx.done(),
-        None if gamma is None and parts.dgamma is None else dgamma.done(),
-        None if beta is None and parts.dbeta is None else dbeta.done(),
-        None if dresidual is None else dresidual.done(),
-    )
+    for part in (copied_dx, copied_dresidual, moved_dgamma, moved_dbeta):
+        if part is not None:
+            part.done()
+    if gamma is None and out_dgamma is None:
+        dgamma = None
+    if beta is None and out_dbeta is None:
+        dbeta = None
+    return new_tuple(BatchNormGradients, (dx, dgamma, dbeta, dresidual))
 
 
-NO_GRADIENTS = BatchNormGradients(None, None, None, None)
+NO_GRADIENTS = (None, None, None, None)
 
 
-def _parts(out: Any, y: Any) -> BatchNormGradients:
-    """The caller's arrays for the gradients; None for those that are to be made."""
+def _parts(out: Any, y: Any) -> tuple[Any, Any, Any, Any]:
+    """The caller's arrays for dx, dgamma, dbeta and dresidual; None for those that are to be made."""
     if out is None:
         return NO_GRADIENTS
     if not isinstance(out, tuple):
-        return BatchNormGradients(out, None, None, None)
+        return out, None, None, None
     if len(out) != 4:
         raise ValueError(mismatch("out", "an array or a tuple (dx, dgamma, dbeta, dresidual)", f"{len(out)} parts"))
     if out[3] is not None and y is None:
         raise ValueError(mismatch("out.dresidual", "None without y", type(out[3]).__name__))
-    return BatchNormGradients(*out)
+    return out
 
 
 def scale_and_shift(layout: Layout, gamma: Any, beta: Any) -> tuple[Array, Array]:

@@ -85,10 +85,12 @@ def batch_norm_inverse(y: Any, stats: BatchNormStats, gamma: Any = None, beta: A
     mean, inv_std = read_stats(layout, stats)
     if not scale.all():
         raise ValueError(mismatch("gamma", "values other than zero", scale))
-    x = output("out", layout, out, (gamma, beta, *stats), (y,))
+    x, flat_x, copied = output("out", layout, out, (gamma, beta, *stats), (y,))
     inverse = (1.0 / (scale * inv_std)).astype(layout.dtype)
     kernels.infer(
         layout.flat(array), NOTHING[layout.dtype][0], inverse, mean.astype(layout.dtype), shift,
-        np.ones_like(inverse), 0.0, False, x.flat,
+        np.ones_like(inverse), 0.0, False, flat_x,
     )  # fmt: skip
-    return x.done()
+    if copied is not None:
+        copied.done()
+    return x

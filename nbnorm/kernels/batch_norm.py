@@ -13,6 +13,8 @@ import numpy as np
 from nbnorm._ahead import offered
 from nbnorm.kernels import columns, columns_backward, columns_forward, inference, rows, rows_backward, rows_forward
 
+_offered: set[Any] = set()  # kernels whose backward pass was offered to other processes
+
 
 def forward(
     x: Any, residual: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any, momentum: float, eps: float,
@@ -22,31 +24,29 @@ def forward(
 
     An empty (0, 0, 0) residual is none; empty running statistics are not moved. y may be x or residual.
     """
-    if x.size == 0:
+    size = x.size
+    if size == 0:
         return
-    running = (running_mean, running_var, momentum, eps)
-    if (columns_forward if x.shape[2] == 1 else rows_forward).forward.is_new:
-        with offered(_calls_of_backward, x.shape, str(x.dtype), helpers=1):
-            _forward(x, residual, gamma, beta, running, relu, mean, inv_std, y)
-    else:
-        _forward(x, residual, gamma, beta, running, relu, mean, inv_std, y)
-
-
-def _forward(
-    x: Any, residual: Any, gamma: Any, beta: Any, running: Any, relu: bool, mean: Any, inv_std: Any, y: Any
-) -> None:
     images, channels, length = x.shape
+    module = columns_forward if length == 1 else rows_forward
+    if module not in _offered:
+        _offered.add(module)
+        if module.forward.is_new:
+            with offered(_calls_of_backward, x.shape, str(x.dtype), helpers=1):
+                forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, mean, inv_std, y)
+            return
     if length == 1:
-        plan, slots = columns.plan(images, channels, x.itemsize, 1)
-        columns_forward.forward.for_work(x.size)(
-            x, residual, gamma, beta, running, relu, plan, np.empty(slots),
+        plan, slots = columns.plan(images, channels, x.itemsize)
+        columns_forward.forward.for_work(size)(
+            x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, np.empty(slots),
             np.empty(columns.FACTORS * channels, x.dtype), mean, inv_std, y,
         )  # fmt: skip
         return
-    cut, slots = rows.plan(images, channels, length, x.itemsize, 1)
-    rows_forward.forward.for_work(x.size)(
-        x, residual, gamma, beta, running, relu, cut, np.empty(slots), mean, inv_std, y
-    )
+    plan, slots = rows.plan(images, channels, length, x.itemsize, 1)
+    rows_forward.forward.for_work(size)(
+        x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, np.empty(slots),
+        mean, inv_std, y,
+    )  # fmt: skip
 
 
 def _calls_of_backward(shape: tuple[int, ...], dtype: str) -> list[Any]:
@@ -85,19 +85,20 @@ def backward(
     What the ReLU cut off is computed anew from x, or taken from y where a residual was added (y may be empty
     otherwise). An empty (0, 0, 0) dx or dresidual is not wanted. dx may be dy or x, dresidual may be dy.
     """
-    if x.size == 0:
+    size = x.size
+    if size == 0:
         return
     images, channels, length = x.shape
     if residual_given and not relu:
         y = dy  # any output will do: nothing was cut off
     if length == 1:
-        plan, slots = columns.plan(images, channels, x.itemsize, 2)
-        columns_backward.backward.for_work(x.size)(
+        plan, slots = columns.plan(images, channels, x.itemsize)
+        columns_backward.backward.for_work(size)(
             dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, plan, np.empty(slots),
             np.empty(columns.FACTORS * channels, x.dtype), dx, dgamma, dbeta, dresidual,
         )  # fmt: skip
         return
-    cut, slots = rows.plan(images, channels, length, x.itemsize, 2)
-    rows_backward.backward.for_work(x.size)(
-        dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, cut, np.empty(slots), dx, dgamma, dbeta, dresidual
+    plan, slots = rows.plan(images, channels, length, x.itemsize, 2)
+    rows_backward.backward.for_work(size)(
+        dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, plan, np.empty(slots), dx, dgamma, dbeta, dresidual
     )

@@ -1,15 +1,18 @@
 """Batch norm where each channel is a column: (M, C) arrays, a sample of all channels after the other.
 
 That is (N, C) data, and (N, C, *spatial) data with the channels last in memory. A vector holds neighbouring channels.
-Work is cut by shape alone: into groups of channels, all rows of which stay in the cache between the passes, or, where
-rows are many or channels few, into ranges of rows, all of which are summed before the first is normalized.
+Work is cut by shape alone: small arrays into groups of channels, each of which is summed and then normalized; others
+into ranges of rows, all of which are summed before the first is normalized.
 """
 
 from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nbnorm._jit import device
 from nbnorm.kernels import channel
-from nbnorm.kernels.rows import STREAM_BYTES
 from nbnorm.simd.parts import (
     add_wide,
     elements_to_boundary,
@@ -23,32 +26,33 @@ from nbnorm.simd.parts import (
 )
 from nbnorm.simd.vectors import VECTOR_BYTES, add, fma, lanes_of, load, multiply, splat, store, subtract
 
-BLOCK_ROWS = 64  # rows of a sum in the type of x
-GROUP_CACHE = 256 * 1024
-GROUPS = 16
+STREAM_BYTES = 24 * 1024 * 1024  # outputs from this size on are not going to be found in the cache
+BLOCK_ROWS = 32  # of one array, read at a time; a sum of so many is in the type of x
+GROUP_ELEMENTS = 128 * 1024  # arrays of more are cut into ranges of rows: pieces of rows are read slowly
+GROUPS = 8
 ALIGNED_FROM = 4  # vectors in a row; the two parts of vectors at the ends of a shorter one cost more than they save
-PART_ELEMENTS = 32 * 1024
+PARTS = 16  # ranges of rows, or a multiple of that, of at most about PART_ELEMENTS
+PART_ELEMENTS, LEAST_ELEMENTS, LEAST_ROWS = 128 * 1024, 16 * 1024, 64
+FINISHED = 256  # columns of a task between the passes
 FACTORS = 6  # kept for each channel: center, scale, shift; - slope and offset of the gradient; shift of the sums
 
 
-Plan = tuple[int, int, bool]
-
-
 @lru_cache(maxsize=1024)
-def plan(rows: int, channels: int, itemsize: int, arrays: int) -> tuple[Plan, int]:
-    """Cut the work on (M, C) arrays of which `arrays` are read in both passes.
+def plan(rows: int, channels: int, itemsize: int) -> tuple[NDArray[Any], int]:
+    """Cut the work on (M, C) arrays.
 
     Returns the plan (the channels and the rows of a task, whether to store past the caches) and the float64 values of
     scratch memory it needs.
     """
-    lanes = VECTOR_BYTES // itemsize
-    vectors = channels // lanes
-    fitting = GROUP_CACHE // (rows * VECTOR_BYTES * arrays)
-    width, height = channels, min(-(-max(PART_ELEMENTS // channels, 1) // BLOCK_ROWS) * BLOCK_ROWS, rows)
-    if vectors >= GROUPS // 2 and fitting:
-        width, height = lanes * min(max(vectors // GROUPS, 1), fitting), rows
+    lanes, size = VECTOR_BYTES // itemsize, rows * channels
+    width, height = channels, rows
+    if size <= GROUP_ELEMENTS and channels >= GROUPS // 2 * lanes:
+        width = lanes * max(channels // lanes // GROUPS, 1)
+    else:
+        parts = min(PARTS * -(-size // (PARTS * PART_ELEMENTS)), max(size // LEAST_ELEMENTS, 1))
+        height = max(-(-rows // parts), min(rows, LEAST_ROWS))
     slots = -(-rows // height) * 2 * -(-channels // lanes) * lanes
-    return (width, height, rows * channels * itemsize >= STREAM_BYTES), slots
+    return np.array([width, height, rows * channels * itemsize >= STREAM_BYTES]), slots
 
 
 @device
@@ -184,20 +188,20 @@ def _normalize_part(x, residual, y, i, part, factors, channels, c, low):
 def normalize(x, residual, y, at, stride, rows, width, factors, c, floor, streaming):
     """y = max((x - center) * scale + shift [+ residual], floor) over the rows of `width` columns from c on.
 
-    The last row comes first: the sums went down the rows. Long rows are stored in whole vectors at multiples of their
-    size. Rows of one vector or less keep their factors in registers, and are never streamed.
+    Long rows are stored in whole vectors at multiples of their size. Rows of one vector or less keep their factors in
+    registers, and are never streamed.
     """
     lanes, low = lanes_of(x), splat(floor)
     if width <= lanes:
         m, a, b = _kept(factors, stride, c, width)
-        for row in range(rows - 1, -1, -1):
+        for row in range(rows):
             i = at + row * stride
             v = fma(subtract(load_part(x, i, width, m), m), a, b)
             if residual.size > 0:
                 v = add(v, load_part(residual, i, width, m))
             store_part(y, i, width, maximum(low, v))
         return
-    for row in range(rows - 1, -1, -1):
+    for row in range(rows):
         i = at + row * stride
         shift = c - i  # from an element to its column
         end = i + width
@@ -234,13 +238,13 @@ def _differentiate_part(dy, x, y, dx, dresidual, i, part, factors, channels, c, 
 def differentiate(dy, x, y, dx, dresidual, at, stride, rows, width, factors, c, floor, by_output, streaming):
     """dx = scale * (g - offset - (x - center) * slope), dresidual = g; one that is empty is not wanted.
 
-    Over the rows of `width` columns from c on, in the order of `normalize`.
+    Over the rows of `width` columns from c on.
     """
     lanes, low = lanes_of(x), splat(floor)
     if width <= lanes:
         m, a, b = _kept(factors, stride, c, width)
         k, o = load_part(factors, 3 * stride + c, width, m), load_part(factors, 4 * stride + c, width, m)
-        for row in range(rows - 1, -1, -1):
+        for row in range(rows):
             i = at + row * stride
             g, d = _gated(dy, x, y, i, width, m, a, b, low, by_output)
             if dresidual.size > 0:
@@ -248,7 +252,7 @@ def differentiate(dy, x, y, dx, dresidual, at, stride, rows, width, factors, c, 
             if dx.size > 0:
                 store_part(dx, i, width, multiply(a, fma(d, k, subtract(g, o))))
         return
-    for row in range(rows - 1, -1, -1):
+    for row in range(rows):
         i = at + row * stride
         shift = c - i
         end = i + width

@@ -37,16 +37,19 @@ def _finish(dy, x, y, rows, mean, inv_std, factors, floor, by_output, scratch, l
 
 
 @device
-def _task(phase, task, plan, dy, x, y, mean, inv_std, relu, by_output, scratch, factors, dx, dgamma, dbeta, dresidual):
-    width, height, streaming = plan
+def _task(phase, task, cut, dy, x, y, mean, inv_std, relu, by_output, scratch, factors, dx, dgamma, dbeta, dresidual):
+    width, height, streaming = cut
     rows, channels, _ = x.shape
     dys, xs, ys, dxs, kept = flat(dy), flat(x), flat(y), flat(dx), flat(dresidual)
-    lanes, block = lanes_of(x), columns.BLOCK_ROWS
+    lanes, block = lanes_of(x), columns.BLOCK_ROWS // 2
     line = columns.padded(x, channels)
     floor = x.dtype.type(0.0 if relu else np.nan)
-    across = 1 if phase == FINISH else -(-channels // width)
+    across = -(-channels // width)
     c0, r0 = task % across * width, task // across * height
     c1 = c0 + width if c0 + width < channels else channels
+    if phase == FINISH:
+        c0 = task * columns.FINISHED
+        c1 = min(c0 + columns.FINISHED, channels)
     r1 = r0 + height if r0 + height < rows else rows
     if phase & SUM:
         at = task // across * 2 * line
@@ -78,15 +81,16 @@ def backward(
     dy, x, y, mean, inv_std = borrowed(dy), borrowed(x), borrowed(y), borrowed(mean), borrowed(inv_std)
     gamma, beta, scratch, factors = borrowed(gamma), borrowed(beta), borrowed(scratch), borrowed(factors)
     dx, dgamma, dbeta, dresidual = borrowed(dx), borrowed(dgamma), borrowed(dbeta), borrowed(dresidual)
-    width, height, _ = plan
+    cut = plan[0], plan[1], plan[2] > 0
+    width, height = plan[0], plan[1]
     rows, channels, _ = x.shape
     parts = -(-rows // height)
     columns.store_factors(factors, mean, inv_std, gamma, beta, 0, channels)
     for k in range(1 if parts == 1 else 3):
         phase = WHOLE if parts == 1 else 1 << k
-        tasks = 1 if phase == FINISH else -(-channels // width) * parts
+        tasks = -(-channels // columns.FINISHED) if phase == FINISH else -(-channels // width) * parts
         for task in prange(tasks):
             _task(
-                phase, np.intp(task), plan, dy, x, y, mean, inv_std, relu, by_output, scratch, factors,
+                phase, np.intp(task), cut, dy, x, y, mean, inv_std, relu, by_output, scratch, factors,
                 dx, dgamma, dbeta, dresidual,
             )  # fmt: skip

@@ -45,14 +45,17 @@ def _finish(x, scratch, factors, gamma, beta, running, mean, inv_std, line, c0, 
 
 
 @device
-def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y):
-    width, height, streaming = plan
+def _task(phase, task, cut, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y):
+    width, height, streaming = cut
     rows, channels, _ = x.shape
     xs, added, ys, lanes, block = flat(x), flat(residual), flat(y), lanes_of(x), columns.BLOCK_ROWS
     line = columns.padded(x, channels)
-    across = 1 if phase == FINISH else -(-channels // width)
+    across = -(-channels // width)
     c0, r0 = task % across * width, task // across * height
     c1 = c0 + width if c0 + width < channels else channels
+    if phase == FINISH:
+        c0 = task * columns.FINISHED
+        c1 = min(c0 + columns.FINISHED, channels)
     r1 = r0 + height if r0 + height < rows else rows
     if phase & SUM:
         at = task // across * 2 * line
@@ -75,7 +78,9 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, f
 
 
 @kernel
-def forward(x, residual, gamma, beta, running, relu, plan, scratch, factors, mean, inv_std, y):
+def forward(
+    x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, scratch, factors, mean, inv_std, y
+):
     """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); the running statistics move.
 
     x, y: (M, C, 1); the rest as in `rows_forward.forward`. Written: scratch, factors, mean, inv_std (float64), y.
@@ -88,15 +93,16 @@ def forward(x, residual, gamma, beta, running, relu, plan, scratch, factors, mea
         borrowed(inv_std),
         borrowed(y),
     )
-    running = borrowed(running[0]), borrowed(running[1]), running[2], running[3]
-    width, height, _ = plan
+    running = borrowed(running_mean), borrowed(running_var), momentum, eps
+    cut = plan[0], plan[1], plan[2] > 0
+    width, height = plan[0], plan[1]
     rows, channels, _ = x.shape
     parts = -(-rows // height)
     columns.sampled_shifts(flat(x), rows, channels, factors)
     for k in range(1 if parts == 1 else 3):
         phase = WHOLE if parts == 1 else 1 << k
-        tasks = 1 if phase == FINISH else -(-channels // width) * parts
+        tasks = -(-channels // columns.FINISHED) if phase == FINISH else -(-channels // width) * parts
         for task in prange(tasks):
             _task(
-                phase, np.intp(task), plan, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y
+                phase, np.intp(task), cut, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y
             )

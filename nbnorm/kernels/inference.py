@@ -6,7 +6,7 @@ import numpy as np
 
 from nbnorm._jit import device, kernel, prange
 from nbnorm.kernels import columns, spans
-from nbnorm.kernels.rows import STREAM_BYTES
+from nbnorm.kernels.columns import STREAM_BYTES
 from nbnorm.simd.vectors import borrowed, flat
 
 TASK_ELEMENTS = 16 * 1024
@@ -29,7 +29,7 @@ def _task(task, step, x, residual, relu, factors, y):
         while first < last:
             c = first % channels
             count = min(last - first, channels - c)
-            spans.normalize(xs, added, ys, first * length, 0, 1, length, count, factors, 3 * c, 3, floor, streaming)
+            spans.normalize(xs, added, ys, first * length, 0, 1, length, count, factors, 3 * c, 3, floor, 0, streaming)
             first += count
 
 

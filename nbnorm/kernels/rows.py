@@ -4,7 +4,12 @@ It is cut by shape alone. Usually a task is a group of whole channels, summed an
 cache. Channels that are few for many threads are cut into parts: all parts are summed, then all are normalized.
 """
 
+import math
 from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nbnorm._jit import device
 from nbnorm.kernels.spans import CENTER, KEPT, SCALE, SHIFT
@@ -17,24 +22,26 @@ PARTS = 32  # tasks to cut fewer channels into, of at least PART_ELEMENTS
 PART_ELEMENTS = 4096
 GROUP_BYTES = 4096  # neighbouring channels with shorter rows are taken together, for the sake of the prefetcher
 GROUP_CACHE = 256 * 1024  # unless all their values are more than this
-GROUP_ROWS = 16
-STREAM_BYTES = 24 * 1024 * 1024  # outputs from this size on are not going to be found in the cache
+GROUP_ROWS = 8  # read at a time: as many in each of two or three arrays are what the prefetcher can follow
+AHEAD_BYTES, AHEAD_FROM = 1024, 3 * 1024 * 1024  # processors do not foresee where the next run of stores begins
+STREAM_BYTES = 64 * 1024 * 1024  # smaller outputs are partly in the cache, which announced stores find faster
+
+SHARES = 4  # threads that are to get equal shares, where that can be had
 
 SUM, FINISH, APPLY = 1, 2, 4  # phases, one after the other
 WHOLE = SUM | FINISH | APPLY  # or all in one, where a task has whole channels
 
-Plan = tuple[int, int, int, int, bool]
-
 
 @lru_cache(maxsize=1024)
-def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) -> tuple[Plan, int]:
+def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) -> tuple[NDArray[Any], int]:
     """Cut the work on (N, C, L) arrays of which `arrays` are read in both passes.
 
-    Returns the plan and the float64 values of scratch memory it needs. A plan is
+    Returns the plan and the float64 values of scratch memory it needs. A plan is an array, as tuples take Numba long:
 
     - the number of channels in a task,
     - the number of tasks for each channel: ranges of images, or of each row where there are fewer images than parts,
     - the rows, and the elements of a row, in a block, whose sums are in the type of x,
+    - the elements from where it stores to where the caches are told that it is going to,
     - whether to store past the caches.
     """
     row = length * itemsize
@@ -42,15 +49,21 @@ def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) ->
     if channels >= WHOLE_CHANNELS:
         cached = GROUP_CACHE // (arrays * images * row)
         group = max(min(-(-GROUP_BYTES // row), cached, channels // WHOLE_CHANNELS), 1)
+        group = min(range(group, group // 2, -1), key=lambda size: -(-channels // (SHARES * size)) * size)
     else:
         parts = max(min(-(-PARTS // channels), images * length // PART_ELEMENTS), 1)
+        even = SHARES // math.gcd(SHARES, channels)
+        if parts > 1:
+            parts = max(parts // even, 1) * even
         if parts > images:
             parts = images * -(-parts // images)
     block = BLOCK_BYTES // itemsize
     step = length if length <= 2 * block else block
     rows = max(min(block // length, GROUP_ROWS if group > 1 else block), 1)
     slots = channels * parts * (2 * VECTOR_BYTES // itemsize + KEPT)
-    return (group, parts, rows, step, images * channels * row >= STREAM_BYTES), slots
+    size = images * channels * row
+    ahead = AHEAD_BYTES // itemsize if size >= AHEAD_FROM else 0
+    return np.array([group, parts, rows, step, ahead, size >= STREAM_BYTES]), slots
 
 
 @device

@@ -43,9 +43,9 @@ def _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma
 
 @device
 def _task(
-    phase, task, plan, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch, dx, dgamma, dbeta, dresidual
+    phase, task, cut, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch, dx, dgamma, dbeta, dresidual
 ):
-    group, parts, rows, step, streaming = plan
+    group, parts, rows, step, ahead, streaming = cut
     images, channels, length = x.shape
     dys, xs, ys, dxs, kept = flat(dy), flat(x), flat(y), flat(dx), flat(dresidual)
     stride = channels * length
@@ -79,7 +79,7 @@ def _task(
         at = (n0 * channels + first) * length + i0
         spans.differentiate(
             dys, xs, ys, dxs, kept, at, stride, n1 - n0, i1 - i0, last - first,
-            table, kept_of(x, first * parts), kept_step(x, parts), floor, by_output, streaming,
+            table, kept_of(x, first * parts), kept_step(x, parts), floor, by_output, ahead, streaming,
         )  # fmt: skip
 
 
@@ -94,7 +94,8 @@ def backward(dy, x, y, mean, inv_std, gamma, beta, relu, by_output, plan, scratc
     dy, x, y, mean, inv_std = borrowed(dy), borrowed(x), borrowed(y), borrowed(mean), borrowed(inv_std)
     gamma, beta, scratch, dx = borrowed(gamma), borrowed(beta), borrowed(scratch), borrowed(dx)
     dgamma, dbeta, dresidual = borrowed(dgamma), borrowed(dbeta), borrowed(dresidual)
-    group, parts, _, _, _ = plan
+    cut = plan[0], plan[1], plan[2], plan[3], plan[4], plan[5] > 0
+    group, parts = plan[0], plan[1]
     channels = x.shape[1]
     tasks = -(-channels // group) * parts
     floor = x.dtype.type(0.0 if relu else np.nan)
@@ -104,6 +105,6 @@ def backward(dy, x, y, mean, inv_std, gamma, beta, relu, by_output, plan, scratc
             _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma, dbeta)
         for task in prange(tasks):
             _task(
-                phase, np.intp(task), plan, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch,
+                phase, np.intp(task), cut, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch,
                 dx, dgamma, dbeta, dresidual,
             )  # fmt: skip

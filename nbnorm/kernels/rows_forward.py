@@ -40,8 +40,8 @@ def _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std):
 
 
 @device
-def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y):
-    group, parts, rows, step, streaming = plan
+def _task(phase, task, cut, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y):
+    group, parts, rows, step, ahead, streaming = cut
     images, channels, length = x.shape
     xs, added, ys, stride = flat(x), flat(residual), flat(y), channels * length
     first = task // parts * group
@@ -72,21 +72,22 @@ def _task(phase, task, plan, x, residual, gamma, beta, running, relu, scratch, m
         at = (n0 * channels + first) * length + i0
         spans.normalize(
             xs, added, ys, at, stride, n1 - n0, i1 - i0, last - first,
-            table, kept_of(x, first * parts), kept_step(x, parts), floor, streaming,
+            table, kept_of(x, first * parts), kept_step(x, parts), floor, ahead, streaming,
         )  # fmt: skip
 
 
 @kernel
-def forward(x, residual, gamma, beta, running, relu, plan, scratch, mean, inv_std, y):
+def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, scratch, mean, inv_std, y):
     """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); the running statistics move.
 
-    x, y: (N, C, L), y empty where the statistics are all that is wanted; residual like x, or empty; running:
-    (running_mean, running_var, momentum, eps), the arrays (C,) or empty. Written: scratch, mean, inv_std (float64), y.
+    x, y: (N, C, L), y empty where the statistics are all that is wanted; residual like x, or empty; running_mean,
+    running_var: (C,) or empty. Written: scratch, mean, inv_std (float64), y.
     """
     x, residual, gamma, beta = borrowed(x), borrowed(residual), borrowed(gamma), borrowed(beta)
     scratch, mean, inv_std, y = borrowed(scratch), borrowed(mean), borrowed(inv_std), borrowed(y)
-    running = borrowed(running[0]), borrowed(running[1]), running[2], running[3]
-    group, parts, _, _, _ = plan
+    running = borrowed(running_mean), borrowed(running_var), momentum, eps
+    cut = plan[0], plan[1], plan[2], plan[3], plan[4], plan[5] > 0
+    group, parts = plan[0], plan[1]
     channels = x.shape[1]
     tasks = -(-channels // group) * parts
     for k in range(1 if parts == 1 else 2):
@@ -94,4 +95,4 @@ def forward(x, residual, gamma, beta, running, relu, plan, scratch, mean, inv_st
         for c in range(channels if phase == APPLY else 0):
             _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std)
         for task in prange(tasks):
-            _task(phase, np.intp(task), plan, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y)
+            _task(phase, np.intp(task), cut, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y)

@@ -7,7 +7,7 @@ of the next. The factors of each channel lie in `table`, from index `t` on and `
 """
 
 from nbnorm._jit import device
-from nbnorm.simd.lanes import item
+from nbnorm.simd.lanes import item, prefetch_for_store
 from nbnorm.simd.parts import (
     add_wide,
     blend,
@@ -148,7 +148,7 @@ def _normalize_full(x, residual, y, i, m, a, b, low, streaming):
 
 
 @device
-def normalize(x, residual, y, at, stride, runs, length, channels, table, t, step, floor, streaming):
+def normalize(x, residual, y, at, stride, runs, length, channels, table, t, step, floor, ahead, streaming):
     """y = max((x - center) * scale + shift [+ residual], floor); a floor of NaN is none.
 
     The last run comes first: the sums went forward, and left the end of the channels in the cache.
@@ -157,9 +157,14 @@ def normalize(x, residual, y, at, stride, runs, length, channels, table, t, step
     low = splat(floor)
     wide = length >= lanes
     streaming = streaming and wide
+    whole = channels * length
+    distance = min(ahead, whole)
+    large = streaming or ahead > 0
     for run in range(runs - 1, -1, -1):
         i = at + run * stride
         end = i + length
+        last = i + whole - distance
+        leap = distance - (stride + whole if run > 0 else 0)
         m, a, b = _kept(table, t)
         if wide:
             rest = min(elements_to_boundary(y, i), length)
@@ -167,8 +172,13 @@ def normalize(x, residual, y, at, stride, runs, length, channels, table, t, step
                 _normalize_part(x, residual, y, i, rest, m, a, b, low)
                 i += rest
         for c in range(1, channels + 1):
-            while i + lanes <= end:
+            while i + lanes <= end and large:
+                if not streaming:
+                    prefetch_for_store(y, i + (distance if i < last else leap))
                 _normalize_full(x, residual, y, i, m, a, b, low, streaming)
+                i += lanes
+            while i + lanes <= end:
+                _normalize_full(x, residual, y, i, m, a, b, low, False)
                 i += lanes
             rest = end - i
             if c == channels:
@@ -220,7 +230,7 @@ def _differentiate_full(dy, x, y, dx, dresidual, i, kept, low, by_output, stream
 
 @device
 def differentiate(
-    dy, x, y, dx, dresidual, at, stride, runs, length, channels, table, t, step, floor, by_output, streaming
+    dy, x, y, dx, dresidual, at, stride, runs, length, channels, table, t, step, floor, by_output, ahead, streaming
 ):
     """dx = scale * (g - offset - (x - center) * slope), dresidual = g; one that is empty is not wanted.
 
@@ -231,9 +241,14 @@ def differentiate(
     low = splat(floor)
     wide = length >= lanes
     streaming = streaming and wide
+    whole = channels * length
+    distance = min(ahead, whole)
+    large = streaming or ahead > 0
     for run in range(runs - 1, -1, -1):
         i = at + run * stride
         end = i + length
+        last = i + whole - distance
+        leap = distance - (stride + whole if run > 0 else 0)
         kept = _kept_of_gradient(table, t)
         if wide:
             rest = min(elements_to_boundary(dx, i), length)
@@ -241,8 +256,16 @@ def differentiate(
                 _differentiate_part(dy, x, y, dx, dresidual, i, rest, kept, low, by_output)
                 i += rest
         for c in range(1, channels + 1):
-            while i + lanes <= end:
+            while i + lanes <= end and large:
+                if not streaming:
+                    soon = i + (distance if i < last else leap)
+                    prefetch_for_store(dx, soon)
+                    if dresidual.size > 0:
+                        prefetch_for_store(dresidual, soon)
                 _differentiate_full(dy, x, y, dx, dresidual, i, kept, low, by_output, streaming)
+                i += lanes
+            while i + lanes <= end:
+                _differentiate_full(dy, x, y, dx, dresidual, i, kept, low, by_output, False)
                 i += lanes
             rest = end - i
             if c == channels:

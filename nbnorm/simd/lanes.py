@@ -9,8 +9,8 @@ from nbnorm.simd.vectors import INDEX, pointer_to, vector_of, zero_constant
 
 __all__ = [
     "emit_lane_mask", "emit_lane_sums", "emit_load_between", "emit_store_between", "item", "load_between", "load_bits",
-    "load_even_between", "load_even_bits", "prefetch", "store_bits", "store_interleaved", "store_item",
-    "store_transposed", "sum_lanes",
+    "load_even_between", "load_even_bits", "prefetch", "prefetch_for_store", "store_bits", "store_interleaved",
+    "store_item", "store_transposed", "sum_lanes",
 ]  # fmt: skip
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
@@ -103,16 +103,30 @@ def store_item(typing_context, array, index, value):
     return types.void(array, types.intp, array.dtype), codegen
 
 
+def _emit_prefetch(builder, pointer, write, locality):
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [builder.bitcast(pointer, byte), _INT32(write), _INT32(locality), _INT32(1)])  # of data
+
+
 @intrinsic
 def prefetch(typing_context, array, index):
     """Ask for the cache line of array[index], which may lie outside of the array; changes no value."""
 
     def codegen(context, builder, signature, args):
-        pointer = pointer_to(context, builder, signature.args[0], *args)
-        byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [builder.bitcast(pointer, byte), _INT32(0), _INT32(2), _INT32(1)])  # a read, of data
+        _emit_prefetch(builder, pointer_to(context, builder, signature.args[0], *args), 0, 2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+@intrinsic
+def prefetch_for_store(typing_context, array, index):
+    """Ask for the cache line of array[index] as `prefetch` does, in order to write it."""
+
+    def codegen(context, builder, signature, args):
+        _emit_prefetch(builder, pointer_to(context, builder, signature.args[0], *args), 1, 3)
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen

@@ -15,8 +15,8 @@ import numpy as np
 
 import nbnorm
 
-# Whole channels, groups of them, few channels cut into parts (of images, of rows), columns in one task and in several.
-SHAPES = [(20, 20, 30, 30), (40, 32, 7, 7), (6, 3, 70, 70), (1, 2, 40001), (200, 200), (9000, 7), (2, 5, 3)]
+# Whole channels, groups of them, few channels cut into parts (of images, of rows), columns in groups and in ranges.
+SHAPES = [(20, 20, 30, 30), (40, 32, 7, 7), (6, 3, 70, 70), (1, 2, 40001), (200, 200), (700, 300), (9000, 7), (2, 5, 3)]
 
 
 def compute(shape, dtype="float32", relu="relu"):

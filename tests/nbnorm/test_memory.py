@@ -26,6 +26,15 @@ def stored_past_caches(streaming):
         yield
 
 
+@contextlib.contextmanager
+def announced():
+    """Plan rows as those of large arrays, whose stores are announced to the caches."""
+    with mock.patch.object(rows, "AHEAD_FROM", 0):
+        rows.plan.cache_clear()
+        yield
+    rows.plan.cache_clear()
+
+
 def framed(shape, dtype, offset):
     """An array of NaN inside a larger one that holds a canary; and that larger one."""
     size = int(np.prod(shape))
@@ -86,7 +95,7 @@ def test_streaming_stores_at_any_offset(monkeypatch):
     def streaming(plan):
         def changed(*arguments):
             cut, slots = plan(*arguments)
-            return (*cut[:-1], True), slots
+            return np.array([*cut[:-1], True]), slots
 
         return changed
 
@@ -165,3 +174,32 @@ def test_an_inference_that_is_stored_past_the_caches():
     mean, var = rng.standard_normal(45, dtype=np.float32), rng.random(45, dtype=np.float32) + 0.5
     wanted = (x - mean[:, None, None].astype(np.float64)) / np.sqrt(var + 1e-5)[:, None, None].astype(np.float64)
     np.testing.assert_allclose(nbnorm.batch_norm_infer(x, mean, var), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 7, 7), (5, 3, 30, 31), (4, 33, 5), (1, 17, 700), (7, 40, 100)], ids=str)
+def test_announced_stores_change_nothing_else(shape):
+    """What is announced may lie in the next run, in other arrays or nowhere: no value may change by it."""
+    rng = np.random.default_rng(0)
+    x, dy, residual = (rng.standard_normal(shape).astype(np.float32) for _ in range(3))
+    expected_y, stats = nbnorm.batch_norm_forward(x, activation="relu", residual=residual)
+    expected = nbnorm.batch_norm_backward(dy, x, stats, activation="relu", y=expected_y)
+    for offset in (0, 5):
+        outputs = [framed(shape, "float32", offset) for _ in range(3)]
+        y, dx, dresidual = (inside for inside, _ in outputs)
+        with announced():
+            assert rows.plan(shape[0], shape[1], int(np.prod(shape[2:])), 4, 1)[0][4] > 0
+            nbnorm.batch_norm_forward(x, activation="relu", residual=residual, out=y)
+            nbnorm.batch_norm_backward(dy, x, stats, activation="relu", y=expected_y, out=(dx, None, None, dresidual))
+        for result, wanted in ((y, expected_y), (dx, expected.dx), (dresidual, expected.dresidual)):
+            np.testing.assert_array_equal(result, wanted)
+        assert all(intact(memory, inside.size, offset) for inside, memory in outputs)
+
+
+@pytest.mark.parametrize("shape", [(16, 6, 28, 28), (32, 100, 50), (64, 512, 7, 7), (2, 3, 224, 224)], ids=str)
+@pytest.mark.parametrize("arrays", [1, 2])
+def test_four_threads_get_nearly_equal_shares_of_rows(shape, arrays):
+    images, channels, length = shape[0], shape[1], int(np.prod(shape[2:]))
+    group, parts = rows.plan(images, channels, length, 4, arrays)[0][:2]
+    tasks = -(-channels // group) * parts
+    most = -(-tasks // 4) * group / parts  # channels of the thread that has most to do
+    assert most <= 1.03 * channels / 4
