@@ -21,9 +21,10 @@ WHOLE_CHANNELS = 16  # from this many channels on, tasks are whole channels
 PARTS = 32  # tasks to cut fewer channels into, of at least PART_ELEMENTS
 PART_ELEMENTS = 4096
 GROUP_BYTES = 4096  # neighbouring channels with shorter rows are taken together, for the sake of the prefetcher
-GROUP_CACHE = 256 * 1024  # unless all their values are more than this
+GROUP_CACHE = 512 * 1024  # unless all their values are more than this
 GROUP_ROWS = 16  # read at a time, in large arrays half as many: the prefetcher can follow no more
-AHEAD_BYTES, AHEAD_FROM = 1024, 3 * 1024 * 1024  # processors do not foresee where the next run of stores begins
+# Processors do not foresee where the next run of stores begins: in large arrays it is announced.
+AHEAD_BYTES, AHEAD_FROM, SHORT_BYTES = 1024, 3 * 1024 * 1024, 512
 STREAM_BYTES = 128 * 1024 * 1024  # for smaller outputs, announced stores are faster than those past the caches
 
 SHARES = 4  # threads that are to get equal shares, where that can be had
@@ -60,9 +61,11 @@ def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) ->
             parts = images * -(-parts // images)
     block = BLOCK_BYTES // itemsize
     step = length if length <= 2 * block else block
-    rows = max(min(block // length, GROUP_ROWS // (2 if size >= AHEAD_FROM else 1) if group > 1 else block), 1)
+    rows = GROUP_ROWS // (2 if arrays > 2 or size >= AHEAD_FROM else 1) if group > 1 else block
+    rows = max(min(block // length, rows), 1)
     slots = channels * parts * (2 * VECTOR_BYTES // itemsize + KEPT)
-    ahead = AHEAD_BYTES // itemsize if size >= AHEAD_FROM else 0
+    foreseen = arrays < 3 and row < SHORT_BYTES  # groups of short rows are long runs
+    ahead = AHEAD_BYTES // itemsize if size >= AHEAD_FROM * (4 if foreseen else 1) else 0
     return np.array([group, parts, rows, step, ahead, size >= STREAM_BYTES]), slots
 
 
