@@ -98,7 +98,7 @@ def backward(
             np.empty(columns.FACTORS * channels, x.dtype), dx, dgamma, dbeta, dresidual,
         )  # fmt: skip
         return
-    plan, slots = rows.plan(images, channels, length, x.itemsize, 2)
+    plan, slots = rows.plan(images, channels, length, x.itemsize, 3 if residual_given else 2)
     rows_backward.backward.for_work(size)(
         dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, plan, np.empty(slots), dx, dgamma, dbeta, dresidual
     )

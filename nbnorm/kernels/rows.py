@@ -21,10 +21,11 @@ WHOLE_CHANNELS = 16  # from this many channels on, tasks are whole channels
 PARTS = 32  # tasks to cut fewer channels into, of at least PART_ELEMENTS
 PART_ELEMENTS = 4096
 GROUP_BYTES = 4096  # neighbouring channels with shorter rows are taken together, for the sake of the prefetcher
-GROUP_CACHE = 256 * 1024  # unless all their values are more than this
-GROUP_ROWS = 8  # read at a time: as many in each of two or three arrays are what the prefetcher can follow
-AHEAD_BYTES, AHEAD_FROM = 1024, 3 * 1024 * 1024  # processors do not foresee where the next run of stores begins
-STREAM_BYTES = 64 * 1024 * 1024  # smaller outputs are partly in the cache, which announced stores find faster
+GROUP_CACHE = 512 * 1024  # unless all their values are more than this
+GROUP_ROWS = 16  # read at a time, in large arrays half as many: the prefetcher can follow no more
+# Processors do not foresee where the next run of stores begins: in large arrays it is announced.
+AHEAD_BYTES, AHEAD_FROM, SHORT_BYTES = 1024, 3 * 1024 * 1024, 512
+STREAM_BYTES = 128 * 1024 * 1024  # for smaller outputs, announced stores are faster than those past the caches
 
 SHARES = 4  # threads that are to get equal shares, where that can be had
 
@@ -45,11 +46,12 @@ def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) ->
     - whether to store past the caches.
     """
     row = length * itemsize
+    size = images * channels * row
     group, parts = 1, 1
     if channels >= WHOLE_CHANNELS:
         cached = GROUP_CACHE // (arrays * images * row)
         group = max(min(-(-GROUP_BYTES // row), cached, channels // WHOLE_CHANNELS), 1)
-        group = min(range(group, group // 2, -1), key=lambda size: -(-channels // (SHARES * size)) * size)
+        group = min(range(group, group // 2, -1), key=lambda each: -(-channels // (SHARES * each)) * each)
     else:
         parts = max(min(-(-PARTS // channels), images * length // PART_ELEMENTS), 1)
         even = SHARES // math.gcd(SHARES, channels)
@@ -59,10 +61,11 @@ def plan(images: int, channels: int, length: int, itemsize: int, arrays: int) ->
             parts = images * -(-parts // images)
     block = BLOCK_BYTES // itemsize
     step = length if length <= 2 * block else block
-    rows = max(min(block // length, GROUP_ROWS if group > 1 else block), 1)
+    rows = GROUP_ROWS // (2 if arrays > 2 or size >= AHEAD_FROM else 1) if group > 1 else block
+    rows = max(min(block // length, rows), 1)
     slots = channels * parts * (2 * VECTOR_BYTES // itemsize + KEPT)
-    size = images * channels * row
-    ahead = AHEAD_BYTES // itemsize if size >= AHEAD_FROM else 0
+    foreseen = arrays < 3 and row < SHORT_BYTES  # groups of short rows are long runs
+    ahead = AHEAD_BYTES // itemsize if size >= AHEAD_FROM * (4 if foreseen else 1) else 0
     return np.array([group, parts, rows, step, ahead, size >= STREAM_BYTES]), slots
 
 
