@@ -17,6 +17,7 @@ from minitrain.layers.fused.inference_conv2d import LAST
 
 __all__ = ["fuse", "fuse_for_inference", "fuse_for_training"]
 
+ORDINARY_BATCH = 32
 NORMS = (layers.BatchNorm, fused.BatchNormReLU, fused.BatchNormAddReLU)
 
 
@@ -28,10 +29,13 @@ def fuse(graph: Graph) -> Graph:
 
 
 def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:
-    """BatchNormReLU, Conv2d -> BatchNormReLUConv2d, where the convolution's kernels normalize: after `fuse`."""
+    """BatchNormReLU, Conv2d -> BatchNormReLUConv2d, where the convolution's kernels normalize: after `fuse`.
+
+    The batch is not known yet: it is done where it pays for an ordinary one.
+    """
     if dtype != np.float32:
         return graph
-    consumers, shapes = graph.consumers(), graph.shapes(2)
+    consumers, shapes = graph.consumers(), graph.shapes(ORDINARY_BATCH)
     norms = {node.name: node for node in graph.nodes if isinstance(node.layer, fused.BatchNormReLU)}
     new: dict[str, GraphNode] = {}
     gone: set[str] = set()
@@ -40,7 +44,8 @@ def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:
         alone = norm is not None and len(consumers[norm.name]) == 1 and norm.name != graph.output
         if norm is None or not alone or not isinstance(node.layer, layers.Conv2d):
             continue
-        if node.layer.geometry(shapes[norm.inputs[0]]).normalizes:
+        geometry = node.layer.geometry(shapes[norm.inputs[0]])
+        if geometry.normalizes and geometry.pays_to_transform:
             layer = fused.BatchNormReLUConv2d(norm.layer, node.layer)  # type: ignore[arg-type]
             declared = node.layer.declare(shapes[norm.inputs[0]])
             names = _norm_names(norm) | {local: node.variable(local) for local in declared.params}

@@ -150,8 +150,8 @@ def backward_weight(
 ) -> None:
     """Overwrite dweight (K, C / groups, kh, kw) and dbias (K,) or (0,) from dy and x, normalized as in `forward`."""
     work, size, outer = geometry.flops // FLOPS_PER_ELEMENT, x.itemsize, geometry.outer_product_plan
-    winograd = geometry.winograd_weight_plan if x.dtype == np.float32 else None
-    if winograd is not None:
+    winograd = geometry.winograd_weight_plan
+    if winograd is not None and x.dtype == np.float32 and (geometry.pays_to_transform or normalization is not None):
         sum_winograd.for_work(work)(
             winograd.problem, winograd.planes, winograd.blocks, winograd.places, winograd.x_places, winograd.dy_places,
             dy, x, scratch[:0] if normalization is None else normalization, scratch, dweight

@@ -118,11 +118,14 @@ class Conv2dGeometry:
 
     @cached_property
     def winograd_weight_plan(self) -> WinogradWeight | None:
-        """What `backward_weight` does in float32 where it pays."""
-        if not has_winograd_weight(self):
-            return None
-        plan = plan_winograd_weight(self)
-        return plan if pays_to_transform(self, plan) or self.normalizes else None
+        """What `backward_weight` does instead in float32, where `pays_to_transform` or x is to be normalized."""
+        return plan_winograd_weight(self) if has_winograd_weight(self) else None
+
+    @cached_property
+    def pays_to_transform(self) -> bool:
+        """Whether the weight gradient of Winograd's form is faster in float32."""
+        plan = self.winograd_weight_plan
+        return plan is not None and pays_to_transform(self, plan)
 
     @property
     def normalizes(self) -> bool:

@@ -55,9 +55,9 @@ def test_twice_the_same_value_in_an_add_stays():
 
 
 def two_convolutions(fuse=True, dtype="float32", kernel_size=3):
-    x = Input((16, 9, 8))
-    h = layers.ReLU()(layers.BatchNorm(momentum=0.3)(layers.Conv2d(16, 3, padding=1, bias=False)(x)))
-    h = layers.Conv2d(20, kernel_size, padding=1)(h)
+    x = Input((3, 16, 16))
+    h = layers.ReLU()(layers.BatchNorm(momentum=0.3)(layers.Conv2d(32, 3, padding=1, bias=False)(x)))
+    h = layers.Conv2d(32, kernel_size, padding=1)(h)
     return Model(x, layers.Dense(3)(layers.Flatten()(h)), fuse=fuse, dtype=dtype)
 
 
@@ -79,15 +79,15 @@ def test_a_convolution_that_does_not_normalize_reads_its_batch_norm():
 
 
 def test_a_batch_norm_that_others_read_stays_before_its_convolution():
-    x = Input((16, 9, 8))
+    x = Input((32, 16, 16))
     h = layers.ReLU()(layers.BatchNorm()(x))
-    graph = fuse(trace([x], layers.Add()(layers.Conv2d(16, 3, padding=1)(h), h)))
+    graph = fuse(trace([x], layers.Add()(layers.Conv2d(32, 3, padding=1)(h), h)))
     assert kinds(fuse_for_training(graph, np.dtype("float32"))) == ["BatchNormReLU", "Conv2d", "Add"]
 
 
 def test_a_step_through_a_normalizing_convolution_is_the_same_step():
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((6, 16, 9, 8), dtype="float32"), np.arange(6) % 3
+    x, y = rng.standard_normal((6, 3, 16, 16), dtype="float32"), np.arange(6) % 3
     results = []
     for fused in (True, False):
         model = two_convolutions(fused)

@@ -124,7 +124,7 @@ def test_normalizes_x_on_the_way():
 
 def test_the_convolution_uses_it_where_it_pays():
     geometry = Conv2dGeometry((32, 32, 16, 16), 32, (3, 3), padding=(1, 1))
-    assert geometry.winograd_weight_plan is not None
+    assert geometry.pays_to_transform
     dy, x = arrays(geometry)
     dweight, dbias = np.empty(geometry.weight_shape, "float32"), np.empty(0, "float32")
     scratch = np.full(geometry.weight_gradient_scratch(), np.nan, "float32")
@@ -146,7 +146,7 @@ def test_the_convolution_uses_it_where_it_pays():
     ids=str,
 )
 def test_other_convolutions_do_without(geometry):
-    assert geometry.winograd_weight_plan is None
+    assert not geometry.pays_to_transform
 
 
 WIDTHS = """
