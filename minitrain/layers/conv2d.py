@@ -30,11 +30,11 @@ class Conv2d(Layer):
 
     Notes
     -----
-    In float32, the output and the input gradient of 3x3 kernels with stride 1, without dilation or groups, from about
-    16 channels on, are computed with Winograd's F(4x4, 3x3) where that is faster. On random normal data the largest
-    error is 1e-6 (16 channels) to 3e-6 (256 channels) of the largest result, twice that of direct convolution. An
-    infinity or a NaN in the input reaches all outputs of the 4x4 tiles that depend on it, mostly as NaN, instead of its
-    3x3 neighbours alone. float64 is always computed directly.
+    In float32, the output and both gradients of 3x3 kernels with stride 1, without dilation or groups, from about 16
+    channels on, are computed with Winograd's F(4x4, 3x3) where that is faster. On random normal data the largest error
+    is 1e-6 (16 channels) to 3e-6 (256 channels) of the largest result, twice that of direct convolution. An infinity or
+    a NaN in the input reaches all outputs of the 4x4 tiles that depend on it, mostly as NaN, instead of its 3x3
+    neighbours alone. float64 is always computed directly.
 
     References
     ----------
