@@ -62,11 +62,6 @@ def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: 
     _convolve(geometry, winograd or geometry.input_gradient_plan, dy, weight, scratch[:0], None, scratch, dx)
 
 
-def _inference_plan(geometry: Conv2dGeometry, y: Array) -> Correlation | Winograd:
-    winograd = geometry.winograd_inference_plan if y.dtype == np.float32 else None
-    return winograd or geometry.forward_plan
-
-
 def _convolve(
     geometry: Conv2dGeometry,
     plan: Correlation | Winograd,
@@ -88,11 +83,14 @@ def prepare_weight(
 ) -> None:
     """Overwrite packed (geometry.packed_weight(),) from weight (K, C / groups, kh, kw) and bias (K,) or (0,).
 
-    A scale (K,), in float64, multiplies the weights of each output channel, but not the bias.
+    A scale (K,), in float64, multiplies the weights of each output channel, but not the bias. The weights are packed
+    for Winograd's convolution and for the direct one, which is the faster of the two with few images.
     """
-    plan = _inference_plan(geometry, packed)
-    _pack(plan, weight, scale, bias, packed[: plan.packed])
-    packed[plan.packed :] = 0  # what the other type of values would need
+    first, winograd = geometry.packed_for_winograd(), geometry.winograd_plan_of_many
+    packed[:first] = 0
+    if winograd is not None and packed.dtype == np.float32:
+        _pack(winograd, weight, scale, bias, packed[: winograd.packed])
+    _pack(geometry.forward_plan, weight, scale, bias, packed[first:])
 
 
 def convolution(
@@ -111,8 +109,10 @@ def convolution(
     affine[0] * y + affine[1], of affine (2, K). All this while y is in the cache. An empty residual or affine is none.
     `packed` is what `prepare_weight` wrote by the time of the call.
     """
-    plan = _inference_plan(geometry, y)
-    return _bind(geometry, plan, x, scratch[:0], packed[: plan.packed], residual, affine, relu, scratch, y)
+    winograd = geometry.winograd_forward_plan if y.dtype == np.float32 else None
+    plan = winograd or geometry.forward_plan
+    packed = packed[: winograd.packed] if winograd is not None else packed[geometry.packed_for_winograd() :]
+    return _bind(geometry, plan, x, scratch[:0], packed, residual, affine, relu, scratch, y)
 
 
 def _pack(plan: Correlation | Winograd, weight: Array, scale: Array, bias: Array, packed: Array) -> None:

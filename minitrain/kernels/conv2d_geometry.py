@@ -16,6 +16,7 @@ from minitrain.kernels.winograd_weight_plan import (
 
 __all__ = ["Conv2dGeometry"]
 
+MANY_IMAGES = 1024
 LONG_ROW = 512  # of pixels: short enough to leave several bands to a single image
 
 
@@ -65,14 +66,18 @@ class Conv2dGeometry:
 
     def forward_scratch(self) -> int:
         """Elements of scratch that `forward` needs."""
-        plan, winograd = self.forward_plan, self.winograd_forward_plan or self.winograd_inference_plan
+        plan, winograd = self.forward_plan, self.winograd_forward_plan
         scratch = rounded(plan.packed) + plan.scratch
         return scratch if winograd is None else max(scratch, rounded(winograd.packed) + winograd.scratch)
 
     def packed_weight(self) -> int:
         """Elements of the packed weights that `convolution` reads; the same for any number of images."""
-        winograd = self.winograd_inference_plan
-        return self.forward_plan.packed if winograd is None else max(self.forward_plan.packed, winograd.packed)
+        return self.packed_for_winograd() + self.forward_plan.packed
+
+    def packed_for_winograd(self) -> int:
+        """Elements of them, the first, that are for Winograd's convolution: none where no number of images has it."""
+        plan = self.winograd_plan_of_many
+        return 0 if plan is None else rounded(plan.packed)
 
     def input_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_input` needs."""
@@ -101,10 +106,10 @@ class Conv2dGeometry:
         return plan_winograd(self, gradient=False) if pays(self) else None
 
     @cached_property
-    def winograd_inference_plan(self) -> Winograd | None:
-        """What `convolution` does instead in float32: with the same weights for any number of images."""
-        one_image = replace(self, input_shape=(1, *self.input_shape[1:]))
-        return plan_winograd(self, gradient=False) if pays(one_image) else None
+    def winograd_plan_of_many(self) -> Winograd | None:
+        """What `forward` would do in float32 with many images; the weights are the same as with few."""
+        many = replace(self, input_shape=(MANY_IMAGES, *self.input_shape[1:]))
+        return plan_winograd(many, gradient=False) if pays(many) else None
 
     @cached_property
     def winograd_input_gradient_plan(self) -> Winograd | None:

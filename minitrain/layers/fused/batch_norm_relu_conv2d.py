@@ -35,7 +35,7 @@ class BatchNormReLUConv2d(Layer):
     prefix: ClassVar[str] = "bn_conv"
     examples: ClassVar[list[Example]] = [
         Example((2, 3, 6, 5), norm=BatchNormReLU(), conv=Conv2d(4, 3, padding=1, bias=False)),
-        Example((3, 16, 9, 10), norm=BatchNormReLU(momentum=None), conv=Conv2d(16, 3, padding=1)),
+        Example((4, 16, 16, 17), norm=BatchNormReLU(momentum=None), conv=Conv2d(16, 3, padding=1)),
         Example((2, 4, 7, 6), norm=BatchNormReLU(eps=0.1), conv=Conv2d(6, 3, stride=2, groups=2)),
     ]
 

@@ -173,7 +173,7 @@ def test_a_nan_spreads_no_further_than_its_tiles_and_images():
 
 def test_the_convolution_uses_it_in_float32_only(monkeypatch):
     monkeypatch.setattr(conv2d, "FLOPS_PER_ELEMENT", 10**12)
-    g = geometry(4, 32, 32, 14, 14)
+    g = geometry(6, 32, 32, 14, 14)
     assert pays(g)
     x, weight, bias, dy = arrays(g)
     for dtype in (np.float32, np.float64):

@@ -98,7 +98,7 @@ def test_same_bits_in_serial_and_in_parallel_for_any_number_of_threads():
 
 
 def test_normalizes_x_on_the_way():
-    geometry = Conv2dGeometry((3, 21, 9, 10), 30, (3, 3), padding=(1, 1))
+    geometry = Conv2dGeometry((12, 21, 9, 10), 30, (3, 3), padding=(1, 1))
     assert geometry.normalizes
     rng = np.random.default_rng(2)
     dy, x = arrays(geometry)
