@@ -1,7 +1,9 @@
 """Convolutions of every kind, for the tests of their kernels."""
 
+import pytest
 from hypothesis import strategies as st
 
+from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Conv2dGeometry
 
 GEOMETRIES = [
@@ -35,3 +37,11 @@ def geometries(draw):
     channels, out_channels = (groups * size for size in pair(1, 20))
     shape = (draw(st.integers(1, 5)), channels, height, width)
     return Conv2dGeometry(shape, out_channels, kernel, pair(1, 4), padding, dilation, groups)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def serial_kernels():
+    """Keep to the serial forms, which compile in half the time, where a test is not about threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv2d, "FLOPS_PER_ELEMENT", 10**12)
+        yield

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from gradient_check import BoundLayer
+from bound_layer import BoundLayer
 
 TOLERANCE = 1e-10
 

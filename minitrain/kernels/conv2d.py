@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from minitrain.kernels.conv2d_correlate import correlation_kernel
-from minitrain.kernels.conv2d_geometry import Conv2dGeometry
+from minitrain.kernels.conv2d_geometry import Conv2dGeometry, shared_geometry
 from minitrain.kernels.conv2d_pack_weights import pack_weights
 from minitrain.kernels.conv2d_plan import Correlation, rounded
 from minitrain.kernels.conv2d_weight import weight_gradient_kernel
@@ -25,12 +25,13 @@ from minitrain.kernels.winograd_plan import Winograd
 from minitrain.kernels.winograd_weight import sum_winograd
 from minitrain.kernels.winograd_weights import transform_weights
 from nbnorm._jit import device, kernel, prange
+from nbnorm.kernels import channel
 from nbnorm.simd.lanes import load_between, sum_lanes
 from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, splat
 
 __all__ = [
     "Conv2dGeometry", "backward_input", "backward_weight", "convolution", "forward", "normalization_shape",
-    "prepare_weight", "write_normalization",
+    "prepare_weight", "shared_geometry", "write_normalization",
 ]  # fmt: skip
 
 Array = np.ndarray
@@ -87,9 +88,10 @@ def prepare_weight(
     for Winograd's convolution and for the direct one, which is the faster of the two with few images.
     """
     first, winograd = geometry.packed_for_winograd(), geometry.winograd_plan_of_many
-    packed[:first] = 0
     if winograd is not None and packed.dtype == np.float32:
-        _pack(winograd, weight, scale, bias, packed[: winograd.packed])
+        _pack(winograd, weight, scale, bias, packed[:first])
+    else:
+        packed[:first] = 0
     _pack(geometry.forward_plan, weight, scale, bias, packed[first:])
 
 
@@ -133,6 +135,8 @@ def _bind(
     target: Array,
 ) -> Callable[[], None]:
     """Return the call of the kernel that the plan is for."""
+    if normalization.size and not isinstance(plan, Winograd):
+        raise ValueError(f"normalization: expected none for a convolution that does not normalize, {geometry}")
     work, finish = geometry.flops // FLOPS_PER_ELEMENT, (packed, residual, affine, relu, scratch, target)
     if isinstance(plan, Winograd):
         return partial(run_winograd.for_work(work), plan.table, source, normalization, *finish)
@@ -176,20 +180,17 @@ def normalization_shape(channels: int) -> tuple[int, int]:
     return 4, -(-channels // LANES_FLOAT32) * LANES_FLOAT32
 
 
-def write_normalization(mean: Array, inv_std: Array, gamma: Array, beta: Array, normalization: Array) -> None:
+@kernel
+def write_normalization(mean, inv_std, gamma, beta, normalization):
     """Overwrite normalization, which stands for x -> max((x - mean) * inv_std * gamma + beta, 0) in each channel.
 
-    mean and inv_std (C,) in float64, gamma and beta (C,). The center is the mean rounded; what rounding took away is in
-    the shift, as in batch norm's own kernels.
+    mean and inv_std (C,) in float64, gamma and beta (C,). The values are computed as batch norm's own kernels do.
     """
-    channels = mean.size
-    normalization[:, channels:] = 0
-    center, scale, shift, floor = normalization[:, :channels]
-    center[:] = mean
-    exact = inv_std * gamma
-    scale[:] = exact
-    shift[:] = beta - (mean - center) * exact
-    floor[:] = 0
+    for c in range(normalization.shape[1]):
+        factors = normalization[:, c]
+        factors[:] = 0
+        if c < mean.size:
+            factors[0], factors[1], factors[2] = channel.factors(mean, inv_std, gamma, beta, c)
 
 
 @kernel

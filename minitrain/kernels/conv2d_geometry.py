@@ -1,22 +1,21 @@
 """Shapes of a two-dimensional convolution: everything that is known before the first number arrives."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from minitrain.kernels.conv2d_plan import Correlation, plan_forward, plan_input_gradient, rounded
 from minitrain.kernels.conv2d_weight_outer_plan import OuterProducts, pays_to_transpose, plan_outer_products
 from minitrain.kernels.conv2d_weight_plan import WeightGradient, plan_weight_gradient
-from minitrain.kernels.winograd_plan import Winograd, pays, plan_winograd
+from minitrain.kernels.winograd_plan import Winograd, fits, pays, plan_winograd
 from minitrain.kernels.winograd_weight_plan import (
     WinogradWeight,
-    has_winograd_weight,
     pays_to_transform,
     plan_winograd_weight,
 )
 
-__all__ = ["Conv2dGeometry"]
+__all__ = ["Conv2dGeometry", "shared_geometry"]
 
-MANY_IMAGES = 1024
+MANY_IMAGES = 1024  # whatever the plane, these fill the strips of Winograd's convolution
 LONG_ROW = 512  # of pixels: short enough to leave several bands to a single image
 
 
@@ -77,7 +76,7 @@ class Conv2dGeometry:
     def packed_for_winograd(self) -> int:
         """Elements of them, the first, that are for Winograd's convolution: none where no number of images has it."""
         plan = self.winograd_plan_of_many
-        return 0 if plan is None else rounded(plan.packed)
+        return 0 if plan is None else plan.packed
 
     def input_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_input` needs."""
@@ -124,7 +123,7 @@ class Conv2dGeometry:
     @cached_property
     def winograd_weight_plan(self) -> WinogradWeight | None:
         """What `backward_weight` does instead in float32, where `pays_to_transform` or x is to be normalized."""
-        return plan_winograd_weight(self) if has_winograd_weight(self) else None
+        return plan_winograd_weight(self) if fits(self) else None
 
     @cached_property
     def pays_to_transform(self) -> bool:
@@ -135,7 +134,7 @@ class Conv2dGeometry:
     @property
     def normalizes(self) -> bool:
         """Whether `forward` and `backward_weight` can normalize what they read of x, in float32."""
-        return pays(self)
+        return self.winograd_forward_plan is not None
 
     @cached_property
     def weight_gradient_plan(self) -> WeightGradient:
@@ -153,3 +152,17 @@ class Conv2dGeometry:
         )
         shape = (images, channels, height // join, width * join)
         return Conv2dGeometry(shape, self.out_channels, self.kernel, groups=self.groups)
+
+
+@lru_cache(maxsize=256)
+def shared_geometry(
+    input_shape: tuple[int, int, int, int],
+    out_channels: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Conv2dGeometry:
+    """Return the one geometry of these shapes: a model asks for it many times, and each plan takes a millisecond."""
+    return Conv2dGeometry(input_shape, out_channels, kernel, stride, padding, dilation, groups)

@@ -9,12 +9,13 @@ import numpy as np
 
 from minitrain.kernels.conv2d_plan import Table, rounded
 from minitrain.kernels.winograd_transforms import POINTS, TILE, WINDOW
+from minitrain.kernels.winograd_weights import step_of_weights
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
     from minitrain.kernels.conv2d_geometry import Conv2dGeometry
 
-__all__ = ["ROWS", "Winograd", "pays", "plan_winograd"]
+__all__ = ["ROWS", "Winograd", "fits", "pays", "plan_winograd"]
 
 # tiles whose products with two vectors of outputs are made at a time: enough to keep all multipliers busy
 ROWS = 8 if VECTOR_BYTES == 64 else 4
@@ -51,13 +52,17 @@ class Winograd(NamedTuple):
     scratch: int
 
 
+def fits(g: Conv2dGeometry) -> bool:
+    """Whether Winograd's kernels can do it: the form is right, and a plane has a vector of pixels to transpose."""
+    form = (g.kernel, g.stride, g.dilation, g.groups) == ((3, 3), (1, 1), (1, 1), 1) and max(g.padding) <= 2
+    return form and min(height * width for _, _, height, width in (g.input_shape, g.output_shape)) >= LANES_FLOAT32
+
+
 def pays(g: Conv2dGeometry) -> bool:
     """Whether Winograd's convolution can be used, and is faster than the direct one."""
-    if g.kernel != (3, 3) or g.stride != (1, 1) or g.dilation != (1, 1) or g.groups != 1 or max(g.padding) > 2:
+    if not fits(g):
         return False
-    (_, channels, height, width), (_, outs, out_height, out_width) = g.input_shape, g.output_shape
-    if min(height * width, out_height * out_width) < LANES_FLOAT32:
-        return False
+    channels, (_, outs, out_height, out_width) = g.input_shape[1], g.output_shape
     if g.input_shape[0] * out_height * out_width < max(LEAST_PIXELS, channels * outs // WEIGHTS_PER_PIXEL):
         return False
     if min(channels, outs) < LEAST_CHANNELS:
@@ -94,7 +99,7 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     operands_at = unpacked_at + unpacked
     size = rounded(operands_at + ROWS * in_blocks * lanes)
     workers = min(numba.config.NUMBA_NUM_THREADS, -(-images // block) * bands)
-    step = (in_blocks * out_blocks * lanes + 1) * lanes  # of the weights, from one point to the next
+    step = step_of_weights(in_blocks, out_blocks, lanes)
     rows, columns = np.indices((height, width)).reshape(2, -1)
     numbers = (
         images, channels, outs, workers, height, width, out_height, out_width, *padding,

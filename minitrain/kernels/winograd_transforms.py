@@ -5,7 +5,7 @@
 
 with a product for each of 36 points instead of 144: polynomials are multiplied by way of their values at the points 0,
 a, -a, b, -b and infinity (Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", 2016). The usual a = 1 and
-b = 2 lose three times as many digits as the points here, which are near the least error of all symmetric ones and make
+b = 2 make errors four times as large as the points here, which are near the least error of all symmetric ones and make
 all factors of B and A exact in float32; on the choice of points see Barabasz, Anderson, Soodhalter & Gregg, "Error
 Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2018.
 

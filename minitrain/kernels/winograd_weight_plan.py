@@ -14,7 +14,7 @@ from nbnorm.simd.vectors import LANES_FLOAT32
 if TYPE_CHECKING:
     from minitrain.kernels.conv2d_geometry import Conv2dGeometry
 
-__all__ = ["WinogradWeight", "has_winograd_weight", "pays_to_transform", "plan_winograd_weight"]
+__all__ = ["WinogradWeight", "pays_to_transform", "plan_winograd_weight"]
 
 SUMS_VALUES = 80 * 1024  # of a task: they share a level 2 cache with the panels
 PANEL_VALUES = 112 * 1024  # of transformed tiles of x and dy together
@@ -42,12 +42,6 @@ class WinogradWeight(NamedTuple):
     scratch: int
 
 
-def has_winograd_weight(g: Conv2dGeometry) -> bool:
-    """Whether the kernel can do it: the form of the convolution, and at least a vector of pixels to transpose."""
-    form = (g.kernel, g.stride, g.dilation, g.groups) == ((3, 3), (1, 1), (1, 1), 1) and max(g.padding) <= 2
-    return form and min(height * width for _, _, height, width in (g.input_shape, g.output_shape)) >= LANES_FLOAT32
-
-
 def pays_to_transform(g: Conv2dGeometry, plan: WinogradWeight) -> bool:
     """Whether it is faster, by times measured over channels from 8 to 256 and planes from 4 x 4 to 56 x 56.
 
@@ -64,7 +58,7 @@ def pays_to_transform(g: Conv2dGeometry, plan: WinogradWeight) -> bool:
 
 
 def plan_winograd_weight(g: Conv2dGeometry) -> WinogradWeight:
-    """Plan the weight gradient of a convolution that `has_winograd_weight`."""
+    """Plan the weight gradient of a convolution that `winograd_plan.fits`."""
     (images, channels, height, width), (_, outs, out_height, out_width) = g.input_shape, g.output_shape
     channel_block, out_block = _even(rounded(channels), BLOCK), _even(rounded(outs), BLOCK)
     while POINTS * channel_block * out_block > SUMS_VALUES and out_block > LANES_FLOAT32:

@@ -7,15 +7,17 @@ from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import item, store_transposed
 from nbnorm.simd.vectors import flat, lanes_of, splat, store
 
-__all__ = ["transform_weights", "weights_step"]
+__all__ = ["step_of_weights", "transform_weights", "weights_step"]
 
 HEAD = 6  # numbers of the table before the places of the taps
 
 
-@device
-def weights_step(in_blocks, out_blocks, lanes):
+def step_of_weights(in_blocks: int, out_blocks: int, lanes: int) -> int:
     """Values from the weights of one point to the next: not a power of 2, so that they get all of a cache."""
     return (in_blocks * out_blocks * lanes + 1) * lanes
+
+
+weights_step = device(step_of_weights)
 
 
 @device

@@ -32,7 +32,7 @@ class Conv2d(Layer):
     -----
     In float32, the output and both gradients of 3x3 kernels with stride 1, without dilation or groups, from about 16
     channels on, are computed with Winograd's F(4x4, 3x3) where that is faster. On random normal data the largest error
-    is 1e-6 (16 channels) to 3e-6 (256 channels) of the largest result, twice that of direct convolution. An infinity or
+    is 1e-6 (16 channels) to 3.5e-6 (256) of the largest result, twice that of direct convolution. An infinity or
     a NaN in the input reaches all outputs of the 4x4 tiles that depend on it, mostly as NaN, instead of its 3x3
     neighbours alone. float64 is always computed directly.
 
@@ -102,7 +102,7 @@ class Conv2d(Layer):
 
     def geometry(self, x: Shape) -> conv2d.Conv2dGeometry:
         """Return the shapes of this convolution of x (N, C, H, W), as the kernels take them."""
-        return conv2d.Conv2dGeometry(
+        return conv2d.shared_geometry(
             (x[0], x[1], x[2], x[3]),
             self.out_channels,
             kernel=pair("", self.kernel_size),

@@ -8,9 +8,9 @@ from numba.extending import intrinsic
 from nbnorm.simd.vectors import INDEX, pointer_to, vector_of, zero_constant
 
 __all__ = [
-    "emit_lane_mask", "emit_lane_sums", "emit_load_between", "emit_store_between", "item", "load_between", "load_bits",
-    "load_even_between", "load_even_bits", "prefetch", "prefetch_for_store", "store_bits", "store_interleaved",
-    "store_item", "store_transposed", "sum_lanes",
+    "emit_lane_mask", "emit_lane_sums", "emit_load_between", "emit_shuffle", "emit_store_between", "emit_transposed",
+    "item", "load_between", "load_bits", "load_even_between", "load_even_bits", "prefetch", "prefetch_for_store",
+    "store_bits", "store_interleaved", "store_item", "store_transposed", "sum_lanes",
 ]  # fmt: skip
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
@@ -56,7 +56,8 @@ def emit_store_between(builder, vector, value, pointer, low, high) -> None:
     _masked(builder, vector, "store", ir.VoidType(), value, place, align, emit_lane_mask(builder, vector, low, high))
 
 
-def _shuffle(builder, a, b, lanes):
+def emit_shuffle(builder, a, b, lanes):
+    """Vector of these lanes of a and b, one behind the other."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, len(lanes)), lanes))
 
 
@@ -76,7 +77,7 @@ def emit_lane_sums(builder, vector, values):
             high.append(lane + width if own else vector.lanes + lane)
         pairs = [(a, a if b is None else b) for a, b in zip(values[:width], values[width:], strict=True)]
         values = [
-            None if a is None else builder.fadd(_shuffle(builder, a, b, low), _shuffle(builder, a, b, high))
+            None if a is None else builder.fadd(emit_shuffle(builder, a, b, low), emit_shuffle(builder, a, b, high))
             for a, b in pairs
         ]
     return values[0]
@@ -164,7 +165,7 @@ def load_even_between(typing_context, array, index, low, high):
                 builder, vector, builder.gep(first, [lanes]), builder.sub(low, lanes), builder.sub(high, lanes)
             ),
         ]
-        return _shuffle(builder, *parts, list(range(0, 2 * vector.lanes, 2)))
+        return emit_shuffle(builder, *parts, list(range(0, 2 * vector.lanes, 2)))
 
     return vector(array, types.intp, types.intp, types.intp), codegen
 
@@ -196,7 +197,7 @@ def load_even_bits(typing_context, array, index, bits):
                 builder, vector, builder.gep(first, [INDEX(vector.lanes)]), _bit_mask(builder, vector, high)
             ),
         ]
-        return _shuffle(builder, *parts, list(range(0, 2 * vector.lanes, 2)))
+        return emit_shuffle(builder, *parts, list(range(0, 2 * vector.lanes, 2)))
 
     return vector(array, types.intp, types.int64), codegen
 
@@ -225,7 +226,7 @@ def store_interleaved(typing_context, array, index, even, odd, count):
         first = pointer_to(context, builder, signature.args[0], array, index)
         order = [lane + side * vector.lanes for lane in range(vector.lanes) for side in (0, 1)]
         for half in (0, 1):
-            value = _shuffle(builder, even, odd, order[half * vector.lanes : (half + 1) * vector.lanes])
+            value = emit_shuffle(builder, even, odd, order[half * vector.lanes : (half + 1) * vector.lanes])
             start = INDEX(half * vector.lanes)
             emit_store_between(builder, vector, value, builder.gep(first, [start]), INDEX(0), builder.sub(count, start))
         return context.get_dummy_value()
@@ -233,16 +234,16 @@ def store_interleaved(typing_context, array, index, even, odd, count):
     return types.void(array, types.intp, even, odd, types.intp), codegen
 
 
-def _emit_transpose(builder, vectors):
-    """Transpose a square of lanes: at each level, halves of blocks change places."""
-    lanes, width = len(vectors), len(vectors) // 2
+def emit_transposed(builder, vectors):
+    """Transpose the squares of as many lanes as there are vectors: at each level, halves of blocks change places."""
+    size, width, vectors = vectors[0].type.count, len(vectors) // 2, list(vectors)
     while width:
-        low = [lane if lane & width == 0 else lanes + lane - width for lane in range(lanes)]
-        high = [lane + width if lane & width == 0 else lanes + lane for lane in range(lanes)]
-        for i in range(lanes):
+        low = [lane if lane & width == 0 else size + lane - width for lane in range(size)]
+        high = [lane + width if lane & width == 0 else size + lane for lane in range(size)]
+        for i in range(len(vectors)):
             if i & width == 0:
                 a, b = vectors[i], vectors[i + width]
-                vectors[i], vectors[i + width] = _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)
+                vectors[i], vectors[i + width] = emit_shuffle(builder, a, b, low), emit_shuffle(builder, a, b, high)
         width //= 2
     return vectors
 
@@ -266,7 +267,7 @@ def store_transposed(typing_context, source, at, pitch, rows, count, target, to,
         for r in range(vector.lanes):
             row = builder.gep(first, [builder.mul(pitch, at_most(r, rows))])
             vectors.append(emit_load_between(builder, vector, row, INDEX(0), count))
-        vectors = _emit_transpose(builder, vectors)
+        vectors = emit_transposed(builder, vectors)
         for i in reversed(range(vector.lanes)):  # so that the last pixel is written last where several share a place
             place = builder.load(builder.gep(table, [at_most(i, count)]))
             emit_store_between(builder, vector, vectors[i], builder.gep(result, [place]), INDEX(0), rows)

@@ -7,23 +7,19 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from nbnorm.simd.lanes import emit_shuffle, emit_transposed
 from nbnorm.simd.vectors import INDEX, emit_call, emit_store, pointer_to, vector_of
 
 __all__ = ["scatter_transposed", "store_transposed_rows"]
 
-_INT32 = ir.IntType(32)
 _PIECE = 4  # values that one load of a transposition reads
-
-
-def _shuffle(builder, a, b, lanes):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, len(lanes)), lanes))
 
 
 def _join(builder, parts):
     """One vector of the lanes of all parts, in their order."""
     while len(parts) > 1:
         every = list(range(2 * parts[0].type.count))
-        parts = [_shuffle(builder, a, b, every) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        parts = [emit_shuffle(builder, a, b, every) for a, b in zip(parts[::2], parts[1::2], strict=True)]
     return parts[0]
 
 
@@ -46,16 +42,7 @@ def _load_transposed(builder, vector, rows):
                 part.align = vector.scalar.bitwidth // 8
                 parts.append(part)
             values.append(_join(builder, parts))
-        width = step // 2
-        while width:  # at each level, halves of blocks change places
-            low = [lane if lane & width == 0 else size + lane - width for lane in range(size)]
-            high = [lane + width if lane & width == 0 else size + lane for lane in range(size)]
-            for i in range(step):
-                if i & width == 0:
-                    a, b = values[i], values[i + width]
-                    values[i], values[i + width] = _shuffle(builder, a, b, low), _shuffle(builder, a, b, high)
-            width //= 2
-        columns += values
+        columns += emit_transposed(builder, values)
     return columns
 
 

@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbnorm.simd.lanes import emit_lane_mask
+from nbnorm.simd.lanes import emit_lane_mask, emit_shuffle
 from nbnorm.simd.vectors import INDEX, emit_splat, pointer_to, vector_of, zero_constant
 
 __all__ = ["choose_between", "halve_maximum", "maximum_of_pairs", "nothing_chosen", "spread_maximum", "store_chosen"]
@@ -22,15 +22,11 @@ def _lanes(scalar: ir.Type, values: list[int]) -> ir.Constant:
     return ir.Constant(ir.VectorType(scalar, len(values)), values)
 
 
-def _shuffle(builder, a, b, lanes: list[int]):
-    return builder.shuffle_vector(a, b, _lanes(_INT32, lanes))
-
-
 def _first_lanes(builder, lanes: int, count):
     """Mask of the lanes below `count`, which is not negative."""
     undefined = ir.Constant(ir.VectorType(_INT32, lanes), ir.Undefined)
     one = builder.insert_element(undefined, builder.trunc(count, _INT32), _INT32(0))
-    limit = _shuffle(builder, one, undefined, [0] * lanes)
+    limit = emit_shuffle(builder, one, undefined, [0] * lanes)
     return builder.icmp_signed("<", _lanes(_INT32, list(range(lanes))), limit)
 
 
@@ -78,7 +74,7 @@ def halve_maximum(typing_context, source, starts, width, count, best, places, at
         top, bottom = pieces[0::2], pieces[1::2]
         value, chosen = None, None
         for number, rows in enumerate((top, top, bottom, bottom)):
-            other = _shuffle(builder, *rows, list(range(number % 2, 2 * lanes, 2)))
+            other = emit_shuffle(builder, *rows, list(range(number % 2, 2 * lanes, 2)))
             if value is None:
                 value, chosen = other, _lanes(place, [0] * lanes)
                 continue
@@ -91,7 +87,7 @@ def halve_maximum(typing_context, source, starts, width, count, best, places, at
             own = list(range(row * half, (row + 1) * half))
             for array, value_type, result in ((best_value, best, value), (places_value, places, chosen)):
                 pointer = pointer_to(context, builder, value_type, array, at)
-                _store(builder, value_type.dtype, _shuffle(builder, result, result, own), pointer, mask)
+                _store(builder, value_type.dtype, emit_shuffle(builder, result, result, own), pointer, mask)
         return context.get_dummy_value()
 
     pair = types.UniTuple(types.intp, 2)
@@ -119,7 +115,7 @@ def maximum_of_pairs(typing_context, source, start, width, count):
                 for side in (0, 1)
             ]  # fmt: skip
             for first in (0, 1):
-                other = _shuffle(builder, *halves, list(range(first, 2 * lanes, 2)))
+                other = emit_shuffle(builder, *halves, list(range(first, 2 * lanes, 2)))
                 if value is None:
                     value = other
                     continue
@@ -151,7 +147,7 @@ def spread_maximum(typing_context, gradient, places, at, count, target, start, w
         ):
             pointer = pointer_to(context, builder, array_type, array, at)
             value = _load(builder, array_type.dtype, ir.VectorType(scalar, half), pointer, mask)
-            loaded.append(_shuffle(builder, value, value, twice))
+            loaded.append(emit_shuffle(builder, value, value, twice))
         share, chosen = loaded
         whole = _first_lanes(builder, lanes, size)
         for row, first in enumerate((start, builder.add(start, width))):

@@ -66,12 +66,11 @@ class BatchNormReLUConv2d(Layer):
         running = t.running_mean, t.running_var, momentum, self.norm.eps
         if t.normalizes:
             batch_norm.statistics(t.x3, t.gamma, t.beta, *running, t.mean, t.inv_std)
-            conv2d.write_normalization(t.mean, t.inv_std, t.gamma, t.beta, t.normalization)
-            conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, normalization=t.normalization)
         else:
             self._normalize(t, running, t.normalized)
-            conv2d.write_normalization(t.mean, t.inv_std, t.gamma, t.beta, t.normalization)
-            conv2d.forward(t.geometry, t.normalized, t.weight, t.bias, t.forward_scratch, t.y)
+        conv2d.write_normalization.serial(t.mean, t.inv_std, t.gamma, t.beta, t.normalization)
+        source, normalization = (t.x, t.normalization) if t.normalizes else (t.normalized, None)
+        conv2d.forward(t.geometry, source, t.weight, t.bias, t.forward_scratch, t.y, normalization)
 
     def infer(self, t: Tensors) -> None:
         batch_norm.infer(

@@ -9,19 +9,11 @@ import numba
 import numpy as np
 import pytest
 import reference_conv2d as reference
-from conv2d_geometries import GEOMETRIES, geometries
+from conv2d_geometries import GEOMETRIES, geometries, serial_kernels  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
-
-
-@pytest.fixture(scope="module", autouse=True)
-def serial_kernels():
-    """Keep to the serial forms, which compile in half the time, where a test is not about threads."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv2d, "FLOPS_PER_ELEMENT", 10**12)
-        yield
 
 
 def arrays(geometry, dtype, seed=0):

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import pytest
 import reference_conv2d as reference
-from conv2d_geometries import GEOMETRIES, geometries
+from conv2d_geometries import GEOMETRIES, geometries, serial_kernels  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,13 +27,6 @@ FEW_IMAGES = [
     Conv2dGeometry((1, 2, 1, 1), 9, (1, 1)),
 ]
 EPILOGUES = [(residual, relu, affine) for residual in (0, 1) for relu in (0, 1) for affine in (0, 1)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def serial_kernels():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv2d, "FLOPS_PER_ELEMENT", 10**12)
-        yield
 
 
 def arrays(geometry, dtype, seed=0):

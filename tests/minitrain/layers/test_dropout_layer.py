@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gradient_check import BoundLayer
+from bound_layer import BoundLayer
 
 from minitrain.layers import Dropout
 

@@ -1,0 +1,151 @@
+"""Arrays for one layer without a plan, and the calls of the contract on them."""
+
+import numpy as np
+
+from minitrain.layer import Tensors
+
+__all__ = ["READ_BY_FORWARD", "WRITTEN_BY_BACKWARD", "WRITTEN_BY_FORWARD", "BoundLayer", "poison"]
+
+READ_BY_FORWARD = ("inputs", "params")
+WRITTEN_BY_FORWARD = ("outputs", "saved", "scratch")
+WRITTEN_BY_BACKWARD = ("input_gradients", "param_gradients", "backward_scratch")
+
+
+class BoundLayer:
+    """Arrays for one layer, in groups of name to array, and the calls of the contract on them.
+
+    `wanted` says for each input whether its gradient is wanted (all, unless given).
+    """
+
+    def __init__(self, layer, shapes, dtype="float64", training=True, wanted=None, seed=0):
+        training = training and layer.trains
+        self.layer, self.dtype, self.training = layer, np.dtype(dtype), training
+        self.declaration = declared = layer.declare(*shapes)
+        rng = np.random.default_rng(seed)
+        self.groups = {
+            "inputs": {f"x{i}": self._values(rng, shape) for i, shape in enumerate(shapes)},
+            "params": {name: self._values(rng, buffer.shape) for name, buffer in declared.params.items()},
+            "state": {name: self._state(rng, buffer) for name, buffer in declared.state.items()},
+            "saved": {
+                name: self._empty(buffer)
+                for name, buffer in declared.saved.items()
+                if training or declared.infer_reads_saved
+            },
+            "scratch": {name: self._empty(buffer) for name, buffer in declared.scratch.items()},
+            "derived": {name: self._empty(buffer) for name, buffer in declared.derived.items()},
+        }
+        xs = list(self.groups["inputs"].values())
+        outputs = {name: np.empty(shape, self.dtype) for name, shape in declared.outputs.items()}
+        if declared.output_is_view:
+            outputs = {"y": xs[0].reshape(declared.outputs["y"])}
+        self.groups["outputs"] = outputs
+        if training:
+            self._add_gradients(rng, xs, wanted or [True] * len(xs))
+        self.first_state = {name: value.copy() for name, value in self.groups["state"].items()}
+        self.tensors = self._bind(xs)
+
+    def _values(self, rng, shape):
+        """Values in random order, about 1 in size, none zero and no two equal: no finite difference meets a kink.
+
+        All are float32 numbers, so that both dtypes can be given the same.
+        """
+        size = int(np.prod(shape))
+        values = np.linspace(-2.0, 2.0, size + 1 + size % 2)[:size] + 0.1 / (size + 1)
+        return rng.permutation(values).reshape(shape).astype(np.float32).astype(self.dtype)
+
+    def _state(self, rng, buffer):
+        content = np.asarray(buffer.fill(rng, buffer.shape, buffer.fan_in, buffer.fan_out))
+        if buffer.dtype is None:  # a running mean or variance that has seen something
+            content = (content + rng.uniform(0.1, 0.9, buffer.shape)).astype(np.float32)
+        return content.astype(self._dtype(buffer))
+
+    def _dtype(self, buffer):
+        return self.dtype if buffer.dtype is None else np.dtype(buffer.dtype)
+
+    def _empty(self, buffer):
+        return np.empty(buffer.shape, self._dtype(buffer))
+
+    def _add_gradients(self, rng, xs, wanted):
+        declared = self.declaration
+        dys = {f"d{name}": self._values(rng, shape) for name, shape in declared.outputs.items()}
+        if declared.gradients_are_views or declared.output_is_view:
+            dxs = {f"dx{i}": dys["dy"].reshape(x.shape) for i, x in enumerate(xs)}
+        else:
+            dxs = {f"dx{i}": np.empty_like(x) for i, x in enumerate(xs) if wanted[i]}
+        self.groups["output_gradients"] = dys
+        self.groups["input_gradients"] = dxs
+        self.groups["param_gradients"] = {f"d{n}": np.empty_like(p) for n, p in self.groups["params"].items()}
+        self.groups["backward_scratch"] = {n: self._empty(b) for n, b in declared.backward_scratch.items()}
+
+    def _bind(self, xs):
+        tensors = Tensors()
+        dxs = self.groups.get("input_gradients", {})
+        tensors.bind_inputs(xs, [dxs.get(f"dx{i}") for i in range(len(xs))])
+        for group, arrays in self.groups.items():
+            if group not in ("inputs", "input_gradients"):
+                for name, array in arrays.items():
+                    setattr(tensors, name, array)
+        self.layer.prepare(tensors)
+        return tensors
+
+    @property
+    def gradients_are_own(self):
+        """Whether backward writes gradients of inputs, rather than passing on that of the output."""
+        return not (self.declaration.gradients_are_views or self.declaration.output_is_view)
+
+    def poison(self, *groups):
+        """Fill with NaN, or with the largest integer."""
+        for group in groups:
+            owned = {"outputs": not self.declaration.output_is_view, "input_gradients": self.gradients_are_own}
+            if owned.get(group, True):
+                for array in self.groups[group].values():
+                    poison(array)
+
+    def restore_state(self):
+        for name, value in self.first_state.items():
+            self.groups["state"][name][...] = value
+
+    def forward(self):
+        """Forward from the first state, over poisoned memory."""
+        self.restore_state()
+        self.poison(*WRITTEN_BY_FORWARD)
+        self.layer.forward(self.tensors)
+        return self.groups["outputs"]
+
+    def derive(self):
+        self.poison("derived")
+        self.layer.derive(self.tensors)
+
+    def infer(self):
+        """Infer from newly derived arrays, over poisoned memory."""
+        self.derive()
+        return self.infer_again()
+
+    def infer_again(self):
+        self.poison(*WRITTEN_BY_FORWARD)
+        self.layer.infer(self.tensors)
+        return self.groups["outputs"]
+
+    def backward(self):
+        """Backward with everything poisoned that it must not read; inputs and outputs are put back afterwards."""
+        reads = self.declaration.backward_reads
+        inputs = self.groups["inputs"].values()
+        hidden = [array for index, array in enumerate(inputs) if not self.declaration.reads_input(index)]
+        hidden += [array for name, array in self.groups["outputs"].items() if name not in reads]
+        if self.declaration.output_is_view:
+            hidden = []
+        kept = [array.copy() for array in hidden]
+        for array in hidden:
+            poison(array)
+        self.poison("scratch", *WRITTEN_BY_BACKWARD)
+        self.layer.backward(self.tensors)
+        for array, content in zip(hidden, kept, strict=True):
+            array[...] = content
+        return self.groups["input_gradients"] | self.groups["param_gradients"]
+
+    def copies(self, *groups):
+        return {(group, name): array.copy() for group in groups for name, array in self.groups[group].items()}
+
+
+def poison(array):
+    array[...] = np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).max
