@@ -97,6 +97,11 @@ class Declaration:
     infer_reads_saved : `infer` uses the saved arrays too (as `forward` does). False: they are not bound for inference.
     output_is_view : the output is the input under another shape; the layer does no work in either direction.
     gradients_are_views : each input's gradient is the output's gradient itself; backward has nothing to do.
+    adds_gradient : the layer has one input, and `backward` adds `t.dx_before` to its gradient, where that is not None:
+        what the other layers that read the input have found already.
+    in_place : for a gradient of an input ("dx0"), what it may share its memory with, best first: an input of the same
+        shape ("x1"), or the gradient of the output ("dy"). A layer that allows it reads each element of that before it
+        writes there.
     """
 
     outputs: Mapping[str, Shape]
@@ -110,6 +115,8 @@ class Declaration:
     infer_reads_saved: bool = True
     output_is_view: bool = False
     gradients_are_views: bool = False
+    adds_gradient: bool = False
+    in_place: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def reads_input(self, index: int) -> bool:
         """Return whether backward needs this input."""
@@ -121,12 +128,13 @@ class Tensors:
 
     `x`, `dx`: the only input and its gradient; `xs`, `dxs`: all of them, as tuples. `y`, `dy` and so on for every
     declared output; `weight`, `dweight` for a parameter called weight; state, saved, scratch and derived arrays by
-    their names. A gradient is None where nobody needs it (`dx` of the first layer). `prepare` may add attributes of its
-    own.
+    their names. A gradient is None where nobody needs it (`dx` of the first layer). `dx_before` is what a layer that
+    declares `adds_gradient` adds to `dx`, or None. `prepare` may add attributes of its own.
     """
 
     xs: tuple[npt.NDArray[Any], ...]
     dxs: tuple[npt.NDArray[Any] | None, ...]
+    dx_before: npt.NDArray[Any] | None = None
 
     if TYPE_CHECKING:
 

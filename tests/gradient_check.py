@@ -148,6 +148,45 @@ def check_optional_gradients(layer, shapes, dtype="float64"):
             assert same_bits(array, expected[name]), f"{name} without dx{left_out}"
 
 
+def check_adds_gradient(layer, shapes, dtype="float64"):
+    """Backward adds the gradient that others have found to that of the input, and to nothing else."""
+    plain, adding = BoundLayer(layer, shapes, dtype), BoundLayer(layer, shapes, dtype)
+    before = np.random.default_rng(1).standard_normal(shapes[0]).astype(dtype)
+    kept = before.copy()
+    adding.tensors.dx_before = before
+    for bound in (plain, adding):
+        bound.forward()
+        bound.backward()
+    assert same_bits(before, kept), "backward changes dx_before"
+    np.testing.assert_array_equal(
+        adding.groups["input_gradients"]["dx0"], plain.groups["input_gradients"]["dx0"] + before
+    )
+    for name, array in plain.groups["param_gradients"].items():
+        assert same_bits(adding.groups["param_gradients"][name], array), f"dx_before changes {name}"
+
+
+def check_in_place(layer, shapes, dtype="float64"):
+    """Gradients of inputs in every place that the layer names, one by one and together, have the same bits."""
+    places = {name: list(places) for name, places in layer.declare(*shapes).in_place.items()}
+    choices = [{name: place} for name in places for place in places[name]]
+    choices.append({name: places[name][0] for name in places})
+    for choice in choices:
+        separate, shared = BoundLayer(layer, shapes, dtype), BoundLayer(layer, shapes, dtype)
+        separate.forward()
+        separate.backward()
+        shared.forward()
+        for name, place in choice.items():
+            group = "output_gradients" if place.startswith("d") else "inputs"
+            shared.groups["input_gradients"][name] = shared.groups[group][place]
+        gradients = shared.groups["input_gradients"]
+        shared.tensors.bind_inputs(shared.tensors.xs, [gradients[f"dx{i}"] for i in range(len(shapes))])
+        layer.prepare(shared.tensors)
+        layer.backward(shared.tensors)
+        for group in ("input_gradients", "param_gradients"):
+            for name, array in separate.groups[group].items():
+                assert same_bits(shared.groups[group][name], array), f"{name} differs with {choice}"
+
+
 def all_results(bound):
     """Everything that forward, backward and then derive and infer write, copied."""
     results = {}

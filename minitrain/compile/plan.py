@@ -78,7 +78,9 @@ class Plan:
         self.batch = batch
         self.training = gradients is not None
         if self.training:
-            schedule = schedule_training(graph, batch, dtype, input_gradients=input_gradients)
+            schedule = schedule_training(
+                graph, batch, dtype, input_gradients=input_gradients, share_memory=share_memory
+            )
         else:
             schedule = schedule_inference(graph, batch, dtype)
         binding = _Binding(schedule, arena, share_memory)
@@ -168,13 +170,8 @@ class Plan:
     def _bind_input_gradients(self, schedule: Schedule, binding: _Binding) -> dict[str, Array]:
         """Name the gradients of the inputs; those that are read more than once are summed at the end."""
         gradients = {}
-        for name in self.graph.inputs:
-            parts = [
-                binding[dx]
-                for step in schedule.steps
-                for value, dx in zip(step.node.inputs, step.dxs, strict=True)
-                if value == name and dx is not None
-            ]
+        for name, requests in schedule.input_gradients.items():
+            parts = [binding[request] for request in requests]
             total = parts[0]
             if len(parts) > 1:
                 total = np.empty_like(parts[0])
@@ -211,6 +208,7 @@ def _bind_step(
     tensors = Tensors()
     dxs = [None if dx is None else binding[dx] for dx in step.dxs]
     tensors.bind_inputs([binding[x] for x in step.xs], dxs or None)
+    tensors.dx_before = None if step.dx_before is None else binding[step.dx_before]
     tensors.ys = tuple(binding[output] for output in step.outputs.values())
     bound: dict[str, Array] = dict(zip(step.outputs, tensors.ys, strict=True))
     bound |= {f"d{name}": binding[gradient] for name, gradient in step.gradients.items()}

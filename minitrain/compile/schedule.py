@@ -4,7 +4,8 @@ Time runs over the forward calls 0 .. L - 1, the loss at L, then two ticks for e
 for the sum of its output's gradients, one for the call.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,10 @@ class Request:
         if self.view_of is not None:
             self.view_of.use(time)
 
+    def owner(self) -> "Request":
+        """Return the request whose memory this is a view of, or itself."""
+        return self if self.view_of is None else self.view_of.owner()
+
     def lifetime(self) -> Lifetime:
         return Lifetime(int(np.prod(self.shape)) * self.dtype.itemsize, self.first, self.last)
 
@@ -48,6 +53,7 @@ class Step:
     backward_scratch: dict[str, Request] = field(default_factory=dict)
     gradients: dict[str, Request] = field(default_factory=dict)  # of the outputs
     dxs: list[Request | None] = field(default_factory=list)
+    dx_before: Request | None = None  # what backward adds to the gradient of the only input
     sums: list[tuple[Request, list[Request]]] = field(default_factory=list)  # before backward: total, parts
 
 
@@ -60,6 +66,7 @@ class Schedule:
     output: Request
     requests: list[Request]
     output_gradient: Request | None = None
+    input_gradients: dict[str, list[Request]] = field(default_factory=dict)  # their parts, of the inputs that want them
 
     def owners(self) -> list[Request]:
         """Return the requests that need memory of their own."""
@@ -119,10 +126,13 @@ def schedule_inference(graph: Graph, batch: int, dtype: np.dtype) -> Schedule:
     return builder.finish(len(builder.steps))
 
 
-def schedule_training(graph: Graph, batch: int, dtype: np.dtype, *, input_gradients: bool = False) -> Schedule:
+def schedule_training(
+    graph: Graph, batch: int, dtype: np.dtype, *, input_gradients: bool = False, share_memory: bool = True
+) -> Schedule:
     """Schedule forward, loss and backward.
 
-    `input_gradients` asks for the gradients of the model's inputs too, which training does without.
+    `input_gradients` asks for the gradients of the model's inputs too, which training does without. Without
+    `share_memory` every gradient has an array of its own.
     """
     builder = _Builder(graph, graph.declarations(batch), batch, dtype)
     builder.forward(training=True)
@@ -135,12 +145,15 @@ def schedule_training(graph: Graph, batch: int, dtype: np.dtype, *, input_gradie
     for position, step in reversed(list(enumerate(builder.steps))):
         time = end - 2 * position
         _schedule_backward(builder, step, time, parts, needed)
-    if input_gradients:
-        for name in graph.inputs:
-            for part in parts.get(name, ()):
-                part.use(end)
     schedule = builder.finish(end)
     schedule.output_gradient = output_gradient
+    if input_gradients:
+        schedule.input_gradients = {name: parts[name] for name in graph.inputs}
+        for part in itertools.chain(*schedule.input_gradients.values()):
+            part.use(end)
+    if share_memory:
+        for position, step in reversed(list(enumerate(schedule.steps))):
+            _work_in_place(step, end - 2 * position, schedule.inputs.values())
     return schedule
 
 
@@ -165,8 +178,23 @@ def _schedule_backward(
             step.dxs.append(None)
             continue
         dx = builder.request(Buffer(x.shape), time, view_of)
-        parts.setdefault(value, []).append(dx)
+        found = parts.setdefault(value, [])
+        if declaration.adds_gradient and found:
+            step.dx_before = found.pop()
+            step.dx_before.use(time)
+        found.append(dx)
         step.dxs.append(dx)
+
+
+def _work_in_place(step: Step, time: int, kept: Collection[Request]) -> None:
+    """Make gradients of inputs views of arrays that are read for the last time when these gradients are written."""
+    arrays = {f"x{index}": x for index, x in enumerate(step.xs)} | {f"d{n}": dy for n, dy in step.gradients.items()}
+    for name, places in step.declaration.in_place.items():
+        dx = step.dxs[int(name.removeprefix("dx"))]
+        for other in (arrays[each] for each in places):
+            if dx is not None and dx.view_of is None and other.owner().last == time and other not in kept:
+                dx.view_of = other
+                other.use(dx.last)
 
 
 def _total_gradient(builder: _Builder, step: Step, parts: list[Request], shape: Shape, time: int) -> Request:

@@ -54,13 +54,18 @@ def forward(
     With what `write_normalization` wrote, x is normalized on the way, in float32 and for a geometry that `normalizes`.
     """
     winograd = geometry.winograd_forward_plan if y.dtype == np.float32 else None
-    _convolve(geometry, winograd or geometry.forward_plan, x, weight, bias, normalization, scratch, y)
+    _convolve(geometry, winograd or geometry.forward_plan, x, weight, bias, normalization, None, scratch, y)
 
 
-def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: Array, dx: Array) -> None:
-    """Overwrite dx (N, C, H, W), the gradient with respect to the input, from dy (N, K, OH, OW)."""
+def backward_input(
+    geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: Array, dx: Array, before: Array | None = None
+) -> None:
+    """Overwrite dx (N, C, H, W), the gradient with respect to the input, from dy (N, K, OH, OW).
+
+    `before`, another part of the gradient in an array of its own, is added to it.
+    """
     winograd = geometry.winograd_input_gradient_plan if dx.dtype == np.float32 else None
-    _convolve(geometry, winograd or geometry.input_gradient_plan, dy, weight, scratch[:0], None, scratch, dx)
+    _convolve(geometry, winograd or geometry.input_gradient_plan, dy, weight, scratch[:0], None, before, scratch, dx)
 
 
 def _convolve(
@@ -70,13 +75,14 @@ def _convolve(
     weight: Array,
     bias: Array,
     normalization: Array | None,
+    residual: Array | None,
     scratch: Array,
     target: Array,
 ) -> None:
     packed, scratch, none = scratch[: plan.packed], scratch[rounded(plan.packed) :], scratch[:0]
     _pack(plan, weight, NO_SCALE, bias, packed)
-    _bind(geometry, plan, source, none if normalization is None else normalization, packed, none, none, False, scratch,
-          target)()  # fmt: skip
+    normalization, residual = (none if each is None else each for each in (normalization, residual))
+    _bind(geometry, plan, source, normalization, packed, residual, none, False, scratch, target)()
 
 
 def prepare_weight(

@@ -43,6 +43,8 @@ def finish(residual, relu, affine, channel, at, pitch, outs, length, target):
 
     affine: a scale for each channel, then a shift for each; `channel` is that of the first output.
     """
+    if not (residual.size or relu or affine.size):
+        return
     for k in range(outs):
         start = at + k * pitch
         row = target[start : start + length]
@@ -182,7 +184,10 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
             if several:
                 _interleave(phases, outs, planes_of(row), first, used, scratch, place, target, to + i * target_pitch)
                 place += phases[0] * phases[1] * outs * length
-            elif relu or residual.size or affine.size:
+                start = to + i * target_pitch + first * phases[0] * out_width
+                size = min(used * phases[0], out_height - first * phases[0]) * out_width
+                finish(residual, relu, affine, channel, start, out_height * out_width, outs, size, target)
+            else:
                 finish(residual, relu, affine, channel, place + i * target_pitch, pitch, outs_of_task, length, target)
 
     @device

@@ -211,10 +211,9 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, normalizat
             to = ((image + i) * outs + b * lanes) * out_height * out_width
             _finish_plane(scratch, at + (b * tiles + i * tiles_of_image) * lanes, step, bias, planes, tile_row, used,
                           tile_columns, unpacked, target, to, rows)  # fmt: skip
-            if relu or residual.size or affine.size:
-                first = tile_row * TILE * out_width
-                size = min(used * TILE * out_width, out_height * out_width - first)
-                finish(residual, relu, affine, b * lanes, to + first, out_height * out_width, rows, size, target)
+            first = tile_row * TILE * out_width
+            size = min(used * TILE * out_width, out_height * out_width - first)
+            finish(residual, relu, affine, b * lanes, to + first, out_height * out_width, rows, size, target)
 
 
 @device

@@ -50,6 +50,7 @@ class Normalization(Layer):
             state=state,
             saved={"mean": array(channels, "float64"), "inv_std": array(channels, "float64")},
             backward_reads=("x0", "y") if self.relu and self.adds_residual else ("x0",),
+            in_place={"dx1": ("dy",), "dx0": ("x0",)} if self.adds_residual else {"dx0": ("dy", "x0")},
         )
 
     def _input_shape(self, shapes: tuple[Shape, ...]) -> Shape:

@@ -135,6 +135,7 @@ class Conv2d(Layer):
             derived={"packed_weight": array((geometry.packed_weight(),))},
             backward_scratch={"backward_scratch": array((backward_scratch,))},
             backward_reads=("x",),
+            adds_gradient=True,
         )
 
     def flops(self, *shapes: Shape) -> int:
@@ -161,4 +162,4 @@ class Conv2d(Layer):
     def backward(self, t: Tensors) -> None:
         conv2d.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias)
         if t.dx is not None:
-            conv2d.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, t.dx)
+            conv2d.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, t.dx, t.dx_before)

@@ -19,6 +19,9 @@ from minitrain.layers.fused import FUSED_LAYERS
 ALL_LAYERS = LAYERS | FUSED_LAYERS
 CASES = [(layer, example) for layer in ALL_LAYERS.values() for example in layer.examples]
 TRAINING_CASES = [(layer, example) for layer, example in CASES if layer.trains]
+DECLARED = [(layer(**example.arguments).declare(*example.shapes), layer, example) for layer, example in TRAINING_CASES]
+ADDING_CASES = [(layer, example) for declared, layer, example in DECLARED if declared.adds_gradient]
+IN_PLACE_CASES = [(layer, example) for declared, layer, example in DECLARED if declared.in_place]
 
 
 def label(value):
@@ -109,6 +112,18 @@ def test_gradients_of_inputs_are_optional(layer, example):
     check.check_optional_gradients(layer(**example.arguments), example.shapes)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("layer", "example"), ADDING_CASES, ids=label)
+def test_adds_the_gradient_that_others_found(layer, example, dtype):
+    check.check_adds_gradient(layer(**example.arguments), example.shapes, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("layer", "example"), IN_PLACE_CASES, ids=label)
+def test_works_in_place_where_it_says_so(layer, example, dtype):
+    check.check_in_place(layer(**example.arguments), example.shapes, dtype)
+
+
 @each_example
 def test_float32_agrees_with_float64(layer, example):
     check.check_float32(layer(**example.arguments), example.shapes)
@@ -148,7 +163,9 @@ class Scale(Layer):
     reads = ("x",)
 
     def declare(self, *shapes):
-        return Declaration({"y": shapes[0]}, params={"weight": zeros((1,))}, backward_reads=self.reads)
+        return Declaration(
+            {"y": shapes[0]}, params={"weight": zeros((1,))}, backward_reads=self.reads, in_place={"dx0": ("dy", "x0")}
+        )
 
     def forward(self, t):
         np.multiply(t.x, t.weight[0], out=t.y)
@@ -157,6 +174,8 @@ class Scale(Layer):
         t.dweight[0] = np.vdot(t.dy, t.x)
         if t.dx is not None:
             np.multiply(t.dy, t.weight[0], out=t.dx)
+        if t.dx_before is not None:
+            np.add(t.dx, t.dx_before, out=t.dx)
 
 
 class Accumulates(Scale):
@@ -252,6 +271,18 @@ class Allocates(Scale):
         t.y[...] = t.x * t.weight[0]
 
 
+class DoesNotAdd(Scale):
+    def backward(self, t):
+        t.dweight[0] = np.vdot(t.dy, t.x)
+        np.multiply(t.dy, t.weight[0], out=t.dx)
+
+
+class ReadsWhatItOverwrote(Scale):
+    def backward(self, t):
+        np.multiply(t.dy, t.weight[0], out=t.dx)
+        t.dweight[0] = np.vdot(t.dy, t.x)
+
+
 class NeedsAllGradients(Scale):
     def backward(self, t):
         super().backward(t)
@@ -277,6 +308,8 @@ SHAPES = [(40, 5)]
         (WrongGradient, lambda layer: check.check_gradients(check.BoundLayer(layer, SHAPES))),
         (WrongGradientOfWeight, lambda layer: check.check_gradients(check.BoundLayer(layer, SHAPES))),
         (Allocates, lambda layer: check.check_allocates_nothing(layer, [(400, 5)])),
+        (DoesNotAdd, lambda layer: check.check_adds_gradient(layer, SHAPES)),
+        (ReadsWhatItOverwrote, lambda layer: check.check_in_place(layer, SHAPES)),
         (NeedsAllGradients, lambda layer: check.check_optional_gradients(layer, SHAPES)),
     ],
     ids=lambda value: value.__name__,

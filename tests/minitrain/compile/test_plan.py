@@ -21,6 +21,18 @@ def branching_net(dtype="float64"):
     return Model(x, layers.Dense(3)(h), seed=1, dtype=dtype)
 
 
+def residual_net(dtype="float64"):
+    """Two residual blocks whose inputs are read twice each, the second time through a convolution with a stride."""
+    x = Input((2, 9, 8))
+    h = layers.ReLU()(layers.BatchNorm()(layers.Conv2d(4, 3, padding=1)(x)))
+    inner = layers.BatchNorm()(layers.Conv2d(4, 3, padding=1)(h))
+    h = layers.ReLU()(layers.Add()(inner, h))
+    left = layers.BatchNorm()(layers.Conv2d(6, 3, stride=2, padding=1)(h))
+    right = layers.BatchNorm()(layers.Conv2d(6, 1, stride=2)(h))
+    h = layers.ReLU()(layers.Add()(left, right))
+    return Model(x, layers.Dense(3)(layers.Flatten()(h)), seed=1, dtype=dtype)
+
+
 def run(plan, seed=0):
     rng = np.random.default_rng(seed)
     plan.load(rng.standard_normal(plan.inputs[0].shape))
@@ -31,8 +43,9 @@ def run(plan, seed=0):
     return output
 
 
-def test_shared_memory_gives_the_same_bits_and_is_smaller():
-    model = branching_net()
+@pytest.mark.parametrize("net", [branching_net, residual_net])
+def test_shared_memory_gives_the_same_bits_and_is_smaller(net):
+    model = net()
     results, sizes = [], []
     for share in (True, False):
         plan = Plan(model.graph, 5, model.dtype, model.params, model.state, model.gradients, share_memory=share)
@@ -57,11 +70,12 @@ def test_rubbish_in_the_arena_does_not_matter():
     np.testing.assert_array_equal(model.flat_gradients, expected[1])
 
 
-def test_input_gradients_against_central_differences():
-    model = branching_net()
+@pytest.mark.parametrize("net", [branching_net, residual_net])
+def test_input_gradients_against_central_differences(net):
+    model = net()
     plan = Plan(model.graph, 3, model.dtype, model.params, model.state, model.gradients, input_gradients=True)
     rng = np.random.default_rng(0)
-    x, direction = rng.standard_normal((2, 3, 2, 6, 6))
+    x, direction = rng.standard_normal((2, 3, *model.graph.inputs["input"]))
     weights = rng.standard_normal((3, 3))
     plan.load(x)
     plan.forward()
@@ -87,6 +101,12 @@ def test_input_that_is_read_twice_gets_the_sum():
     plan.backward()
     sigmoid = 1 / (1 + np.exp(-x))
     np.testing.assert_allclose(plan.dinputs["input"], 1 - np.tanh(x) ** 2 + sigmoid * (1 - sigmoid), rtol=1e-12)
+
+
+def test_convolutions_add_the_gradients_of_residual_branches():
+    kinds = [kind for _, kind, _ in residual_net().training_plan(4).calls()]
+    assert kinds.count("backward") > 8
+    assert "sum" not in kinds
 
 
 def test_one_arena_for_every_batch_size():
