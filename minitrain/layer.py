@@ -85,6 +85,9 @@ class Declaration:
     outputs : name to shape, batch axis first
         The first one is what other layers see under the layer's own name; it is called "y".
     params : learned arrays; the gradient of `weight` is bound as `dweight`.
+    side_outputs : arrays without a gradient that forward writes for layers that take them as inputs: what follows from
+        an output, and is cheaper to find while that is written. "conv1.moments" is the value of conv1's `moments`.
+    side_inputs : which inputs ("x1") are side outputs of other layers; they have no gradient.
     state : arrays that are kept and saved with the model but never optimized, such as running statistics.
     saved : arrays that forward writes and backward reads.
     scratch : working space of one call of `forward` or `infer`; holds rubbish before it.
@@ -106,6 +109,8 @@ class Declaration:
 
     outputs: Mapping[str, Shape]
     params: Mapping[str, Buffer] = field(default_factory=dict)
+    side_outputs: Mapping[str, Buffer] = field(default_factory=dict)
+    side_inputs: tuple[str, ...] = ()
     state: Mapping[str, Buffer] = field(default_factory=dict)
     saved: Mapping[str, Buffer] = field(default_factory=dict)
     scratch: Mapping[str, Buffer] = field(default_factory=dict)

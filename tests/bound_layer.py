@@ -4,10 +4,10 @@ import numpy as np
 
 from minitrain.layer import Tensors
 
-__all__ = ["READ_BY_FORWARD", "WRITTEN_BY_BACKWARD", "WRITTEN_BY_FORWARD", "BoundLayer", "poison"]
+__all__ = ["READ_BY_FORWARD", "WRITTEN_BY_BACKWARD", "WRITTEN_BY_FORWARD", "BoundLayer", "moments", "poison"]
 
 READ_BY_FORWARD = ("inputs", "params")
-WRITTEN_BY_FORWARD = ("outputs", "saved", "scratch")
+WRITTEN_BY_FORWARD = ("outputs", "side_outputs", "saved", "scratch")
 WRITTEN_BY_BACKWARD = ("input_gradients", "param_gradients", "backward_scratch")
 
 
@@ -22,8 +22,10 @@ class BoundLayer:
         self.layer, self.dtype, self.training = layer, np.dtype(dtype), training
         self.declaration = declared = layer.declare(*shapes)
         rng = np.random.default_rng(seed)
+        inputs = {f"x{i}": self._values(rng, shape) for i, shape in enumerate(shapes)}
+        self.side_inputs = {name: inputs.pop(name).astype("float64") for name in declared.side_inputs}
         self.groups = {
-            "inputs": {f"x{i}": self._values(rng, shape) for i, shape in enumerate(shapes)},
+            "inputs": inputs,
             "params": {name: self._values(rng, buffer.shape) for name, buffer in declared.params.items()},
             "state": {name: self._state(rng, buffer) for name, buffer in declared.state.items()},
             "saved": {
@@ -32,6 +34,7 @@ class BoundLayer:
                 if training or declared.infer_reads_saved
             },
             "scratch": {name: self._empty(buffer) for name, buffer in declared.scratch.items()},
+            "side_outputs": {name: self._empty(buffer) for name, buffer in declared.side_outputs.items()},
             "derived": {name: self._empty(buffer) for name, buffer in declared.derived.items()},
         }
         xs = list(self.groups["inputs"].values())
@@ -71,7 +74,7 @@ class BoundLayer:
         if declared.gradients_are_views or declared.output_is_view:
             dxs = {f"dx{i}": dys["dy"].reshape(x.shape) for i, x in enumerate(xs)}
         else:
-            dxs = {f"dx{i}": np.empty_like(x) for i, x in enumerate(xs) if wanted[i]}
+            dxs = {f"dx{i}": np.empty_like(x) for i, x in enumerate(xs) if wanted[i]}  # side inputs are the last
         self.groups["output_gradients"] = dys
         self.groups["input_gradients"] = dxs
         self.groups["param_gradients"] = {f"d{n}": np.empty_like(p) for n, p in self.groups["params"].items()}
@@ -80,6 +83,7 @@ class BoundLayer:
     def _bind(self, xs):
         tensors = Tensors()
         dxs = self.groups.get("input_gradients", {})
+        xs = [*xs, *self.side_inputs.values()]
         tensors.bind_inputs(xs, [dxs.get(f"dx{i}") for i in range(len(xs))])
         for group, arrays in self.groups.items():
             if group not in ("inputs", "input_gradients"):
@@ -109,6 +113,8 @@ class BoundLayer:
         """Forward from the first state, over poisoned memory."""
         self.restore_state()
         self.poison(*WRITTEN_BY_FORWARD)
+        for side in self.side_inputs.values():
+            side[...] = moments(self.groups["inputs"]["x0"])
         self.layer.forward(self.tensors)
         return self.groups["outputs"]
 
@@ -145,6 +151,12 @@ class BoundLayer:
 
     def copies(self, *groups):
         return {(group, name): array.copy() for group in groups for name, array in self.groups[group].items()}
+
+
+def moments(x):
+    """Mean and biased variance of each channel of x (N, C, ...), which is what all side inputs are."""
+    values = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1).astype("float64")
+    return values.mean(axis=1), values.var(axis=1)
 
 
 def poison(array):

@@ -29,12 +29,17 @@ def fuse(graph: Graph) -> Graph:
 
 
 def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:
-    """BatchNormReLU, Conv2d -> BatchNormReLUConv2d, where the convolution's kernels normalize: after `fuse`.
+    """Return the graph that `fuse` returned with patterns replaced that pay in training alone.
 
     The batch is not known yet: it is done where it pays for an ordinary one.
     """
     if dtype != np.float32:
         return graph
+    return _gather_moments(_fuse_batch_norm_relu_conv2d(graph))
+
+
+def _fuse_batch_norm_relu_conv2d(graph: Graph) -> Graph:
+    """BatchNormReLU, Conv2d -> BatchNormReLUConv2d, where the convolution's kernels normalize."""
     consumers, shapes = graph.consumers(), graph.shapes(ORDINARY_BATCH)
     norms = {node.name: node for node in graph.nodes if isinstance(node.layer, fused.BatchNormReLU)}
     new: dict[str, GraphNode] = {}
@@ -53,6 +58,35 @@ def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:
             gone.add(norm.name)
     kept = [new.get(node.name, node) for node in graph.nodes if node.name not in gone]
     return graph.with_nodes(kept, graph.output)
+
+
+def _gather_moments(graph: Graph) -> Graph:
+    """Let convolutions whose kernels can do it find the statistics of the batch norms after them."""
+    shapes, takers = graph.shapes(ORDINARY_BATCH), (*NORMS, fused.BatchNormReLUConv2d)
+    readers = {node.inputs[0] for node in graph.nodes if isinstance(node.layer, takers)}
+
+    def gathers(node: GraphNode) -> bool:
+        conv = node.layer.conv if isinstance(node.layer, fused.BatchNormReLUConv2d) else node.layer
+        return isinstance(conv, layers.Conv2d) and bool(np.prod(conv.geometry(shapes[node.inputs[0]]).sums_shape))
+
+    gives = {node.name for node in graph.nodes if node.name in readers and gathers(node)}
+
+    def rewritten(node: GraphNode) -> GraphNode:
+        layer, inputs = node.layer, node.inputs
+        if inputs[0] in gives and isinstance(layer, takers):
+            inputs = (*inputs, f"{inputs[0]}.moments")
+            if isinstance(layer, fused.BatchNormReLUConv2d):
+                layer = replace(layer, takes_moments=True)
+            else:
+                layer = fused.BatchNormOfMoments(layer)  # type: ignore[arg-type]
+        if node.name in gives:
+            if isinstance(layer, fused.BatchNormReLUConv2d):
+                layer = replace(layer, gives_moments=True)
+            else:
+                layer = fused.Conv2dMoments(layer)  # type: ignore[arg-type]
+        return GraphNode(node.name, layer, inputs, node.names)
+
+    return graph.with_nodes([rewritten(node) for node in graph.nodes], graph.output)
 
 
 def fuse_for_inference(graph: Graph) -> Graph:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minitrain.compile.memory import Lifetime, place
-from minitrain.graph import Graph, GraphNode, output_values
+from minitrain.graph import Graph, GraphNode, output_values, side_value
 from minitrain.layer import Buffer, Declaration, Shape
 
 __all__ = ["Request", "Schedule", "schedule_inference", "schedule_training"]
@@ -49,7 +49,7 @@ class Step:
     declaration: Declaration
     xs: list[Request]
     outputs: dict[str, Request]
-    local: dict[str, Request] = field(default_factory=dict)  # saved and forward scratch, by the layer's names
+    local: dict[str, Request] = field(default_factory=dict)  # side outputs, saved and forward scratch, by their names
     backward_scratch: dict[str, Request] = field(default_factory=dict)
     gradients: dict[str, Request] = field(default_factory=dict)  # of the outputs
     dxs: list[Request | None] = field(default_factory=list)
@@ -108,8 +108,9 @@ class _Builder:
             self.values.update(zip(output_values(node, declaration), outputs.values(), strict=True))
             step = Step(node, declaration, xs, outputs)
             saved = declaration.saved if training or declaration.infer_reads_saved else {}
-            for name, buffer in (*saved.items(), *declaration.scratch.items()):
+            for name, buffer in (*declaration.side_outputs.items(), *saved.items(), *declaration.scratch.items()):
                 step.local[name] = self.request(buffer, time)
+            self.values |= {side_value(node, name): step.local[name] for name in declaration.side_outputs}
             self.steps.append(step)
 
     def finish(self, end: int) -> Schedule:

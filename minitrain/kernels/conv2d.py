@@ -37,6 +37,7 @@ __all__ = [
 Array = np.ndarray
 
 NO_SCALE = np.empty(0)
+NO_SUMS = np.empty((0, 0, 0, 0))
 FLOPS_PER_ELEMENT = 16  # that a convolution does in the time of one element of an elementwise kernel
 
 
@@ -48,13 +49,16 @@ def forward(
     scratch: Array,
     y: Array,
     normalization: Array | None = None,
+    sums: Array | None = None,
 ) -> None:
     """Overwrite y (N, K, OH, OW) from x (N, C, H, W), weight (K, C / groups, kh, kw) and bias (K,) or (0,).
 
-    With what `write_normalization` wrote, x is normalized on the way, in float32 and for a geometry that `normalizes`.
+    With what `write_normalization` wrote, x is normalized on the way, and `sums` (geometry.sums_shape) are overwritten
+    with what `combine_moments` reads: both in float32, for a geometry that uses Winograd's convolution.
     """
     winograd = geometry.winograd_forward_plan if y.dtype == np.float32 else None
-    _convolve(geometry, winograd or geometry.forward_plan, x, weight, bias, normalization, None, scratch, y)
+    plan = winograd or geometry.forward_plan
+    _convolve(geometry, plan, x, weight, bias, normalization, None, scratch, y, sums)
 
 
 def backward_input(
@@ -65,7 +69,8 @@ def backward_input(
     `before`, another part of the gradient in an array of its own, is added to it.
     """
     winograd = geometry.winograd_input_gradient_plan if dx.dtype == np.float32 else None
-    _convolve(geometry, winograd or geometry.input_gradient_plan, dy, weight, scratch[:0], None, before, scratch, dx)
+    plan = winograd or geometry.input_gradient_plan
+    _convolve(geometry, plan, dy, weight, scratch[:0], None, before, scratch, dx, None)
 
 
 def _convolve(
@@ -78,11 +83,12 @@ def _convolve(
     residual: Array | None,
     scratch: Array,
     target: Array,
+    sums: Array | None,
 ) -> None:
     packed, scratch, none = scratch[: plan.packed], scratch[rounded(plan.packed) :], scratch[:0]
     _pack(plan, weight, NO_SCALE, bias, packed)
     normalization, residual = (none if each is None else each for each in (normalization, residual))
-    _bind(geometry, plan, source, normalization, packed, residual, none, False, scratch, target)()
+    _bind(geometry, plan, source, normalization, packed, residual, none, False, scratch, target, sums)()
 
 
 def prepare_weight(
@@ -139,13 +145,15 @@ def _bind(
     relu: bool,
     scratch: Array,
     target: Array,
+    sums: Array | None = None,
 ) -> Callable[[], None]:
     """Return the call of the kernel that the plan is for."""
-    if normalization.size and not isinstance(plan, Winograd):
-        raise ValueError(f"normalization: expected none for a convolution that does not normalize, {geometry}")
     work, finish = geometry.flops // FLOPS_PER_ELEMENT, (packed, residual, affine, relu, scratch, target)
     if isinstance(plan, Winograd):
-        return partial(run_winograd.for_work(work), plan.table, source, normalization, *finish)
+        sums = NO_SUMS if sums is None else sums
+        return partial(run_winograd.for_work(work), plan.table, source, normalization, *finish, sums)
+    if normalization.size or sums is not None:
+        raise ValueError(f"normalization, sums: expected none for a convolution without Winograd's form, {geometry}")
     return partial(correlation_kernel(*plan.tile).for_work(work), plan.tables[target.itemsize], source, *finish)
 
 

@@ -132,6 +132,11 @@ class Conv2dGeometry:
         return plan is not None and pays_to_transform(self, plan)
 
     @property
+    def sums_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the sums of moments that `forward` writes in float32; of size 0 where it does not."""
+        return self.winograd_forward_plan.sums_shape if self.winograd_forward_plan else (0, 0, 0, 0)
+
+    @property
     def normalizes(self) -> bool:
         """Whether `forward` and `backward_weight` can normalize what they read of x, in float32."""
         return self.winograd_forward_plan is not None

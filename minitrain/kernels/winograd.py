@@ -9,6 +9,7 @@ import numpy as np
 
 from minitrain.kernels.conv2d_correlate import finish
 from minitrain.kernels.conv2d_pack import clear
+from minitrain.kernels.moments import MOMENTS, add_moments
 from minitrain.kernels.winograd_pack import place_pixels
 from minitrain.kernels.winograd_plan import ROWS
 from minitrain.kernels.winograd_transforms import (
@@ -140,11 +141,12 @@ def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at
 
 
 @device
-def _finish_plane(memory, m, step, bias, planes, tile_row, tile_rows, tile_columns, unpacked, target, to, rows):
+def _finish_plane(memory, m, step, bias, planes, tile_row, tile_rows, tile_columns, unpacked, target, to, rows,
+                  sums, sums_at, is_first, spare):  # fmt: skip
     """Transform a vector of outputs of an image back, from memory[m:], and put its rows into target[to:].
 
     The tiles are written from right to left into rows without gaps: what the last of them has beyond the end of its
-    rows is overwritten with what belongs there.
+    rows is overwritten with what belongs there. The moments of the outputs go to sums[sums_at:], unless that is empty.
     """
     lanes = lanes_of(memory)
     out_height, columns = planes[2], planes[3]
@@ -158,6 +160,9 @@ def _finish_plane(memory, m, step, bias, planes, tile_row, tile_rows, tile_colum
                 memory, m + (row * tile_columns + tile) * lanes, step, bias, memory, place, columns * lanes
             )
         last = min(size, (row + 1) * TILE * columns)
+        if sums.size:
+            start = row * TILE * columns
+            add_moments(memory, unpacked + start * lanes, last - start, is_first and row == 0, spare, sums, sums_at)
         while done < last and (done + lanes <= last or last == size):
             start = min(done, size - lanes)
             store_transposed_rows(memory, unpacked + start * lanes, target, to + first + start, out_height * columns,
@@ -167,7 +172,7 @@ def _finish_plane(memory, m, step, bias, planes, tile_row, tile_rows, tile_colum
 
 @device
 def _run_strip(task, problem, planes, strips, places, pixels, source, normalization, packed, residual, affine,
-               relu, scratch, at, target):  # fmt: skip
+               relu, scratch, at, target, sums):  # fmt: skip
     images, channels, outs, _ = problem
     height, width, out_height, out_width = planes[0], planes[1], planes[2], planes[3]
     block, band, tile_columns, row, fetches = strips
@@ -210,14 +215,15 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, normalizat
         for i in range(some):
             to = ((image + i) * outs + b * lanes) * out_height * out_width
             _finish_plane(scratch, at + (b * tiles + i * tiles_of_image) * lanes, step, bias, planes, tile_row, used,
-                          tile_columns, unpacked, target, to, rows)  # fmt: skip
+                          tile_columns, unpacked, target, to, rows, sums,
+                          (task * out_blocks + b) * MOMENTS * lanes, i == 0, operands)  # fmt: skip
             first = tile_row * TILE * out_width
             size = min(used * TILE * out_width, out_height * out_width - first)
             finish(residual, relu, affine, b * lanes, to + first, out_height * out_width, rows, size, target)
 
 
 @device
-def _run_share(worker, row, source, normalization, packed, residual, affine, relu, scratch, target):
+def _run_share(worker, row, source, normalization, packed, residual, affine, relu, scratch, target, sums):
     """The strips of one worker."""
     problem = item(row, 0), item(row, 1), item(row, 2), item(row, 3)
     planes = item(row, 4), item(row, 5), item(row, 6), item(row, 7), item(row, 8), item(row, 9)
@@ -229,17 +235,18 @@ def _run_share(worker, row, source, normalization, packed, residual, affine, rel
     clear(scratch, at + places[2], places[3] - places[2])
     for task in range(worker * tasks // problem[3], (worker + 1) * tasks // problem[3]):
         _run_strip(task, problem, planes, strips, places, row[HEAD:], source, normalization, packed, residual, affine,
-                   relu, scratch, at, target)  # fmt: skip
+                   relu, scratch, at, target, sums)  # fmt: skip
 
 
 @kernel
-def run_winograd(table, source, normalization, packed, residual, affine, relu, scratch, target):
+def run_winograd(table, source, normalization, packed, residual, affine, relu, scratch, target, sums):
     """Overwrite target (images, outs, out_height, out_width) from source (images, channels, height, width).
 
     See the plan, `Winograd`, for the table, and `transform_weights` for the packed weights. The source is normalized on
-    the way, unless the normalization is empty: see `place_pixels`. The residual, ReLU and affine: see `finish`.
+    the way, unless the normalization is empty: see `place_pixels`. The residual, ReLU and affine: see `finish`. Of the
+    products with the bias, the moments are found on the way, unless `sums` is empty: see `combine_moments`.
     """
     row, source, normalization, packed = flat(table), flat(source), flat(normalization), flat(packed)
-    residual, affine, scratch, target = flat(residual), flat(affine), flat(scratch), flat(target)
+    residual, affine, scratch, target, sums = flat(residual), flat(affine), flat(scratch), flat(target), flat(sums)
     for worker in prange(row[3]):
-        _run_share(np.intp(worker), row, source, normalization, packed, residual, affine, relu, scratch, target)
+        _run_share(np.intp(worker), row, source, normalization, packed, residual, affine, relu, scratch, target, sums)

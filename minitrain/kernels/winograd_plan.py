@@ -8,6 +8,7 @@ import numba
 import numpy as np
 
 from minitrain.kernels.conv2d_plan import Table, rounded
+from minitrain.kernels.moments import MOMENTS
 from minitrain.kernels.winograd_transforms import POINTS, TILE, WINDOW
 from minitrain.kernels.winograd_weights import step_of_weights
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
@@ -44,12 +45,14 @@ class Winograd(NamedTuple):
     - in values: the place of each pixel of a plane in its packed form.
 
     `weights` is the table of `transform_weights`, which writes `packed` values; `scratch` is that of all workers.
+    `sums_shape` is that of the moments' parts: one for each strip and vector of outputs.
     """
 
     table: Table
     weights: Table
     packed: int
     scratch: int
+    sums_shape: tuple[int, int, int, int]
 
 
 def fits(g: Conv2dGeometry) -> bool:
@@ -98,7 +101,8 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     unpacked_at = plane_at + packed
     operands_at = unpacked_at + unpacked
     size = rounded(operands_at + ROWS * in_blocks * lanes)
-    workers = min(numba.config.NUMBA_NUM_THREADS, -(-images // block) * bands)
+    strips = -(-images // block) * bands
+    workers = min(numba.config.NUMBA_NUM_THREADS, strips)
     step = step_of_weights(in_blocks, out_blocks, lanes)
     rows, columns = np.indices((height, width)).reshape(2, -1)
     numbers = (
@@ -111,6 +115,7 @@ def plan_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
         np.array([outs, channels, *weights, *(np.arange(area) * step)], np.int64),
         POINTS * step + out_blocks * lanes,
         workers * size,
+        (strips, out_blocks, MOMENTS, lanes),
     )
 
 

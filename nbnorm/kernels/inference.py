@@ -43,9 +43,12 @@ def infer(x, residual, gamma, beta, running_mean, running_var, eps, relu, factor
     images, channels, length = x.shape
     step, each = (channels, 1) if length == 1 else (1, 3)  # as `columns` and as `spans` have them
     for c in range(channels):
-        factors[each * c] = running_mean[c]
-        factors[step + each * c] = gamma[c] / math.sqrt(running_var[c] + eps)
-        factors[2 * step + each * c] = beta[c]
+        scale = gamma[c] / math.sqrt(running_var[c] + eps)
+        center = factors.dtype.type(running_mean[c])
+        rounded = 0.0 if center == running_mean[c] else running_mean[c] - center  # statistics may be float64
+        factors[each * c] = center
+        factors[step + each * c] = scale
+        factors[2 * step + each * c] = beta[c] - rounded * scale
     # Rows of values are taken one by one, rows of channels (length 1) together.
     rows = images if length == 1 else images * channels
     row = channels if length == 1 else length

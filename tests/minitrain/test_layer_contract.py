@@ -21,6 +21,7 @@ CASES = [(layer, example) for layer in ALL_LAYERS.values() for example in layer.
 TRAINING_CASES = [(layer, example) for layer, example in CASES if layer.trains]
 DECLARED = [(layer(**example.arguments).declare(*example.shapes), layer, example) for layer, example in TRAINING_CASES]
 ADDING_CASES = [(layer, example) for declared, layer, example in DECLARED if declared.adds_gradient]
+SIDE_OUTPUT_CASES = [(layer, example) for declared, layer, example in DECLARED if declared.side_outputs]
 IN_PLACE_CASES = [(layer, example) for declared, layer, example in DECLARED if declared.in_place]
 
 
@@ -78,6 +79,7 @@ def test_arguments_can_be_saved_as_json(layer, example):
 def test_names_of_buffers_are_distinct_and_the_batch_comes_first(layer, example):
     declared = layer(**example.arguments).declare(*example.shapes)
     groups = [declared.outputs, declared.params, declared.state, declared.saved, declared.scratch, declared.derived]
+    groups.append(declared.side_outputs)
     names = [name for group in [*groups, declared.backward_scratch] for name in group]
     names += [f"d{name}" for name in [*declared.outputs, *declared.params]]
     assert len(names) == len(set(names))
@@ -122,6 +124,12 @@ def test_adds_the_gradient_that_others_found(layer, example, dtype):
 @pytest.mark.parametrize(("layer", "example"), IN_PLACE_CASES, ids=label)
 def test_works_in_place_where_it_says_so(layer, example, dtype):
     check.check_in_place(layer(**example.arguments), example.shapes, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("layer", "example"), SIDE_OUTPUT_CASES, ids=label)
+def test_side_outputs_are_the_moments_of_the_output(layer, example, dtype):
+    check.check_side_outputs(layer(**example.arguments), example.shapes, dtype)
 
 
 @each_example

@@ -2,12 +2,25 @@
 
 from minitrain.layer import Layer
 from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
+from minitrain.layers.fused.batch_norm_of_moments import BatchNormOfMoments
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
 from minitrain.layers.fused.batch_norm_relu_conv2d import BatchNormReLUConv2d
+from minitrain.layers.fused.conv2d_moments import Conv2dMoments
 from minitrain.layers.fused.inference_conv2d import InferenceConv2d
 
-__all__ = ["FUSED_LAYERS", "BatchNormAddReLU", "BatchNormReLU", "BatchNormReLUConv2d", "InferenceConv2d"]
+__all__ = [
+    "FUSED_LAYERS", "BatchNormAddReLU", "BatchNormOfMoments", "BatchNormReLU", "BatchNormReLUConv2d", "Conv2dMoments",
+    "InferenceConv2d",
+]  # fmt: skip
 
 FUSED_LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer for layer in (BatchNormReLU, BatchNormAddReLU, BatchNormReLUConv2d, InferenceConv2d)
+    layer.__name__: layer
+    for layer in (
+        BatchNormReLU,
+        BatchNormAddReLU,
+        BatchNormReLUConv2d,
+        Conv2dMoments,
+        BatchNormOfMoments,
+        InferenceConv2d,
+    )
 }

@@ -85,12 +85,43 @@ def test_a_batch_norm_that_others_read_stays_before_its_convolution():
     assert kinds(fuse_for_training(graph, np.dtype("float32"))) == ["BatchNormReLU", "Conv2d", "Add"]
 
 
-def test_a_step_through_a_normalizing_convolution_is_the_same_step():
+def wide_residual_net(fuse=True):
+    x = Input((32, 16, 16))
+    inner = layers.ReLU()(layers.BatchNorm(momentum=None)(layers.Conv2d(32, 3, padding=1, bias=False)(x)))
+    inner = layers.BatchNorm(eps=1e-3)(layers.Conv2d(32, 3, padding=1)(inner))
+    h = layers.ReLU()(layers.Add()(inner, x))
+    h = layers.BatchNorm()(layers.Conv2d(40, 3)(h))
+    return Model(x, layers.Dense(3)(layers.Flatten()(h)), seed=2, fuse=fuse)
+
+
+def test_convolutions_find_the_statistics_of_the_batch_norms_after_them():
+    graph = fuse_for_training(fuse(wide_residual_net().graph), np.dtype("float32"))
+    assert [(type(node.layer).__name__, node.inputs) for node in graph.nodes[:-2]] == [
+        ("Conv2dMoments", ("input",)),
+        ("BatchNormReLUConv2d", ("conv1", "conv1.moments")),
+        ("BatchNormOfMoments", ("conv2", "input", "conv2.moments")),
+        ("Conv2dMoments", ("bn2",)),
+        ("BatchNormOfMoments", ("conv3", "conv3.moments")),
+    ]
+    assert [node.variable("gamma") for node in graph.nodes[1:3]] == ["bn1.gamma", "bn2.gamma"]
+    assert "moments" not in str(list(wide_residual_net().state))
+
+
+def test_a_convolution_that_no_batch_norm_reads_finds_nothing():
+    x = Input((16, 16, 16))
+    graph = trace([x], layers.ReLU()(layers.Conv2d(16, 3, padding=1)(x)))
+    assert "Conv2dMoments" not in kinds(fuse_for_training(fuse(graph), np.dtype("float32")))
+
+
+@pytest.mark.parametrize("batch", [3, 6, 40])
+@pytest.mark.parametrize("net", [two_convolutions, wide_residual_net])
+def test_a_step_through_normalizing_convolutions_is_the_same_step(net, batch):
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((6, 3, 16, 16), dtype="float32"), np.arange(6) % 3
+    shape = net().input_shapes["input"]
+    x, y = rng.standard_normal((batch, *shape), dtype="float32"), np.arange(batch) % 3
     results = []
     for fused in (True, False):
-        model = two_convolutions(fused)
+        model = net(fused)
         trainer = Trainer(model, losses.SoftmaxCrossEntropy(), optimizers.SGD(0.1))
         results.append((trainer.step(x, y), {**model.params, **model.state}))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)

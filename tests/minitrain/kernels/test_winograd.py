@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Conv2dGeometry
+from minitrain.kernels.moments import combine_moments
 from minitrain.kernels.winograd import run_winograd
 from minitrain.kernels.winograd_plan import pays, plan_winograd
 from minitrain.kernels.winograd_weights import transform_weights
@@ -63,11 +64,25 @@ def run(g, gradient, source, weight, bias, residual=None, relu=False, run_kernel
     scratch[:] = bits.view(np.float32)
     none = target[:0]
     transform_weights.serial(plan.weights, weight, np.empty(0), bias, packed)
-    run_kernel(plan.table, source, none, packed, none if residual is None else residual, none, relu, scratch, target)
+    sums = np.full(plan.sums_shape, np.nan)
+    residual = none if residual is None else residual
+    run_kernel(plan.table, source, none, packed, residual, none, relu, scratch, target, sums)
     for outer in (memory, scratch_memory, packed_memory):
         assert (outer[:GUARD] == CANARY).all()
         assert (outer[-GUARD:] == CANARY).all()
+    if residual is None and not relu:
+        assert_moments(sums, target)
     return target
+
+
+def assert_moments(sums, target):
+    """What was found on the way are the mean and variance of each channel, to float32's precision."""
+    moments = np.full((2, target.shape[1]), np.nan)
+    combine_moments.serial(sums, target.reshape(*target.shape[:2], -1), moments)
+    values = np.moveaxis(target, 1, 0).reshape(target.shape[1], -1).astype(np.float64)
+    mean, var = values.mean(axis=1), values.var(axis=1)
+    np.testing.assert_allclose(moments[1], var, rtol=1e-6)
+    np.testing.assert_array_less(abs(moments[0] - mean)[var > 0], 1e-6 * np.sqrt(var)[var > 0])
 
 
 def run_both(g, seed=0, run_kernel=run_winograd.serial):

@@ -1,0 +1,56 @@
+"""Batch normalization by statistics that the layer before has found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from minitrain.layer import Declaration, Example, Layer, Shape, Tensors
+from minitrain.layers._normalization import Normalization
+from minitrain.layers.batch_norm import BatchNorm
+from minitrain.layers.fused._moments import expect_moments, norm_forward_statistics
+from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
+from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
+from nbnorm.kernels import batch_norm
+
+
+@dataclass(frozen=True)
+class BatchNormOfMoments(Layer):
+    """A BatchNorm, BatchNormReLU or BatchNormAddReLU with one more input: the moments of x, (2, C), a side output.
+
+    The forward pass reads x once instead of twice.
+
+    Parameters
+    ----------
+    norm : BatchNorm, BatchNormReLU or BatchNormAddReLU
+    """
+
+    norm: Normalization
+
+    prefix: ClassVar[str] = "bn"
+    examples: ClassVar[list[Example]] = [
+        Example((4, 3, 5, 5), (2, 3), norm=BatchNorm()),
+        Example((3, 40, 9, 17), (2, 40), norm=BatchNormReLU(momentum=None)),
+        Example((8, 4), (8, 4), (2, 4), norm=BatchNormAddReLU(eps=0.1)),
+        Example((4, 3, 5, 5), (4, 3, 5, 5), (2, 3), norm=BatchNormAddReLU()),
+    ]
+
+    def declare(self, *shapes: Shape) -> Declaration:
+        *shapes_of_norm, moments = shapes
+        declared = self.norm.declare(*shapes_of_norm)
+        expect_moments(self, moments, shapes[0])
+        return replace(declared, side_inputs=(f"x{len(shapes_of_norm)}",))
+
+    def prepare(self, t: Tensors) -> None:
+        self.norm.prepare(t)
+
+    def forward(self, t: Tensors) -> None:
+        norm_forward_statistics(self.norm, t)
+        mean, var = t.xs[-1]
+        batch_norm.infer(t.x3, t.residual3, t.gamma, t.beta, mean, var, self.norm.eps, self.norm.relu, t.y3)
+
+    def infer(self, t: Tensors) -> None:
+        self.norm.infer(t)
+
+    def backward(self, t: Tensors) -> None:
+        self.norm.backward(t)

@@ -1,0 +1,56 @@
+"""A convolution that also finds the statistics that the batch norm after it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from minitrain.kernels import conv2d
+from minitrain.layer import Declaration, Example, Layer, Shape, Tensors
+from minitrain.layers.conv2d import Conv2d
+from minitrain.layers.fused._moments import bind_moments, with_moments, write_moments
+
+
+@dataclass(frozen=True)
+class Conv2dMoments(Layer):
+    """A Conv2d with the mean and the biased variance of each output channel, (2, out_channels), as a side output.
+
+    Where Winograd's convolution is used they are found while the outputs are in registers and the nearest cache, else
+    in a pass over the output.
+
+    Parameters
+    ----------
+    conv : Conv2d
+    """
+
+    conv: Conv2d
+
+    prefix: ClassVar[str] = "conv"
+    examples: ClassVar[list[Example]] = [
+        Example((2, 3, 6, 5), conv=Conv2d(4, 3, padding=1)),
+        Example((4, 16, 16, 17), conv=Conv2d(16, 3, padding=1)),
+        Example((2, 4, 7, 6), conv=Conv2d(6, 3, stride=2, groups=2, bias=False)),
+    ]
+
+    def declare(self, *shapes: Shape) -> Declaration:
+        return with_moments(self.conv.declare(*shapes), self.conv.geometry(shapes[0]))
+
+    def flops(self, *shapes: Shape) -> int:
+        return self.conv.flops(*shapes)
+
+    def prepare(self, t: Tensors) -> None:
+        self.conv.prepare(t)
+        bind_moments(t)
+
+    def forward(self, t: Tensors) -> None:
+        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, None, t.sums)
+        write_moments(t)
+
+    def derive(self, t: Tensors) -> None:
+        self.conv.derive(t)
+
+    def infer(self, t: Tensors) -> None:
+        self.conv.infer(t)
+
+    def backward(self, t: Tensors) -> None:
+        self.conv.backward(t)
