@@ -21,7 +21,7 @@ from minitrain.kernels.winograd_transforms import (
 )
 from minitrain.kernels.winograd_weights import weights_step
 from nbnorm._jit import device, kernel, prange
-from nbnorm.simd.lanes import item, prefetch
+from nbnorm.simd.lanes import item, prefetch, prefetch_nearest
 from nbnorm.simd.squares import store_transposed_rows
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import LANES_FLOAT32, flat, lanes_of, load, store
@@ -100,15 +100,18 @@ def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at
                 target_ahead = _fetch(target, target_ahead, target_share, target_runs)
             w, pitch, u = v + tile * lanes, tiles * lanes, weights_at
             if out_blocks == 1:  # two points fill the registers
+                # with so few products, the next ones wait for their operands, one line for each tile and point
+                following = w + (ROWS * lanes if tile + ROWS < tiles else points * step - tile * lanes)
                 acc, other = _zero_single(memory), _zero_single(memory)
                 for _ in range(in_blocks):
                     for lane in range(0, lanes, UNROLL):
                         for i in range(UNROLL):
+                            prefetch_nearest(memory, following + (lane // 2 + i // 2) * lanes + (i % 2) * step)
                             at, u_at = w + lane + i, u + i * lanes
                             acc = _add_single(acc, memory, at, lanes, weights, u_at)
                             other = _add_single(other, memory, at + step, lanes, weights, u_at + weights_pitch)
                         u += UNROLL * lanes
-                    w += pitch
+                    w, following = w + pitch, following + pitch
                 _store_single(acc, memory, v + tile * lanes, one, lanes)
                 _store_single(other, memory, v + step + tile * lanes, one, lanes)
                 continue

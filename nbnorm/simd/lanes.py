@@ -123,6 +123,17 @@ def prefetch(typing_context, array, index):
 
 
 @intrinsic
+def prefetch_nearest(typing_context, array, index):
+    """Ask for the cache line of array[index] as `prefetch` does, for the level 1 cache."""
+
+    def codegen(context, builder, signature, args):
+        _emit_prefetch(builder, pointer_to(context, builder, signature.args[0], *args), 0, 3)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+@intrinsic
 def prefetch_for_store(typing_context, array, index):
     """Ask for the cache line of array[index] as `prefetch` does, in order to write it."""
 

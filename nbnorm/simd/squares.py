@@ -28,21 +28,23 @@ def _load_transposed(builder, vector, rows):
 
     A vector takes `_PIECE` values of every `_PIECE`-th row, so that only the squares within its pieces are left to be
     transposed in registers: most of the movement is done by the loads, which another part of the processor executes.
+    All pieces of a row are read one after the other: rows may push each other out of the level 1 cache.
     """
     piece = ir.VectorType(vector.llvm.element, min(_PIECE, vector.lanes))
     size, step = vector.lanes, piece.count
-    columns = []
-    for first in range(0, size, step):
-        values = []
-        for r in range(step):
+    values = {}
+    for r in range(step):
+        for first in range(0, size, step):
             parts = []
             for row in rows[r::step]:
                 place = builder.bitcast(builder.gep(row, [INDEX(first)]), piece.as_pointer())
                 part = builder.load(place)
                 part.align = vector.scalar.bitwidth // 8
                 parts.append(part)
-            values.append(_join(builder, parts))
-        columns += emit_transposed(builder, values)
+            values[first, r] = _join(builder, parts)
+    columns = []
+    for first in range(0, size, step):
+        columns += emit_transposed(builder, [values[first, r] for r in range(step)])
     return columns
 
 
