@@ -68,18 +68,20 @@ def _task(
                     at = (n * channels + c) * length + i
                     width = step if i + step < i1 else i1 - i
                     spans.add_products(
-                        dys, xs, ys, at, stride, count, width, factors, floor, by_output, scratch, slot_of(x, p)
+                        dys, xs, ys, kept, at, stride, count, width, factors, floor, by_output, scratch, slot_of(x, p)
                     )
         for c in range(first, last):
             add_lanes(x, scratch, slot_of(x, c * parts + part))
     if phase == WHOLE:
         for c in range(first, last):
             _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma, dbeta)
-    if dx.size + dresidual.size > 0 and phase & APPLY:
+    if dx.size > 0 and phase & APPLY:
         at = (n0 * channels + first) * length + i0
+        gated = dresidual.size > 0  # already, in dresidual: one array less to read
         spans.differentiate(
-            dys, xs, ys, dxs, kept, at, stride, n1 - n0, i1 - i0, last - first,
-            table, kept_of(x, first * parts), kept_step(x, parts), floor, by_output, ahead, streaming,
+            kept if gated else dys, xs, ys, dxs, at, stride, n1 - n0, i1 - i0, last - first,
+            table, kept_of(x, first * parts), kept_step(x, parts), x.dtype.type(np.nan) if gated else floor,
+            by_output and not gated, ahead, streaming,
         )  # fmt: skip
 
 

@@ -79,11 +79,12 @@ def _gated_part(dy, x, y, i, rest, m, a, b, low, by_output):
 
 
 @device
-def add_products(dy, x, y, at, stride, spans, length, factors, floor, by_output, totals, t):
+def add_products(dy, x, y, dresidual, at, stride, spans, length, factors, floor, by_output, totals, t):
     """totals[t : t + lanes] += g, the next lanes += g * (x - center); g is dy where the output is not <= floor, else 0.
 
-    The output is y, or computed anew from x in the very operations of `normalize`. A lane adds up VECTORS_OF_SUM
-    values in the type of x: more would make sums of a few thousand gradients less accurate than other libraries'.
+    g goes to dresidual, which may be dy, unless that is empty. The output is y, or computed anew from x in the very
+    operations of `normalize`. A lane adds up VECTORS_OF_SUM values in the type of x: more would make sums of a few
+    thousand gradients less accurate than other libraries'.
     """
     lanes = lanes_of(x)
     m, a, b, low = splat(factors[0]), splat(factors[1]), splat(factors[2]), splat(floor)
@@ -102,16 +103,25 @@ def add_products(dy, x, y, at, stride, spans, length, factors, floor, by_output,
             g1, d1 = _gated(dy, x, y, i + lanes, m, a, b, low, by_output)
             g2, d2 = _gated(dy, x, y, i + 2 * lanes, m, a, b, low, by_output)
             g3, d3 = _gated(dy, x, y, i + 3 * lanes, m, a, b, low, by_output)
+            if dresidual.size > 0:
+                store(dresidual, i, g0)
+                store(dresidual, i + lanes, g1)
+                store(dresidual, i + 2 * lanes, g2)
+                store(dresidual, i + 3 * lanes, g3)
             sums = widen_add(sums, add(add(g0, g1), add(g2, g3)))
             products = widen_add(products, fma(g3, d3, fma(g2, d2, fma(g1, d1, multiply(g0, d0)))))
             i += 4 * lanes
         if partial > 0:
             for _ in range(singles):
                 g0, d0 = _gated(dy, x, y, i, m, a, b, low, by_output)
+                if dresidual.size > 0:
+                    store(dresidual, i, g0)
                 s, p = add(s, g0), fma(g0, d0, p)
                 i += lanes
             if rest > 0:
                 g0, d0 = _gated_part(dy, x, y, i, rest, m, a, b, low, by_output)
+                if dresidual.size > 0:
+                    store_part(dresidual, i, rest, g0)
                 s, p = add(s, g0), fma(g0, d0, p)
             room -= partial
             if room < partial:
@@ -205,37 +215,28 @@ def _kept_of_gradient(table, t):
 
 
 @device
-def _differentiate_part(dy, x, y, dx, dresidual, i, rest, kept, low, by_output):
+def _differentiate_part(dy, x, y, dx, i, rest, kept, low, by_output):
     m, a, b, k, c = kept
     g, d = _gated_part(dy, x, y, i, rest, m, a, b, low, by_output)
-    if dresidual.size > 0:
-        store_part(dresidual, i, rest, g)
-    if dx.size > 0:
-        store_part(dx, i, rest, multiply(a, fma(d, k, subtract(g, c))))
+    store_part(dx, i, rest, multiply(a, fma(d, k, subtract(g, c))))
 
 
 @device
-def _differentiate_full(dy, x, y, dx, dresidual, i, kept, low, by_output, streaming):
+def _differentiate_full(dy, x, y, dx, i, kept, low, by_output, streaming):
     m, a, b, k, c = kept
     g, d = _gated(dy, x, y, i, m, a, b, low, by_output)
-    if dresidual.size > 0:
-        store(dresidual, i, g)
-    if dx.size > 0:
-        v = multiply(a, fma(d, k, subtract(g, c)))
-        if streaming:
-            stream(dx, i, v)
-        else:
-            store(dx, i, v)
+    v = multiply(a, fma(d, k, subtract(g, c)))
+    if streaming:
+        stream(dx, i, v)
+    else:
+        store(dx, i, v)
 
 
 @device
-def differentiate(
-    dy, x, y, dx, dresidual, at, stride, runs, length, channels, table, t, step, floor, by_output, ahead, streaming
-):
-    """dx = scale * (g - offset - (x - center) * slope), dresidual = g; one that is empty is not wanted.
+def differentiate(dy, x, y, dx, at, stride, runs, length, channels, table, t, step, floor, by_output, ahead, streaming):
+    """dx = scale * (g - offset - (x - center) * slope); g is dy where the output is not <= floor, else 0.
 
-    g is dy where the output (y, or computed anew from x) is not <= floor, else 0. The last run comes first, as in
-    `normalize`.
+    The output is y, or computed anew from x. The last run comes first, as in `normalize`.
     """
     lanes = lanes_of(x)
     low = splat(floor)
@@ -253,24 +254,21 @@ def differentiate(
         if wide:
             rest = min(elements_to_boundary(dx, i), length)
             if rest > 0:
-                _differentiate_part(dy, x, y, dx, dresidual, i, rest, kept, low, by_output)
+                _differentiate_part(dy, x, y, dx, i, rest, kept, low, by_output)
                 i += rest
         for c in range(1, channels + 1):
             while i + lanes <= end and large:
                 if not streaming:
-                    soon = i + (distance if i < last else leap)
-                    prefetch_for_store(dx, soon)
-                    if dresidual.size > 0:
-                        prefetch_for_store(dresidual, soon)
-                _differentiate_full(dy, x, y, dx, dresidual, i, kept, low, by_output, streaming)
+                    prefetch_for_store(dx, i + (distance if i < last else leap))
+                _differentiate_full(dy, x, y, dx, i, kept, low, by_output, streaming)
                 i += lanes
             while i + lanes <= end:
-                _differentiate_full(dy, x, y, dx, dresidual, i, kept, low, by_output, False)
+                _differentiate_full(dy, x, y, dx, i, kept, low, by_output, False)
                 i += lanes
             rest = end - i
             if c == channels:
                 if rest > 0:
-                    _differentiate_part(dy, x, y, dx, dresidual, i, rest, kept, low, by_output)
+                    _differentiate_part(dy, x, y, dx, i, rest, kept, low, by_output)
             else:
                 after = _kept_of_gradient(table, t + c * step)
                 if rest > 0 and wide:
@@ -281,10 +279,10 @@ def differentiate(
                         blend(rest, kept[3], after[3]),
                         blend(rest, kept[4], after[4]),
                     )
-                    _differentiate_full(dy, x, y, dx, dresidual, i, own, low, by_output, streaming)
+                    _differentiate_full(dy, x, y, dx, i, own, low, by_output, streaming)
                     i += lanes
                 elif rest > 0:
-                    _differentiate_part(dy, x, y, dx, dresidual, i, rest, kept, low, by_output)
+                    _differentiate_part(dy, x, y, dx, i, rest, kept, low, by_output)
                     i = end
                 kept = after
             end += length
