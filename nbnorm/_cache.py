@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
@@ -106,12 +107,28 @@ class KernelCache(NullCache):  # type: ignore[misc]
         if any(not lifted.can_cache for lifted in data.lifted) or data.library.has_dynamic_globals:
             warnings.warn(f"{self._function.__qualname__} cannot be cached on disk", stacklevel=2)
             return
-        payload = dumps(data._reduce())
+        payload = dumps(_without_bitcode(data._reduce()))
         with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
             path = self._path(sig, data.target_context)
             _make_folder(path.parent)
             with _replacing(path) as file:
                 file.write(hashlib.sha256(payload).digest() + payload)
+
+
+def _without_bitcode(reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Leave the kernel's bitcode out of what Numba saves, but for the names of what it defines.
+
+    Numba keeps it for other functions that inline this one. Nothing inlines a kernel, and reading it takes half of the
+    time to load one, and its memory. Should anything try, it would meet a trap.
+    """
+    (name, kind, (code, bitcode)), *others = reduced
+    module = llvm.parse_bitcode(bitcode)
+    functions = (each.name for each in module.functions if not each.is_declaration)
+    variables = (each.name for each in module.global_variables if not each.is_declaration)
+    lines = ["declare void @llvm.trap()"]
+    lines += [f'define void @"{name}"() {{ call void @llvm.trap() unreachable }}' for name in functions]
+    lines += [f'@"{name}" = global i8 0' for name in variables]
+    return (name, kind, (code, llvm.parse_assembly("\n".join(lines)).as_bitcode())), *others
 
 
 def _load(path: Path, target_context: Any) -> Any:

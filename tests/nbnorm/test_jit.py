@@ -7,7 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import pytest
+
+from nbnorm._cache import _without_bitcode
 
 ROOT = Path(__file__).parents[2]
 KERNEL = """
@@ -81,6 +84,31 @@ def test_an_edited_helper_or_intrinsic_takes_effect(folder):
     assert edited != text
     vectors.write_text(edited)
     assert result(start(folder)) == 330
+
+
+@pytest.mark.parametrize("form", ["serial", "parallel"])
+def test_loaded_kernels_compute_the_same(folder, form):
+    assert result(start(folder, form)) == 11
+    (path,) = cached(folder)
+    changed = path.stat().st_mtime_ns
+    assert result(start(folder, form)) == 11
+    assert path.stat().st_mtime_ns == changed
+    assert path.stat().st_size < 64_000  # machine code, and of the bitcode the names alone
+
+
+def test_of_the_bitcode_the_names_are_kept():
+    text = """
+        declare i32 @outside(i32)
+        @"a.variable" = global i32 7
+        define i32 @"a$function"(i32 %x) { %y = call i32 @outside(i32 %x) ret i32 %y }
+    """
+    saved = ("library", "object", (b"machine code", llvm.parse_assembly(text).as_bitcode()))
+    (*names, (code, bitcode)), *others = _without_bitcode((saved, "and", "the rest"))
+    assert (names, code, others) == (["library", "object"], b"machine code", ["and", "the rest"])
+    module = llvm.parse_bitcode(bitcode)
+    assert {each.name for each in module.functions if not each.is_declaration} == {"a$function"}
+    assert [each.name for each in module.global_variables if not each.is_declaration] == ["a.variable"]
+    assert "outside" not in str(module)
 
 
 def test_damaged_files_are_compiled_anew(folder):
