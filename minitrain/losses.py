@@ -227,10 +227,11 @@ def _labels(given: Array, classes: int) -> Array:
         raise TypeError(
             mismatch("targets", "integer labels, or probabilities with an axis of classes", f"dtype {given.dtype}")
         )
-    wrong = (given < 0) | (given >= classes)
-    if wrong.any():
-        raise ValueError(mismatch("targets", f"labels from 0 to {classes - 1}", given[wrong][0]))
-    return np.ascontiguousarray(given, np.int64)
+    labels = np.ascontiguousarray(given, np.int64)
+    if labels.size and labels.view(np.uint64).max() >= classes:  # one pass: negative labels are the largest
+        wrong = given[(given < 0) | (given >= classes)]
+        raise ValueError(mismatch("targets", f"labels from 0 to {classes - 1}", wrong[0]))
+    return labels
 
 
 def _probabilities(given: Array, rows_sum_to_one: bool = False) -> Array:

@@ -17,7 +17,7 @@ from minitrain.kernels import optimizers as kernels
 from minitrain.schedules import Schedule, check_number, plain
 from nbnorm._checks import FLOATS, mismatch
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "gradient_norm"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "all_finite", "gradient_norm"]
 
 Array = NDArray[Any]
 Penalized = Sequence[tuple[slice, bool]]
@@ -28,6 +28,11 @@ PIECE = 4096  # elements of one unit of parallel work
 def gradient_norm(grads: Array) -> float:
     """Return the Euclidean norm of a flat, contiguous gradient vector, summed in float64 in a fixed order."""
     return math.sqrt(kernels.sum_of_squares.for_work(grads.size)(grads))
+
+
+def all_finite(grads: Array) -> bool:
+    """Return whether no element of a flat, contiguous vector is infinite or a NaN."""
+    return bool(kernels.all_finite.for_work(grads.size // 4)(grads))
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ Comparisons are written so that NaN comes through: `0 if x <= 0 else x`, never `
 
 import numpy as np
 
-from minitrain.kernels import exponential
 from nbnorm._jit import kernel, prange
-from nbnorm.simd.vectors import flat
+from nbnorm.simd.exponentials import logistic, tangent
+from nbnorm.simd.lanes import load_between
+from nbnorm.simd.parts import store_part
+from nbnorm.simd.vectors import borrowed, flat, lanes_of, load, store
 
 BLOCK = 8192  # elements that one iteration of a parallel loop works on
-COSTLY_BLOCK = 512  # where each takes an exponential
+COSTLY_BLOCK = 2048  # where each takes an exponential
 
 
 @kernel
@@ -46,11 +48,14 @@ def leaky_relu_backward(dy, sign, slope, dx):
 @kernel
 def sigmoid(x, y):
     """y = 1 / (1 + exp(-x)); shapes (n,)."""
+    x, y = borrowed(x), borrowed(y)
     for block in prange((x.size + COSTLY_BLOCK - 1) // COSTLY_BLOCK):
-        source = x[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
-        target = y[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
-        for i in range(source.size):
-            target[i] = exponential.sigmoid(np.float64(source[i]))
+        begin, end = block * COSTLY_BLOCK, min((block + 1) * COSTLY_BLOCK, x.size)
+        for i in range(begin, end, lanes_of(x)):
+            if i + lanes_of(x) <= end:
+                store(y, i, logistic(load(x, i)))
+            else:
+                store_part(y, i, end - i, logistic(load_between(x, i, 0, end - i)))
 
 
 @kernel
@@ -68,11 +73,14 @@ def sigmoid_backward(dy, y, dx):
 @kernel
 def tanh(x, y):
     """y = tanh(x); shapes (n,)."""
+    x, y = borrowed(x), borrowed(y)
     for block in prange((x.size + COSTLY_BLOCK - 1) // COSTLY_BLOCK):
-        source = x[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
-        target = y[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
-        for i in range(source.size):
-            target[i] = exponential.tanh(np.float64(source[i]))
+        begin, end = block * COSTLY_BLOCK, min((block + 1) * COSTLY_BLOCK, x.size)
+        for i in range(begin, end, lanes_of(x)):
+            if i + lanes_of(x) <= end:
+                store(y, i, tangent(load(x, i)))
+            else:
+                store_part(y, i, end - i, tangent(load_between(x, i, 0, end - i)))
 
 
 @kernel
