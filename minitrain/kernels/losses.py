@@ -20,6 +20,15 @@ LOG_FLOOR = -100.0  # of the logarithms of probabilities
 PRODUCT_FLOOR = float(np.float32(1e-12))  # of p (1 - p), by which the gradient divides; rounded as in PyTorch
 
 
+@kernel
+def labels_fit(labels, classes):
+    """Whether all labels (N,), int64, are from 0 to classes - 1."""
+    wrong = 0
+    for n in range(labels.size):
+        wrong += labels[n] < 0 or labels[n] >= classes
+    return wrong == 0
+
+
 @device
 def _ordered_sum(partial):
     total = 0.0

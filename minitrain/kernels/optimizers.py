@@ -2,8 +2,8 @@
 
 Every kernel takes `pieces`, int64 (n, 3): start, stop, and 1 where the penalties apply. The pieces are the unit of
 parallel work and depend on the shapes alone; all arithmetic is elementwise, so bits never depend on the threads.
-`shaping` = (scale, limit, l1, l2) turns a raw gradient into the one that is followed, see `shaped`. Scalars have the
-dtype of the arrays: float32 stays float32.
+`shaping` = (scale, limit, l1, l2) turns a raw gradient into the one that is followed, see `shaped`. Scalars come as
+Python's and are rounded once to the dtype of the arrays: float32 stays float32.
 """
 
 import math
@@ -35,6 +35,13 @@ def shaped(gradient, parameter, shaping, penalized):
     sign = l1 if w > zero else zero
     sign = -l1 if w < zero else sign
     return g + l2 * w + sign
+
+
+@device
+def _shaping_in(number, shaping):
+    """The same numbers in a type."""
+    scale, limit, l1, l2 = shaping
+    return number(scale), number(limit), number(l1), number(l2)
 
 
 @kernel
@@ -101,6 +108,8 @@ def sum_of_squares(grads):
 @kernel
 def sgd(grads, pieces, shaping, rate, params):
     """w -= rate * g. Overwrites params (size,)."""
+    number = params.dtype.type
+    shaping, rate = _shaping_in(number, shaping), number(rate)
     for k in prange(pieces.shape[0]):
         start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
         dw, w = grads[start:stop], params[start:stop]
@@ -114,6 +123,8 @@ def sgd_momentum(grads, pieces, shaping, rate, momentum, nesterov, params, veloc
 
     From a zero velocity the first step gives v = g.
     """
+    number = params.dtype.type
+    shaping, rate, momentum = _shaping_in(number, shaping), number(rate), number(momentum)
     for k in prange(pieces.shape[0]):
         start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
         dw, w, v = grads[start:stop], params[start:stop], velocity[start:stop]
@@ -132,7 +143,10 @@ def adam(grads, pieces, shaping, rule, params, mean, square):
     w *= keep where penalized; m += (g - m) * new1; v = beta2 * v + g^2 * new2;
     w -= rate * m / (sqrt(v) * correction + eps), with rule = (keep, new1, beta2, new2, rate, correction, eps).
     """
-    keep, new1, beta2, new2, rate, correction, eps = rule
+    number = params.dtype.type
+    shaping = _shaping_in(number, shaping)
+    keep, new1, beta2, new2 = number(rule[0]), number(rule[1]), number(rule[2]), number(rule[3])
+    rate, correction, eps = number(rule[4]), number(rule[5]), number(rule[6])
     for k in prange(pieces.shape[0]):
         start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
         dw, w, m, v = grads[start:stop], params[start:stop], mean[start:stop], square[start:stop]
@@ -152,7 +166,10 @@ def rmsprop(grads, pieces, shaping, rule, params, square, mean, velocity):
     d = g / (sqrt(s) + eps); where velocity is given: v = momentum * v + d, and v is followed; w -= rate * d.
     rule = (rate, alpha, new, eps, momentum). Where rounding would make s - m^2 negative it is held at 0.
     """
-    rate, alpha, new, eps, momentum = rule
+    number = params.dtype.type
+    shaping = _shaping_in(number, shaping)
+    rate, alpha, new = number(rule[0]), number(rule[1]), number(rule[2])
+    eps, momentum = number(rule[3]), number(rule[4])
     centered, with_momentum = mean.size > 0, velocity.size > 0
     for k in prange(pieces.shape[0]):
         start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
