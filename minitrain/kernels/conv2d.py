@@ -31,7 +31,7 @@ from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, splat
 
 __all__ = [
     "Conv2dGeometry", "backward_input", "backward_weight", "convolution", "forward", "normalization_shape",
-    "prepare_weight", "shared_geometry", "write_normalization",
+    "prepare_weight", "shared_geometry", "sum_plane", "write_normalization",
 ]  # fmt: skip
 
 Array = np.ndarray
@@ -48,13 +48,15 @@ def forward(
     scratch: Array,
     y: Array,
     normalization: Array | None = None,
+    relu: bool = False,
 ) -> None:
     """Overwrite y (N, K, OH, OW) from x (N, C, H, W), weight (K, C / groups, kh, kw) and bias (K,) or (0,).
 
-    With what `write_normalization` wrote, x is normalized on the way, in float32 and for a geometry that `normalizes`.
+    ReLU is applied to y where `relu` says so. With what `write_normalization` wrote, x is normalized on the way, in
+    float32 and for a geometry that `normalizes`.
     """
     winograd = geometry.winograd_forward_plan if y.dtype == np.float32 else None
-    _convolve(geometry, winograd or geometry.forward_plan, x, weight, bias, normalization, scratch, y)
+    _convolve(geometry, winograd or geometry.forward_plan, x, weight, bias, normalization, scratch, y, relu)
 
 
 def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: Array, dx: Array) -> None:
@@ -72,10 +74,11 @@ def _convolve(
     normalization: Array | None,
     scratch: Array,
     target: Array,
+    relu: bool = False,
 ) -> None:
     packed, scratch, none = scratch[: plan.packed], scratch[rounded(plan.packed) :], scratch[:0]
     _pack(plan, weight, NO_SCALE, bias, packed)
-    _bind(geometry, plan, source, none if normalization is None else normalization, packed, none, none, False, scratch,
+    _bind(geometry, plan, source, none if normalization is None else normalization, packed, none, none, relu, scratch,
           target)()  # fmt: skip
 
 
@@ -201,12 +204,12 @@ def _sum_planes(dy, dbias):
     for k in prange(channels):
         total = 0.0
         for n in range(images):
-            total += _sum_plane(source, (n * channels + k) * pixels, pixels)
+            total += sum_plane(source, (n * channels + k) * pixels, pixels)
         dbias[k] = total
 
 
 @device
-def _sum_plane(source, at, size):
+def sum_plane(source, at, size):
     """Sum of source[at : at + size] in four vectors at a time, the first of which takes what remains."""
     lanes = lanes_of(source)
     whole = size // (4 * lanes) * 4 * lanes
