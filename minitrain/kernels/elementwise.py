@@ -5,7 +5,7 @@ Comparisons are written so that NaN comes through: `0 if x <= 0 else x`, never `
 
 import numpy as np
 
-from nbnorm._jit import kernel, prange
+from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.exponentials import logistic, tangent
 from nbnorm.simd.lanes import load_between
 from nbnorm.simd.parts import store_part
@@ -45,17 +45,23 @@ def leaky_relu_backward(dy, sign, slope, dx):
             target[i] = factor * gradient[i] if signs[i] <= zero else gradient[i]
 
 
+@device
+def sigmoid_span(x, y, begin, end):
+    """y[begin : end] = sigmoid(x[begin : end]); y may be x."""
+    lanes = lanes_of(x)
+    whole = begin + (end - begin) // lanes * lanes
+    for i in range(begin, whole, lanes):
+        store(y, i, logistic(load(x, i)))
+    if whole < end:
+        store_part(y, whole, end - whole, logistic(load_between(x, whole, 0, end - whole)))
+
+
 @kernel
 def sigmoid(x, y):
     """y = 1 / (1 + exp(-x)); shapes (n,)."""
     x, y = borrowed(x), borrowed(y)
     for block in prange((x.size + COSTLY_BLOCK - 1) // COSTLY_BLOCK):
-        begin, end = block * COSTLY_BLOCK, min((block + 1) * COSTLY_BLOCK, x.size)
-        for i in range(begin, end, lanes_of(x)):
-            if i + lanes_of(x) <= end:
-                store(y, i, logistic(load(x, i)))
-            else:
-                store_part(y, i, end - i, logistic(load_between(x, i, 0, end - i)))
+        sigmoid_span(x, y, np.intp(block) * COSTLY_BLOCK, min((np.intp(block) + 1) * COSTLY_BLOCK, x.size))
 
 
 @kernel
@@ -70,17 +76,23 @@ def sigmoid_backward(dy, y, dx):
             target[i] = gradient[i] * (value[i] * (one - value[i]))
 
 
+@device
+def tanh_span(x, y, begin, end):
+    """y[begin : end] = tanh(x[begin : end]); y may be x."""
+    lanes = lanes_of(x)
+    whole = begin + (end - begin) // lanes * lanes
+    for i in range(begin, whole, lanes):
+        store(y, i, tangent(load(x, i)))
+    if whole < end:
+        store_part(y, whole, end - whole, tangent(load_between(x, whole, 0, end - whole)))
+
+
 @kernel
 def tanh(x, y):
     """y = tanh(x); shapes (n,)."""
     x, y = borrowed(x), borrowed(y)
     for block in prange((x.size + COSTLY_BLOCK - 1) // COSTLY_BLOCK):
-        begin, end = block * COSTLY_BLOCK, min((block + 1) * COSTLY_BLOCK, x.size)
-        for i in range(begin, end, lanes_of(x)):
-            if i + lanes_of(x) <= end:
-                store(y, i, tangent(load(x, i)))
-            else:
-                store_part(y, i, end - i, tangent(load_between(x, i, 0, end - i)))
+        tanh_span(x, y, np.intp(block) * COSTLY_BLOCK, min((np.intp(block) + 1) * COSTLY_BLOCK, x.size))
 
 
 @kernel

@@ -7,18 +7,18 @@ Activations are numbers, so that one kernel does them all. Their values and grad
 import numpy as np
 
 from minitrain.kernels.conv2d import sum_plane
+from minitrain.kernels.elementwise import sigmoid_span, tanh_span
 from nbnorm._jit import device, kernel, prange
-from nbnorm.simd.exponentials import logistic, tangent
 from nbnorm.simd.lanes import load_between
-from nbnorm.simd.parts import store_part
-from nbnorm.simd.vectors import borrowed, flat, lanes_of, load, store
+from nbnorm.simd.parts import add_wide
+from nbnorm.simd.vectors import add, borrowed, flat, lanes_of, load, splat
 
 __all__ = ["IDENTITY", "LEAKY_RELU", "RELU", "SIGMOID", "TANH", "backward", "backward_of_relu", "finish"]
 
 IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH = range(5)
 
 ELEMENTS = 2048  # at least, of the rows that one task finishes
-COLUMNS = 64  # that one task takes back
+ROWS, COLUMNS = 16, 1024  # that are taken back at a time; the columns by one task
 
 
 @device
@@ -32,15 +32,10 @@ def _activate(y, begin, end, activation, slope):
     elif activation == LEAKY_RELU:
         for i in range(row.size):
             row[i] = row[i] if row[i] > zero else slope * row[i]
-    elif activation != IDENTITY:
-        for i in range(begin, end, lanes_of(y)):
-            whole = i + lanes_of(y) <= end
-            x = load(y, i) if whole else load_between(y, i, 0, end - i)
-            value = logistic(x) if activation == SIGMOID else tangent(x)
-            if whole:
-                store(y, i, value)
-            else:
-                store_part(y, i, end - i, value)
+    elif activation == SIGMOID:
+        sigmoid_span(y, y, begin, end)
+    elif activation == TANH:
+        tanh_span(y, y, begin, end)
 
 
 @kernel
@@ -75,9 +70,22 @@ def _go_back(dy, y, activation, slope, dz):
             dz[i] = factor * dy[i] if y[i] <= zero else dy[i]
 
 
+@device
+def _add_rows(source, at, pitch, rows, width, totals):
+    """totals[i] += sum of source[at + n * pitch + i] over n < rows, in the type of source; totals in float64."""
+    lanes = lanes_of(source)
+    for i in range(0, width, lanes):
+        whole = i + lanes <= width
+        total = splat(source.dtype.type(0))
+        for n in range(rows):
+            place = at + n * pitch + i
+            total = add(total, load(source, place) if whole else load_between(source, place, 0, width - i))
+        add_wide(totals, i, total)
+
+
 @kernel
 def backward(dy, y, activation, slope, dz, dbias):
-    """dz = dy times the derivative of the activation, dbias = its sum over the rows, in float64.
+    """dz = dy times the derivative of the activation, dbias = its sum over the rows: ROWS in their type, then float64.
 
     dy, y and dz (rows, columns), dbias (columns,) or (0,). With IDENTITY dz is dy: y and dz are not touched.
     """
@@ -86,18 +94,21 @@ def backward(dy, y, activation, slope, dz, dbias):
     for block in prange(-(-columns // COLUMNS)):
         first = np.intp(block) * COLUMNS
         width = min(COLUMNS, columns - first)
-        totals = np.zeros(COLUMNS)
-        for n in range(rows):
-            begin, end = n * columns + first, n * columns + first + width
-            row = gradient[begin:end]
+        room = np.zeros(COLUMNS)
+        totals = borrowed(room)
+        for top in range(0, rows, ROWS):
+            bottom = min(top + ROWS, rows)
             if activation != IDENTITY:
-                _go_back(row, value[begin:end], activation, factor, target[begin:end])
-                row = target[begin:end]
-            for i in range(width):
-                totals[i] += np.float64(row[i])
+                at_once = bottom - top if width == columns else 1
+                for n in range(top, bottom, at_once):
+                    begin, end = n * columns + first, (n + at_once - 1) * columns + first + width
+                    _go_back(gradient[begin:end], value[begin:end], activation, factor, target[begin:end])
+            if dbias.size > 0:
+                source = gradient if activation == IDENTITY else target
+                _add_rows(source, top * columns + first, columns, bottom - top, width, totals)
         if dbias.size > 0:
             for i in range(width):
-                dbias[first + i] = totals[i]
+                dbias[first + i] = room[i]
 
 
 @kernel
