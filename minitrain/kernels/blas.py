@@ -18,7 +18,6 @@ import numpy as np
 __all__ = ["matmul"]
 
 MULTITHREADED_FLOPS = 1_000_000_000  # from here on, threads of BLAS gain more than their spinning costs
-SERIAL_TERMS = 1 << 18  # up to here OpenBLAS uses one thread by itself
 
 _lock = threading.Lock()
 _users = 0  # products that are being computed on one thread
@@ -27,9 +26,8 @@ _former = 1  # BLAS's number of threads before the first of them
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """out = a @ b, for two matrices."""
-    terms = a.size * b.shape[1]
-    set_threads = _openblas_set_threads() if terms > SERIAL_TERMS else None
-    if set_threads is None or 2 * terms >= MULTITHREADED_FLOPS:
+    set_threads = _openblas_set_threads()
+    if set_threads is None or 2 * a.size * b.shape[1] >= MULTITHREADED_FLOPS:
         np.matmul(a, b, out=out)
         return
     global _users, _former

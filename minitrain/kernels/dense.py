@@ -1,6 +1,6 @@
 """Dense (fully connected) layer: y = activation(x @ weight.T + bias), and its gradients.
 
-The products run on register tiles (`products`), on the threads of all other kernels; huge and small ones go to BLAS
+The products run on register tiles (`products`), on the threads of all other kernels; huge and tiny ones go to BLAS
 (`blas`). Which way is chosen by shape, and the bits do not depend on the number of threads.
 """
 
@@ -15,12 +15,7 @@ __all__ = ["backward_input", "backward_output", "backward_weight", "forward"]
 Array = np.ndarray
 
 TERMS = 8  # products that cost as much as an element of an elementwise kernel
-TILED_FLOPS = 1_500_000  # from here on, threads gain more than BLAS does by its tiles, which fit small matrices better
 COST = 4  # of an element of an activation, in additions
-
-
-def _on_tiles(terms: int) -> bool:
-    return TILED_FLOPS <= 2 * terms < MULTITHREADED_FLOPS
 
 
 def forward(
@@ -31,7 +26,7 @@ def forward(
     sums (products.SCRATCH,) is working space. The activation is a number of `epilogue`.
     """
     terms, added = x.size * weight.shape[0], bias if activation == IDENTITY else sums[:0]
-    if _on_tiles(terms) and products.of_rows_fits(x, weight):
+    if 2 * terms < MULTITHREADED_FLOPS and products.of_rows_fits(x, weight):
         products.of_rows.for_work(terms // TERMS)(x, weight, added, sums, y)
     elif products.of_few_rows_fits(x, weight):
         products.of_few_rows.for_work(weight.size)(x, weight, added, sums, y)
@@ -47,21 +42,20 @@ def backward_output(dy: Array, y: Array, activation: int, slope: float, dz: Arra
     epilogue.backward.for_work(dy.size)(dy, y, activation, slope, dz, dbias)
 
 
-def backward_input(dy: Array, weight: Array, dy_transposed: Array, dx: Array) -> None:
-    """Overwrite dx (N, in) with dy (N, out) times weight (out, in); dy_transposed (out, N) is working space."""
+def backward_input(dy: Array, weight: Array, dx: Array) -> None:
+    """Overwrite dx (N, in) with dy (N, out) times weight (out, in)."""
     terms = dx.size * weight.shape[0]
-    if _on_tiles(terms) and products.of_columns_fits(dy_transposed, weight):
-        np.copyto(dy_transposed, dy.T)
-        products.of_columns.for_work(terms // TERMS)(dy_transposed, weight, dx)
-        return
-    matmul(dy, weight, dx)
+    if 2 * terms < MULTITHREADED_FLOPS and products.of_columns_fits(dx.shape[0], weight):
+        products.of_columns.for_work(terms // TERMS)(dy, False, weight, dx)
+    else:
+        matmul(dy, weight, dx)
 
 
 def backward_weight(dy: Array, x: Array, dweight: Array, dbias: Array) -> None:
     """Overwrite dweight (out, in) with dy (N, out), transposed, times x (N, in), and dbias (out,) or (0,)."""
     terms = dweight.size * x.shape[0]
-    if _on_tiles(terms) and products.of_columns_fits(dy, x):
-        products.of_columns.for_work(terms // TERMS)(dy, x, dweight)
+    if 2 * terms < MULTITHREADED_FLOPS and products.of_columns_fits(dweight.shape[0], x):
+        products.of_columns.for_work(terms // TERMS)(dy, True, x, dweight)
     else:
         matmul(dy.T, x, dweight)
     if dbias.size:

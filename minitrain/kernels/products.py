@@ -25,7 +25,7 @@ _outer = make_tile(HEIGHT, VECTORS)
 _no_dots, _add_dots, _add_dots_between = _dots.zero, _dots.add_dots, _dots.add_dots_between
 _add_lane_sums = _dots.add_lane_sums
 _no_row, _add_row, _add_row_between, _add_row_sums = _row.zero, _row.add_dots, _row.add_dots_between, _row.add_lane_sums
-_no_outer, _add_outer, _store_columns = _outer.zero, _outer.add_outer, _outer.store_columns
+_no_outer, _add_outer, _store_columns = _outer.zero, _outer.add_outer_spaced, _outer.store_columns
 
 DEPTH = 1024  # terms of a sum at a time: 4 rows of b of this length stay in the first-level cache
 SCRATCH = SIDE * SIDE * 64  # values of working space that `of_rows` needs: a tile for each task
@@ -42,9 +42,9 @@ def of_few_rows_fits(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape[0] < SIDE and b.shape[0] >= WIDTH
 
 
-def of_columns_fits(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether `of_columns` takes these matrices."""
-    return a.shape[1] >= HEIGHT and b.shape[1] * b.itemsize >= VECTORS * VECTOR_BYTES
+def of_columns_fits(rows: int, b: np.ndarray) -> bool:
+    """Whether `of_columns` takes this matrix, for a product of so many rows."""
+    return rows >= HEIGHT and b.shape[1] * b.itemsize >= VECTORS * VECTOR_BYTES
 
 
 @device
@@ -149,26 +149,27 @@ def of_few_rows(a, b, bias, scratch, c):
 
 
 @device
-def _outer_block(a, b, c, depth, rows, columns, m0, m1, n):
-    """c[m0 : m1, n : n + VECTORS lanes], at least HEIGHT rows of it."""
+def _outer_block(a, row, term, b, c, depth, columns, m0, m1, n):
+    """c[m0 : m1, n : n + VECTORS lanes], at least HEIGHT rows of it; a has steps of `row` and `term`."""
     lanes = lanes_of(a)
     places = (0, lanes, 2 * lanes, 3 * lanes)
     for m_from in range(m0, m1, HEIGHT):
         m = min(m_from, m1 - HEIGHT)
         acc = _no_outer(a)
         for k in range(depth):
-            acc = _add_outer(acc, a, k * rows + m, b, places, k * columns + n)
+            acc = _add_outer(acc, a, m * row + k * term, row, b, k * columns + n)
         _store_columns(acc, c, m * columns + n, places, columns)
 
 
 @kernel
-def of_columns(a, b, c):
-    """c (M, N) = a (K, M), transposed, times b (K, N). M is at least HEIGHT, N at least VECTORS vectors.
+def of_columns(a, transposed, b, c):
+    """c (M, N) = a (M, K), or a (K, M) transposed, times b (K, N). M is at least HEIGHT, N at least VECTORS vectors.
 
     The last columns reach back over the ones before; what two tasks write there are the same bits.
     """
     a, b, c = borrowed(a), borrowed(b), borrowed(c)
-    rows, columns = c.shape
+    (rows, columns), depth = c.shape, b.shape[0]
+    row, term = (1, rows) if transposed else (depth, 1)
     width = VECTORS * lanes_of(a)
     across = -(-columns // width)
     down = min(rows // HEIGHT, -(-TASKS // across))
@@ -176,4 +177,4 @@ def of_columns(a, b, c):
         i, n = np.intp(task) % down, min(np.intp(task) // down * width, columns - width)
         m0 = rows // HEIGHT * i // down * HEIGHT
         m1 = rows if i == down - 1 else rows // HEIGHT * (i + 1) // down * HEIGHT
-        _outer_block(flat(a), flat(b), flat(c), a.shape[0], rows, columns, m0, m1, n)
+        _outer_block(flat(a), row, term, flat(b), flat(c), depth, columns, m0, m1, n)

@@ -59,7 +59,7 @@ class DenseActivation(Layer):
             outputs=inner.outputs,
             params=inner.params,
             scratch=inner.scratch,
-            backward_scratch={**inner.backward_scratch, "dz": array(inner.outputs["y"])},
+            backward_scratch={"dz": array(inner.outputs["y"])},
             backward_reads=("x", "y"),
         )
 
@@ -80,4 +80,4 @@ class DenseActivation(Layer):
         dense.backward_output(t.dy, t.y, t.activation, t.slope, t.dz, t.dbias)
         dense.backward_weight(t.dz, t.x, t.dweight, t.none)
         if t.dx is not None:
-            dense.backward_input(t.dz, t.weight, t.dy_transposed, t.dx)
+            dense.backward_input(t.dz, t.weight, t.dx)
