@@ -8,9 +8,9 @@ from numba.extending import intrinsic
 from nbnorm.simd.vectors import INDEX, pointer_to, vector_of, zero_constant
 
 __all__ = [
-    "emit_joined", "emit_lane_mask", "emit_lane_sums", "emit_load_between", "emit_shuffle", "emit_store_between", "emit_transposed",
-    "item", "load_between", "load_bits", "load_even_between", "load_even_bits", "prefetch", "prefetch_for_store",
-    "store_bits", "store_interleaved", "store_item", "store_transposed", "sum_lanes",
+    "emit_joined", "emit_lane_mask", "emit_lane_sums", "emit_load_between", "emit_shuffle", "emit_store_between",
+    "emit_transposed", "item", "load_between", "load_bits", "load_even_between", "load_even_bits", "prefetch",
+    "prefetch_for_store", "store_bits", "store_interleaved", "store_item", "store_transposed", "sum_lanes",
 ]  # fmt: skip
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
