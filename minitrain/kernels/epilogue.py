@@ -11,14 +11,14 @@ from minitrain.kernels.elementwise import sigmoid_span, tanh_span
 from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between
 from nbnorm.simd.parts import add_wide
-from nbnorm.simd.vectors import add, borrowed, flat, lanes_of, load, splat
+from nbnorm.simd.vectors import LANES_FLOAT32, add, borrowed, flat, lanes_of, load, splat
 
 __all__ = ["IDENTITY", "LEAKY_RELU", "RELU", "SIGMOID", "TANH", "backward", "backward_of_relu", "finish"]
 
 IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH = range(5)
 
 ELEMENTS = 2048  # at least, of the rows that one task finishes
-ROWS, COLUMNS = 16, 1024  # that are taken back at a time; the columns by one task
+ROWS, COLUMNS = 16, 512  # that are taken back at a time; the columns by one task
 
 
 @device
@@ -72,7 +72,10 @@ def _go_back(dy, y, activation, slope, dz):
 
 @device
 def _add_rows(source, at, pitch, rows, width, totals):
-    """totals[i] += sum of source[at + n * pitch + i] over n < rows, in the type of source; totals in float64."""
+    """totals[i] += sum of source[at + n * pitch + i] over n < rows, in the type of source; totals in float64.
+
+    totals has as much room behind them as a vector.
+    """
     lanes = lanes_of(source)
     for i in range(0, width, lanes):
         whole = i + lanes <= width
@@ -94,7 +97,7 @@ def backward(dy, y, activation, slope, dz, dbias):
     for block in prange(-(-columns // COLUMNS)):
         first = np.intp(block) * COLUMNS
         width = min(COLUMNS, columns - first)
-        room = np.zeros(COLUMNS)
+        room = np.zeros(width + LANES_FLOAT32)
         totals = borrowed(room)
         for top in range(0, rows, ROWS):
             bottom = min(top + ROWS, rows)
