@@ -13,7 +13,7 @@ import numpy.typing as npt
 from minitrain.graph import Graph
 from minitrain.losses import Loss
 from minitrain.model import Model
-from minitrain.optimizers import Optimizer, gradient_norm
+from minitrain.optimizers import Optimizer, all_finite
 from nbnorm._ahead import offered
 
 __all__ = ["calls_of_a_step", "offered_step"]
@@ -49,6 +49,6 @@ def calls_of_a_step(
         *(call for _, kind, call in calls if kind == "forward"),
         partial(loss, plan.output, targets, plan.output_gradient),
         *(call for _, kind, call in calls if kind != "forward"),
-        partial(gradient_norm, model.flat_gradients),
+        partial(all_finite, model.flat_gradients),
         partial(optimizer.update, model.flat_params, model.flat_gradients, slots, 0, model.penalized),
     ]

@@ -17,6 +17,10 @@ __all__ = ["LOSSES", "BinaryCrossEntropy", "Loss", "MeanSquaredError", "SoftmaxC
 
 Array = npt.NDArray[Any]
 
+INT64 = np.dtype(np.int64)
+NO_LABELS = np.empty(0, INT64)
+NOTHING = {dtype: np.empty((0, 0), dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -91,13 +95,11 @@ class SoftmaxCrossEntropy(Loss):
         raise ValueError(mismatch("targets", expected, f"shape {given.shape}"))
 
     def __call__(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
-        if not _is_ready(targets, np.int64, outputs.shape[:1]) and not _is_ready(targets, None, outputs.shape):
+        if not _is_ready(targets, INT64, outputs.shape[:1]) and not _is_ready(targets, None, outputs.shape):
             targets = self.targets(targets, outputs.shape)
-        if targets.ndim == 1:
-            labels, probabilities = targets, np.empty((0, 0), outputs.dtype)
-        else:
-            labels, probabilities = np.empty(0, np.int64), targets
-        gradient = np.empty((0, 0), outputs.dtype) if gradient is None else gradient
+        none = NOTHING[outputs.dtype]
+        labels, probabilities = (targets, none) if targets.ndim == 1 else (NO_LABELS, targets)
+        gradient = none if gradient is None else gradient
         run = kernels.softmax_cross_entropy.for_work(16 * outputs.size)
         return float(run(outputs, labels, probabilities, float(self.label_smoothing), gradient))
 
@@ -198,12 +200,12 @@ def _is_ready(targets: Any, dtype: Any, shape: tuple[int, ...]) -> bool:
     """Whether targets are as `Loss.targets` returns them; a dtype of None stands for float32 and float64."""
     if not isinstance(targets, np.ndarray) or targets.shape != shape or not targets.flags.c_contiguous:
         return False
-    return targets.dtype in (np.float32, np.float64) if dtype is None else targets.dtype == dtype
+    return targets.dtype in NOTHING if dtype is None else targets.dtype == dtype
 
 
 def _flat(gradient: Array | None, outputs: Array) -> Array:
     """View the gradient as one axis; an empty array stands for None."""
-    return np.empty(0, outputs.dtype) if gradient is None else gradient.reshape(-1)
+    return NOTHING[outputs.dtype].reshape(-1) if gradient is None else gradient.reshape(-1)
 
 
 def _as_outputs(targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
@@ -227,10 +229,11 @@ def _labels(given: Array, classes: int) -> Array:
         raise TypeError(
             mismatch("targets", "integer labels, or probabilities with an axis of classes", f"dtype {given.dtype}")
         )
-    wrong = (given < 0) | (given >= classes)
-    if wrong.any():
-        raise ValueError(mismatch("targets", f"labels from 0 to {classes - 1}", given[wrong][0]))
-    return np.ascontiguousarray(given, np.int64)
+    labels = np.ascontiguousarray(given, np.int64)
+    if not kernels.labels_fit.serial(labels, classes):
+        wrong = given[(given < 0) | (given >= classes)]
+        raise ValueError(mismatch("targets", f"labels from 0 to {classes - 1}", wrong[0]))
+    return labels
 
 
 def _probabilities(given: Array, rows_sum_to_one: bool = False) -> Array:

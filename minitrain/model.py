@@ -180,6 +180,9 @@ class Model:
         return self._plan(batch, training=False)
 
     def _plan(self, batch: int, training: bool) -> Plan:
+        plan = self._plans.get((batch, training))
+        if plan is not None:
+            return plan
         with self._lock:
             plan = self._plans.get((batch, training))
             if plan is None:
@@ -240,8 +243,12 @@ class Model:
 
     def check_inputs(self, x: Array | Sequence[Array]) -> list[Array]:
         """Return the inputs as a list of arrays of one length; raises ValueError where shapes do not fit."""
-        arrays = [np.asarray(each) for each in (x if isinstance(x, (list, tuple)) else (x,))]
         shapes = self.graph.inputs
+        if len(shapes) == 1 and isinstance(x, np.ndarray) and x.ndim and x.dtype.kind in "fiub":  # the usual case
+            (shape,) = shapes.values()
+            if x.shape[1:] == shape:
+                return [x]
+        arrays = [np.asarray(each) for each in (x if isinstance(x, (list, tuple)) else (x,))]
         if len(arrays) != len(shapes):
             raise ValueError(f"x: expected {len(shapes)} arrays ({', '.join(shapes)}), got {len(arrays)}")
         for name, each in zip(shapes, arrays, strict=True):

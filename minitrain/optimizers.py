@@ -6,6 +6,7 @@ follows the result. The gradient arrays themselves are not changed.
 """
 
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
@@ -17,7 +18,7 @@ from minitrain.kernels import optimizers as kernels
 from minitrain.schedules import Schedule, check_number, plain
 from nbnorm._checks import FLOATS, mismatch
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "gradient_norm"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "all_finite", "gradient_norm"]
 
 Array = NDArray[Any]
 Penalized = Sequence[tuple[slice, bool]]
@@ -28,6 +29,11 @@ PIECE = 4096  # elements of one unit of parallel work
 def gradient_norm(grads: Array) -> float:
     """Return the Euclidean norm of a flat, contiguous gradient vector, summed in float64 in a fixed order."""
     return math.sqrt(kernels.sum_of_squares.for_work(grads.size)(grads))
+
+
+def all_finite(grads: Array) -> bool:
+    """Return whether no element of a flat, contiguous vector is infinite or a NaN."""
+    return bool(kernels.all_finite.for_work(grads.size // 4)(grads))
 
 
 @dataclass(frozen=True)
@@ -100,18 +106,16 @@ class Optimizer:
             The number of steps made before this one.
         penalized : sequence of (slice, bool)
             Increasing runs of the vector, True where penalties and weight decay apply; they do not between runs.
-            Pass the same object at each step: its division into work is remembered.
+            Pass the same objects at each step: that they fit, and the division into work, is remembered.
         """
-        _check_vectors(params, {"grads": grads, **slots})
-        if any(name not in slots for name in self.slot_names):
-            raise ValueError(mismatch("slots", f"{self.slot_names} as made by slots()", tuple(slots)))
+        pieces = self._pieces(params, grads, slots, penalized)
         scale = 1.0
         if self.clip_norm is not None:
             scale = self.clip_norm / (gradient_norm(grads) + 1e-6)
             scale = 1.0 if scale > 1 else scale  # a NaN stays
         limit = math.inf if self.clip_value is None else self.clip_value
-        shaping = _scalars(params, scale, limit, self.l1, self.l2)
-        self._apply(params, grads, self._pieces(penalized, params.size), shaping, slots, step)
+        shaping = scale, float(limit), float(self.l1), float(self.l2)
+        self._apply(params, grads, pieces, shaping, slots, step)
 
     def _apply(
         self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
@@ -119,15 +123,34 @@ class Optimizer:
         """Run the kernel of this rule."""
         raise TypeError(f"{type(self).__name__} has no update rule: use one of {', '.join(__all__)}")
 
-    def _pieces(self, penalized: Penalized, size: int) -> NDArray[np.int64]:
-        remembered = self.__dict__.get("_remembered")
-        if remembered is None or remembered[0] is not penalized or remembered[1] != size:
-            remembered = (penalized, size, pieces_of(penalized, size))
+    def _pieces(self, params: Array, grads: Array, slots: dict[str, Array], penalized: Penalized) -> NDArray[np.int64]:
+        """Return the units of work, after checks of what is not what it was at the last step."""
+        remembered: _Remembered | None = self.__dict__.get("_remembered")
+        if remembered is None or not remembered.are(params, grads, slots, penalized):
+            _check_vectors(params, {"grads": grads, **slots})
+            if any(name not in slots for name in self.slot_names):
+                raise ValueError(mismatch("slots", f"{self.slot_names} as made by slots()", tuple(slots)))
+            remembered = _Remembered(params, grads, slots, penalized)
             object.__setattr__(self, "_remembered", remembered)  # not a field: equal optimizers stay equal
-        return remembered[2]  # type: ignore[no-any-return]
+        return remembered.pieces
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_remembered"}
+
+
+class _Remembered:
+    """The arrays of a step, which this does not keep alive, and their division into work."""
+
+    def __init__(self, params: Array, grads: Array, slots: dict[str, Array], penalized: Penalized) -> None:
+        self.params, self.grads, self.penalized = weakref.ref(params), weakref.ref(grads), penalized
+        self.slots = tuple((name, weakref.ref(slot)) for name, slot in slots.items())
+        self.pieces = pieces_of(penalized, params.size)
+
+    def are(self, params: Array, grads: Array, slots: dict[str, Array], penalized: Penalized) -> bool:
+        """Whether these are the same objects."""
+        if self.penalized is not penalized or self.params() is not params or self.grads() is not grads:
+            return False
+        return len(slots) == len(self.slots) and all(slots.get(name) is slot() for name, slot in self.slots)
 
 
 @dataclass(frozen=True)
@@ -163,10 +186,10 @@ class SGD(Optimizer):
     def _apply(
         self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
     ) -> None:
-        rate, momentum = _scalars(params, self.learning_rate_at(step), self.momentum)
+        rate = self.learning_rate_at(step)
         if self.momentum:
             run = kernels.sgd_momentum.for_work(params.size)
-            run(grads, pieces, shaping, rate, momentum, bool(self.nesterov), params, slots["velocity"])
+            run(grads, pieces, shaping, rate, float(self.momentum), bool(self.nesterov), params, slots["velocity"])
         else:
             kernels.sgd.for_work(params.size)(grads, pieces, shaping, rate, params)
 
@@ -194,8 +217,7 @@ class Adam(Optimizer):
         self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
     ) -> None:
         rate = self.learning_rate_at(step)
-        rule = _scalars(
-            params,
+        rule = _floats(
             1.0 - rate * self._decay(),
             1.0 - self.beta1,
             self.beta2,
@@ -252,16 +274,16 @@ class RMSprop(Optimizer):
     def _apply(
         self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
     ) -> None:
-        rule = _scalars(params, self.learning_rate_at(step), self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
+        rule = _floats(self.learning_rate_at(step), self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
         none = params[:0]
         mean = slots["mean"] if self.centered else none
         velocity = slots["velocity"] if self.momentum else none
         kernels.rmsprop.for_work(params.size)(grads, pieces, shaping, rule, params, slots["square"], mean, velocity)
 
 
-def _scalars(like: Array, *values: float) -> tuple[Any, ...]:
-    """Numbers in the dtype of an array, computed in float64 and rounded once."""
-    return tuple(map(like.dtype.type, values))
+def _floats(*values: float) -> tuple[float, ...]:
+    """Numbers as the kernels take them: all of one type, also where a user gave integers."""
+    return tuple(map(float, values))
 
 
 def _check_vectors(params: Array, others: dict[str, Array]) -> None:

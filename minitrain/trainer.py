@@ -19,7 +19,7 @@ from minitrain.fitting import Fitting
 from minitrain.history import History
 from minitrain.losses import Loss
 from minitrain.model import Model
-from minitrain.optimizers import Optimizer, gradient_norm
+from minitrain.optimizers import Optimizer, all_finite
 from minitrain.profile import LayerProfile, format_profile, profile_plan
 
 __all__ = ["NonFiniteLossError", "Trainer"]
@@ -143,7 +143,7 @@ class Trainer:
             with offered_step(self.model, plan.batch, self.loss, self.optimizer, targets):
                 return self.learn(plan, targets, batch, tally)
         loss = self._forward_and_backward(plan, targets, tally)
-        if not (math.isfinite(loss) and math.isfinite(gradient_norm(self.model.flat_gradients))):
+        if not (math.isfinite(loss) and all_finite(self.model.flat_gradients)):
             self._restore_state()
             rate = self.optimizer.learning_rate_at(self.steps)
             raise NonFiniteLossError(explain(self.model, self.steps, loss, batch(), rate))

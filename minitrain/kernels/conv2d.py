@@ -31,7 +31,7 @@ from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, splat
 
 __all__ = [
     "Conv2dGeometry", "backward_input", "backward_weight", "convolution", "forward", "normalization_shape",
-    "prepare_weight", "shared_geometry", "write_normalization",
+    "prepare_weight", "shared_geometry", "sum_plane", "write_normalization",
 ]  # fmt: skip
 
 Array = np.ndarray
@@ -50,15 +50,17 @@ def forward(
     y: Array,
     normalization: Array | None = None,
     sums: Array | None = None,
+    relu: bool = False,
 ) -> None:
     """Overwrite y (N, K, OH, OW) from x (N, C, H, W), weight (K, C / groups, kh, kw) and bias (K,) or (0,).
 
     With what `write_normalization` wrote, x is normalized on the way, and `sums` (geometry.sums_shape) are overwritten
-    with what `combine_moments` reads: both in float32, for a geometry that uses Winograd's convolution.
+    with what `combine_moments` reads: both in float32, for a geometry that uses Winograd's convolution. ReLU is applied
+    to y where `relu` says so.
     """
     winograd = geometry.winograd_forward_plan if y.dtype == np.float32 else None
     plan = winograd or geometry.forward_plan
-    _convolve(geometry, plan, x, weight, bias, normalization, None, scratch, y, sums)
+    _convolve(geometry, plan, x, weight, bias, normalization, None, relu, scratch, y, sums)
 
 
 def backward_input(
@@ -70,7 +72,7 @@ def backward_input(
     """
     winograd = geometry.winograd_input_gradient_plan if dx.dtype == np.float32 else None
     plan = winograd or geometry.input_gradient_plan
-    _convolve(geometry, plan, dy, weight, scratch[:0], None, before, scratch, dx, None)
+    _convolve(geometry, plan, dy, weight, scratch[:0], None, before, False, scratch, dx, None)
 
 
 def _convolve(
@@ -81,6 +83,7 @@ def _convolve(
     bias: Array,
     normalization: Array | None,
     residual: Array | None,
+    relu: bool,
     scratch: Array,
     target: Array,
     sums: Array | None,
@@ -88,7 +91,7 @@ def _convolve(
     packed, scratch, none = scratch[: plan.packed], scratch[rounded(plan.packed) :], scratch[:0]
     _pack(plan, weight, NO_SCALE, bias, packed)
     normalization, residual = (none if each is None else each for each in (normalization, residual))
-    _bind(geometry, plan, source, normalization, packed, residual, none, False, scratch, target, sums)()
+    _bind(geometry, plan, source, normalization, packed, residual, none, relu, scratch, target, sums)()
 
 
 def prepare_weight(
@@ -215,12 +218,12 @@ def _sum_planes(dy, dbias):
     for k in prange(channels):
         total = 0.0
         for n in range(images):
-            total += _sum_plane(source, (n * channels + k) * pixels, pixels)
+            total += sum_plane(source, (n * channels + k) * pixels, pixels)
         dbias[k] = total
 
 
 @device
-def _sum_plane(source, at, size):
+def sum_plane(source, at, size):
     """Sum of source[at : at + size] in four vectors at a time, the first of which takes what remains."""
     lanes = lanes_of(source)
     whole = size // (4 * lanes) * 4 * lanes

@@ -1,4 +1,4 @@
-"""Dense (fully connected) layer: y = x @ weight.T + bias, and its gradients.
+"""Dense (fully connected) layer: y = activation(x @ weight.T + bias), and its gradients.
 
 The products run on register tiles (`products`), on the threads of all other kernels; huge and tiny ones go to BLAS
 (`blas`). Which way is chosen by shape, and the bits do not depend on the number of threads.
@@ -6,59 +6,57 @@ The products run on register tiles (`products`), on the threads of all other ker
 
 import numpy as np
 
-from minitrain.kernels import products
+from minitrain.kernels import epilogue, products
 from minitrain.kernels.blas import MULTITHREADED_FLOPS, matmul
-from nbnorm._jit import kernel
+from minitrain.kernels.epilogue import IDENTITY
 
-__all__ = ["backward_input", "backward_weight", "forward"]
+__all__ = ["backward_input", "backward_output", "backward_weight", "forward"]
 
 Array = np.ndarray
 
 TERMS = 8  # products that cost as much as an element of an elementwise kernel
+COST = 4  # of an element of an activation, in additions
 
 
-def forward(x: Array, weight: Array, bias: Array, sums: Array, y: Array) -> None:
-    """Overwrite y (N, out) with x (N, in) times weight (out, in), transposed, plus bias (out,) or (0,).
+def forward(
+    x: Array, weight: Array, bias: Array, sums: Array, y: Array, activation: int = IDENTITY, slope: float = 0.0
+) -> None:
+    """Overwrite y (N, out) with x (N, in) times weight (out, in), transposed, plus bias (out,) or (0,), activated.
 
-    sums (products.SCRATCH,) is working space.
+    sums (products.SCRATCH,) is working space. The activation is a number of `epilogue`.
     """
-    terms = x.size * weight.shape[0]
+    terms, added = x.size * weight.shape[0], bias if activation == IDENTITY else sums[:0]
     if 2 * terms < MULTITHREADED_FLOPS and products.of_rows_fits(x, weight):
-        products.of_rows.for_work(terms // TERMS)(x, weight, bias, sums, y)
-        return
-    if products.of_few_rows_fits(x, weight):
-        products.of_few_rows.for_work(weight.size)(x, weight, bias, sums, y)
-        return
-    matmul(x, weight.T, y)
-    if bias.size:
-        _add_to_rows.serial(bias, y)
+        products.of_rows.for_work(terms // TERMS)(x, weight, added, sums, y)
+    elif products.of_few_rows_fits(x, weight):
+        products.of_few_rows.for_work(weight.size)(x, weight, added, sums, y)
+    else:
+        matmul(x, weight.T, y)
+        added = sums[:0]
+    if added.size < bias.size or activation != IDENTITY:
+        epilogue.finish.for_work(COST * y.size)(bias, activation, slope, y)
 
 
-def backward_input(dy: Array, weight: Array, dy_transposed: Array, dx: Array) -> None:
-    """Overwrite dx (N, in) with dy (N, out) times weight (out, in); dy_transposed (out, N) is working space."""
+def backward_output(dy: Array, y: Array, activation: int, slope: float, dz: Array, dbias: Array) -> None:
+    """Overwrite dz (N, out) with dy times the derivative of the activation of value y, and dbias (out,) or (0,)."""
+    epilogue.backward.for_work(dy.size)(dy, y, activation, slope, dz, dbias)
+
+
+def backward_input(dy: Array, weight: Array, dx: Array) -> None:
+    """Overwrite dx (N, in) with dy (N, out) times weight (out, in)."""
     terms = dx.size * weight.shape[0]
-    if 2 * terms < MULTITHREADED_FLOPS and products.of_columns_fits(dy_transposed, weight):
-        np.copyto(dy_transposed, dy.T)
-        products.of_columns.for_work(terms // TERMS)(dy_transposed, weight, dx)
-        return
-    matmul(dy, weight, dx)
+    if 2 * terms < MULTITHREADED_FLOPS and products.of_columns_fits(dx.shape[0], weight):
+        products.of_columns.for_work(terms // TERMS)(dy, False, weight, dx)
+    else:
+        matmul(dy, weight, dx)
 
 
 def backward_weight(dy: Array, x: Array, dweight: Array, dbias: Array) -> None:
     """Overwrite dweight (out, in) with dy (N, out), transposed, times x (N, in), and dbias (out,) or (0,)."""
     terms = dweight.size * x.shape[0]
-    if 2 * terms < MULTITHREADED_FLOPS and products.of_columns_fits(dy, x):
-        products.of_columns.for_work(terms // TERMS)(dy, x, dweight)
+    if 2 * terms < MULTITHREADED_FLOPS and products.of_columns_fits(dweight.shape[0], x):
+        products.of_columns.for_work(terms // TERMS)(dy, True, x, dweight)
     else:
         matmul(dy.T, x, dweight)
     if dbias.size:
-        np.sum(dy, axis=0, out=dbias)
-
-
-@kernel
-def _add_to_rows(bias, y):
-    """y[n] += bias. NumPy would first copy the bias into a buffer of the size of y, up to 8192 elements."""
-    for n in range(y.shape[0]):
-        row = y[n]
-        for i in range(row.size):
-            row[i] += bias[i]
+        epilogue.backward.for_work(dy.size)(dy, dy, IDENTITY, 0.0, dy, dbias)

@@ -5,12 +5,14 @@ Comparisons are written so that NaN comes through: `0 if x <= 0 else x`, never `
 
 import numpy as np
 
-from minitrain.kernels import exponential
-from nbnorm._jit import kernel, prange
-from nbnorm.simd.vectors import flat
+from nbnorm._jit import device, kernel, prange
+from nbnorm.simd.exponentials import logistic, tangent
+from nbnorm.simd.lanes import load_between
+from nbnorm.simd.parts import store_part
+from nbnorm.simd.vectors import borrowed, flat, lanes_of, load, store
 
 BLOCK = 8192  # elements that one iteration of a parallel loop works on
-COSTLY_BLOCK = 512  # where each takes an exponential
+COSTLY_BLOCK = 2048  # where each takes an exponential
 
 
 @kernel
@@ -43,14 +45,23 @@ def leaky_relu_backward(dy, sign, slope, dx):
             target[i] = factor * gradient[i] if signs[i] <= zero else gradient[i]
 
 
+@device
+def sigmoid_span(x, y, begin, end):
+    """y[begin : end] = sigmoid(x[begin : end]); y may be x."""
+    lanes = lanes_of(x)
+    whole = begin + (end - begin) // lanes * lanes
+    for i in range(begin, whole, lanes):
+        store(y, i, logistic(load(x, i)))
+    if whole < end:
+        store_part(y, whole, end - whole, logistic(load_between(x, whole, 0, end - whole)))
+
+
 @kernel
 def sigmoid(x, y):
     """y = 1 / (1 + exp(-x)); shapes (n,)."""
+    x, y = borrowed(x), borrowed(y)
     for block in prange((x.size + COSTLY_BLOCK - 1) // COSTLY_BLOCK):
-        source = x[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
-        target = y[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
-        for i in range(source.size):
-            target[i] = exponential.sigmoid(np.float64(source[i]))
+        sigmoid_span(x, y, np.intp(block) * COSTLY_BLOCK, min((np.intp(block) + 1) * COSTLY_BLOCK, x.size))
 
 
 @kernel
@@ -65,14 +76,23 @@ def sigmoid_backward(dy, y, dx):
             target[i] = gradient[i] * (value[i] * (one - value[i]))
 
 
+@device
+def tanh_span(x, y, begin, end):
+    """y[begin : end] = tanh(x[begin : end]); y may be x."""
+    lanes = lanes_of(x)
+    whole = begin + (end - begin) // lanes * lanes
+    for i in range(begin, whole, lanes):
+        store(y, i, tangent(load(x, i)))
+    if whole < end:
+        store_part(y, whole, end - whole, tangent(load_between(x, whole, 0, end - whole)))
+
+
 @kernel
 def tanh(x, y):
     """y = tanh(x); shapes (n,)."""
+    x, y = borrowed(x), borrowed(y)
     for block in prange((x.size + COSTLY_BLOCK - 1) // COSTLY_BLOCK):
-        source = x[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
-        target = y[block * COSTLY_BLOCK : (block + 1) * COSTLY_BLOCK]
-        for i in range(source.size):
-            target[i] = exponential.tanh(np.float64(source[i]))
+        tanh_span(x, y, np.intp(block) * COSTLY_BLOCK, min((np.intp(block) + 1) * COSTLY_BLOCK, x.size))
 
 
 @kernel

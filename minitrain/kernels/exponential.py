@@ -1,8 +1,4 @@
-"""exp, expm1 and the logistic function as plain arithmetic, so that loops over arrays become vector code.
-
-Calls into libm would keep such loops scalar (about 6 ns a value). Everything is float64: a float32 result is then
-correctly rounded but for rare halfway cases, and one implementation serves both dtypes.
-"""
+"""exp of a float64 as plain arithmetic, for loops that call it value by value; vectors: nbnorm.simd.exponentials."""
 
 import numpy as np
 
@@ -18,13 +14,13 @@ LOWEST, HIGHEST = -708.0, 709.0  # exp stays a normal finite number in between
 
 
 @device
-def _reduce(x):
-    """Return (scale, m): exp(x) = scale * (1 + m), scale a power of two and |m| < 0.42. NaN gives m = NaN."""
-    x = LOWEST if x < LOWEST else x
-    x = HIGHEST if x > HIGHEST else x
-    rounded = x * LOG2_E + ROUND
+def exp(x):
+    """exp(x), to 1 unit in the last place; 0 below -708, infinite above 709. NaN stays NaN."""
+    inside = LOWEST if x < LOWEST else x
+    inside = HIGHEST if inside > HIGHEST else inside
+    rounded = inside * LOG2_E + ROUND
     exponent = rounded - ROUND
-    r = x - exponent * LN2_HIGH
+    r = inside - exponent * LN2_HIGH
     r = r - exponent * LN2_LOW
     scale = np.int64((np.float64(rounded).view(np.int64) + 1023) << 52).view(np.float64)
     # Taylor's series of (exp(r) - 1 - r) / r^2: for |r| <= ln(2) / 2 the first term left out is below 1e-17.
@@ -40,29 +36,6 @@ def _reduce(x):
     p = p * r + 1.0 / 24.0
     p = p * r + 1.0 / 6.0
     p = p * r + 0.5
-    return scale, p * (r * r) + r
-
-
-@device
-def exp(x):
-    """exp(x) of a float64, to 1 unit in the last place; 0 below -708, infinite above 709."""
-    scale, m = _reduce(x)
-    value = scale * m + scale
+    value = scale * (p * (r * r) + r) + scale
     value = 0.0 if x < LOWEST else value
     return np.inf if x > HIGHEST else value
-
-
-@device
-def sigmoid(x):
-    """1 / (1 + exp(-x)); no overflow for any x."""
-    return 1.0 / (1.0 + exp(-x))
-
-
-@device
-def tanh(x):
-    """tanh(x) = e / (e + 2) with e = exp(2 x) - 1, which keeps its relative precision near zero."""
-    x = -20.0 if x < -20.0 else x
-    x = 20.0 if x > 20.0 else x  # beyond it, tanh is 1 to the last bit
-    scale, m = _reduce(2.0 * x)
-    e = scale * m + (scale - 1.0)
-    return e / (e + 2.0)

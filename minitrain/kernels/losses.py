@@ -10,10 +10,23 @@ import numpy as np
 
 from minitrain.kernels.exponential import exp
 from nbnorm._jit import device, kernel, prange
+from nbnorm.simd.exponentials import exponential
+from nbnorm.simd.lanes import item, store_item
+from nbnorm.simd.vectors import LANES_FLOAT64, borrowed, flat, lanes_of, load, store
 
 CHUNKS = 32
+BLOCK = 96  # logits whose exponentials are taken in one loop, where a row has no more
 LOG_FLOOR = -100.0  # of the logarithms of probabilities
 PRODUCT_FLOOR = float(np.float32(1e-12))  # of p (1 - p), by which the gradient divides; rounded as in PyTorch
+
+
+@kernel
+def labels_fit(labels, classes):
+    """Whether all labels (N,), int64, are from 0 to classes - 1."""
+    wrong = 0
+    for n in range(labels.size):
+        wrong += labels[n] < 0 or labels[n] >= classes
+    return wrong == 0
 
 
 @device
@@ -25,45 +38,92 @@ def _ordered_sum(partial):
 
 
 @device
-def _log_sum_exp(row):
-    """Return (m, s) with log(sum(exp(row))) = m + log(s): m is the maximum, so that nothing overflows."""
-    maximum = -np.inf
-    for value in row:
-        maximum = value if value > maximum else maximum
-    total = 0.0
-    for value in row:
-        total += exp(np.float64(value) - maximum)
-    return np.float64(maximum), total
+def _largest(outputs, at, classes):
+    """The largest of outputs[at : at + classes], NaN left out unless it is the first."""
+    largest = item(outputs, at)
+    for c in range(1, classes):
+        value = item(outputs, at + c)
+        largest = value if value > largest else largest
+    return np.float64(largest)
 
 
 @device
-def _target(labels, probabilities, n, c, spread):
+def _exponentials(outputs, first, rows, classes, values, largest):
+    """Write exp(z - m), m the largest of its row so that nothing overflows, for rows from the `first` on.
+
+    values has as much room behind them as a vector.
+    """
+    for r in range(rows):
+        at = (first + r) * classes
+        m = _largest(outputs, at, classes)
+        store_item(largest, r, m)
+        for c in range(classes):
+            store_item(values, r * classes + c, np.float64(item(outputs, at + c)) - m)
+    for i in range(0, rows * classes, lanes_of(values)):  # of all rows together: most have fewer classes than lanes
+        store(values, i, exponential(load(values, i)))
+
+
+@device
+def _target(labels, probabilities, n, classes, c, spread):
     """What class c keeps of its target (a probability, or 1 for the label) when `spread` of it goes to all classes."""
-    given = np.float64(labels[n] == c) if labels.size > 0 else np.float64(probabilities[n, c])
+    given = np.float64(labels[n] == c) if labels.size > 0 else np.float64(probabilities[n * classes + c])
     return (1.0 - spread) * given
 
 
 @device
-def _cross_entropy_of_row(row, labels, probabilities, n, smoothing, scale, gradient):
-    classes = row.size
-    maximum, total = _log_sum_exp(row)
-    log_sum = maximum + math.log(total)
-    each = smoothing / classes
+def _loss_of_label(outputs, log_sum, values, begin, total, label, at, classes, scale, gradient):
+    """The loss of a row, and its gradient."""
+    known = 0 <= label < classes
+    if gradient.size > 0:
+        factor = scale / total
+        for c in range(classes):
+            store_item(gradient, at + c, gradient.dtype.type(item(values, begin + c) * factor))
+        if known:
+            gradient[at + label] = (values[begin + label] / total - 1.0) * scale
+    return log_sum - np.float64(outputs[at + label]) if known else np.nan
+
+
+@device
+def _loss_of_targets(
+    outputs, log_sum, values, begin, total, labels, probabilities, n, classes, smoothing, scale, gradient
+):
+    """The loss of row n, and its gradient."""
+    at, each = n * classes, smoothing / classes
     loss = 0.0
     weight = 0.0  # of all targets: 1, but for rounding in probabilities
-    if labels.size > 0 and smoothing == 0.0:
-        label = labels[n]
-        weight = 1.0
-        loss = log_sum - row[label] if 0 <= label < classes else np.nan
-    else:
-        for c in range(classes):
-            target = _target(labels, probabilities, n, c, smoothing) + each
-            weight += target
-            loss += target * (log_sum - row[c])
+    for c in range(classes):
+        target = _target(labels, probabilities, n, classes, c, smoothing) + each
+        weight += target
+        loss += target * (log_sum - outputs[at + c])
     if gradient.size > 0:
         for c in range(classes):
-            share = exp(np.float64(row[c]) - maximum) / total
-            gradient[n, c] = (share * weight - _target(labels, probabilities, n, c, smoothing) - each) * scale
+            share = values[begin + c] / total
+            target = _target(labels, probabilities, n, classes, c, smoothing) + each
+            gradient[at + c] = (share * weight - target) * scale
+    return loss
+
+
+@device
+def _cross_entropy_of_rows(outputs, labels, probabilities, smoothing, gradient, shape, first, count, values, largest):
+    """The loss of `count` rows from the `first` on, and their gradient; values and largest are working space."""
+    rows, classes = shape
+    _exponentials(outputs, first, count, classes, values, largest)
+    loss = 0.0
+    for r in range(count):
+        n, begin = first + r, r * classes
+        total = 0.0
+        for c in range(classes):
+            total += item(values, begin + c)
+        log_sum = item(largest, r) + math.log(total)
+        if labels.size > 0 and smoothing == 0.0:
+            loss += _loss_of_label(
+                outputs, log_sum, values, begin, total, labels[n], n * classes, classes, 1.0 / rows, gradient
+            )
+        else:
+            loss += _loss_of_targets(
+                outputs, log_sum, values, begin, total, labels, probabilities, n, classes, smoothing, 1.0 / rows,
+                gradient,
+            )  # fmt: skip
     return loss
 
 
@@ -74,13 +134,24 @@ def softmax_cross_entropy(outputs, labels, probabilities, smoothing, gradient):
     outputs (N, C) are logits. Targets are labels (N,) or probabilities (N, C), the other one is empty; both are
     smoothed: (1 - smoothing) target + smoothing / C. A label that is no class gives NaN.
     """
-    rows = outputs.shape[0]
-    partial = np.zeros(CHUNKS)
-    for chunk in prange(CHUNKS):
+    rows, classes = shape = outputs.shape
+    block = max(1, BLOCK // classes)  # rows at a time
+    chunks = min(CHUNKS, -(-rows // block))
+    partial = np.zeros(chunks)
+    logits, of_label, of_class, into = flat(outputs), borrowed(labels), flat(probabilities), flat(gradient)
+    for chunk in prange(chunks):
+        k = np.intp(chunk)
+        begin, end = k * rows // chunks, (k + 1) * rows // chunks
+        room = np.empty(block * (classes + 1) + LANES_FLOAT64)
+        largest, values = borrowed(room[:block]), borrowed(room[block:])
         total = 0.0
-        for n in range(chunk * rows // CHUNKS, (chunk + 1) * rows // CHUNKS):
-            total += _cross_entropy_of_row(outputs[n], labels, probabilities, n, smoothing, 1.0 / rows, gradient)
-        partial[chunk] = total
+        for first in range(begin, end, block):
+            count = min(block, end - first)
+            total += _cross_entropy_of_rows(
+                logits, of_label, of_class, smoothing, into, shape, first, count, values, largest
+            )
+        room[0] = total  # a use of it after what was borrowed from it: it is freed after its last use
+        partial[k] = room[0]
     return _ordered_sum(partial) / rows
 
 

@@ -2,8 +2,8 @@
 
 Every kernel takes `pieces`, int64 (n, 3): start, stop, and 1 where the penalties apply. The pieces are the unit of
 parallel work and depend on the shapes alone; all arithmetic is elementwise, so bits never depend on the threads.
-`shaping` = (scale, limit, l1, l2) turns a raw gradient into the one that is followed, see `shaped`. Scalars have the
-dtype of the arrays: float32 stays float32.
+`shaping` = (scale, limit, l1, l2) turns a raw gradient into the one that is followed, see `shaped`. Scalars come as
+Python's and are rounded once to the dtype of the arrays: float32 stays float32.
 """
 
 import math
@@ -11,22 +11,69 @@ import math
 import numpy as np
 
 from nbnorm._jit import device, kernel, prange
+from nbnorm.simd.lanes import load_between, sum_lanes
+from nbnorm.simd.vectors import add, borrowed, fma, lanes_of, load, splat
 
-__all__ = ["adam", "rmsprop", "sgd", "sgd_momentum", "sum_of_squares"]
+__all__ = ["adam", "all_finite", "rmsprop", "sgd", "sgd_momentum", "sum_of_squares"]
 
 PART, LANES = 8192, 64  # of a norm: elements of one partial sum, and running sums side by side in it
 
 
 @device
 def shaped(gradient, parameter, shaping, penalized):
-    """clip(gradient * scale, -limit, limit) + l2 * parameter + l1 * sign(parameter); NaN stays NaN"""
+    """clip(gradient * scale, -limit, limit) + l2 * parameter + l1 * sign(parameter); NaN stays NaN
+
+    Where the penalties do not apply they are those of a parameter of 0. All choices are between values: with branches,
+    loops over this stay scalar in the serial form of some kernels, which takes four times as long.
+    """
     scale, limit, l1, l2 = shaping
+    zero = l1 - l1
     g = gradient * scale
-    g = limit if g > limit else (-limit if g < -limit else g)
-    if penalized:
-        g += l2 * parameter
-        g += l1 if parameter > 0 else (-l1 if parameter < 0 else l1 - l1)
-    return g
+    g = limit if g > limit else g
+    g = -limit if g < -limit else g
+    w = parameter if penalized else zero
+    sign = l1 if w > zero else zero
+    sign = -l1 if w < zero else sign
+    return g + l2 * w + sign
+
+
+@device
+def _shaping_in(number, shaping):
+    """The same numbers in a type."""
+    scale, limit, l1, l2 = shaping
+    return number(scale), number(limit), number(l1), number(l2)
+
+
+@kernel
+def all_finite(values):
+    """Whether no value is infinite or a NaN: zero times them gives zeros, whose sum is none otherwise."""
+    values = borrowed(values)
+    parts = -(-values.size // PART)
+    sums = np.zeros(parts, values.dtype)
+    for k in prange(parts):
+        sums[k] = _sum_of_zeros(values, k * PART, min((k + 1) * PART, values.size))
+    total = 0.0
+    for k in range(parts):
+        total += sums[k]
+    return total == 0.0
+
+
+@device
+def _sum_of_zeros(values, begin, end):
+    lanes = lanes_of(values)
+    zero = splat(values.dtype.type(0))
+    a = b = c = d = zero
+    at = begin
+    while at + 4 * lanes <= end:
+        a = fma(load(values, at), zero, a)
+        b = fma(load(values, at + lanes), zero, b)
+        c = fma(load(values, at + 2 * lanes), zero, c)
+        d = fma(load(values, at + 3 * lanes), zero, d)
+        at += 4 * lanes
+    while at < end:
+        a = fma(load_between(values, at, 0, end - at), zero, a)
+        at += lanes
+    return sum_lanes(add(add(a, b), add(c, d)))
 
 
 @kernel
@@ -61,6 +108,8 @@ def sum_of_squares(grads):
 @kernel
 def sgd(grads, pieces, shaping, rate, params):
     """w -= rate * g. Overwrites params (size,)."""
+    number = params.dtype.type
+    shaping, rate = _shaping_in(number, shaping), number(rate)
     for k in prange(pieces.shape[0]):
         start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
         dw, w = grads[start:stop], params[start:stop]
@@ -74,13 +123,17 @@ def sgd_momentum(grads, pieces, shaping, rate, momentum, nesterov, params, veloc
 
     From a zero velocity the first step gives v = g.
     """
+    number = params.dtype.type
+    shaping, rate, momentum = _shaping_in(number, shaping), number(rate), number(momentum)
     for k in prange(pieces.shape[0]):
         start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
         dw, w, v = grads[start:stop], params[start:stop], velocity[start:stop]
         for i in range(w.size):
-            g = shaped(dw[i], w[i], shaping, penalized)
-            v[i] = momentum * v[i] + g
-            w[i] -= rate * (g + momentum * v[i] if nesterov else v[i])
+            parameter = w[i]  # read before anything is written: else the loop stays scalar
+            g = shaped(dw[i], parameter, shaping, penalized)
+            new = momentum * v[i] + g
+            v[i] = new
+            w[i] = parameter - rate * (g + momentum * new if nesterov else new)
 
 
 @kernel
@@ -90,7 +143,10 @@ def adam(grads, pieces, shaping, rule, params, mean, square):
     w *= keep where penalized; m += (g - m) * new1; v = beta2 * v + g^2 * new2;
     w -= rate * m / (sqrt(v) * correction + eps), with rule = (keep, new1, beta2, new2, rate, correction, eps).
     """
-    keep, new1, beta2, new2, rate, correction, eps = rule
+    number = params.dtype.type
+    shaping = _shaping_in(number, shaping)
+    keep, new1, beta2, new2 = number(rule[0]), number(rule[1]), number(rule[2]), number(rule[3])
+    rate, correction, eps = number(rule[4]), number(rule[5]), number(rule[6])
     for k in prange(pieces.shape[0]):
         start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
         dw, w, m, v = grads[start:stop], params[start:stop], mean[start:stop], square[start:stop]
@@ -110,7 +166,10 @@ def rmsprop(grads, pieces, shaping, rule, params, square, mean, velocity):
     d = g / (sqrt(s) + eps); where velocity is given: v = momentum * v + d, and v is followed; w -= rate * d.
     rule = (rate, alpha, new, eps, momentum). Where rounding would make s - m^2 negative it is held at 0.
     """
-    rate, alpha, new, eps, momentum = rule
+    number = params.dtype.type
+    shaping = _shaping_in(number, shaping)
+    rate, alpha, new = number(rule[0]), number(rule[1]), number(rule[2])
+    eps, momentum = number(rule[3]), number(rule[4])
     centered, with_momentum = mean.size > 0, velocity.size > 0
     for k in prange(pieces.shape[0]):
         start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0

@@ -23,12 +23,13 @@ _row = make_tile(1, WIDTH)
 _outer = make_tile(HEIGHT, VECTORS)
 
 _no_dots, _add_dots, _add_dots_between = _dots.zero, _dots.add_dots, _dots.add_dots_between
-_add_lane_sums = _dots.add_lane_sums
+_store_sums = _dots.store_lane_sums
 _no_row, _add_row, _add_row_between, _add_row_sums = _row.zero, _row.add_dots, _row.add_dots_between, _row.add_lane_sums
-_no_outer, _add_outer, _store_columns = _outer.zero, _outer.add_outer, _outer.store_columns
+_no_outer, _add_outer, _store_columns = _outer.zero, _outer.add_outer_spaced, _outer.store_columns
 
 DEPTH = 1024  # terms of a sum at a time: 4 rows of b of this length stay in the first-level cache
-SCRATCH = SIDE * SIDE * 64  # values of working space that `of_rows` needs: a tile for each task
+ZEROS = SIDE * SIDE * 64  # where zeros are in the working space, behind a tile for each task
+SCRATCH = ZEROS + SIDE
 TASKS = 32  # tasks to cut a product into, at least, where it is large enough
 
 
@@ -42,14 +43,14 @@ def of_few_rows_fits(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape[0] < SIDE and b.shape[0] >= WIDTH
 
 
-def of_columns_fits(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether `of_columns` takes these matrices."""
-    return a.shape[1] >= HEIGHT and b.shape[1] * b.itemsize >= VECTORS * VECTOR_BYTES
+def of_columns_fits(rows: int, b: np.ndarray) -> bool:
+    """Whether `of_columns` takes this matrix, for a product of so many rows."""
+    return rows >= HEIGHT and b.shape[1] * b.itemsize >= VECTORS * VECTOR_BYTES
 
 
 @device
-def _dot_tile(a, b, k0, k1, depth, m, n, scratch, at):
-    """scratch[at + SIDE r + c] = sum of a[m + r, k] b[n + c, k] over k from k0 to k1."""
+def _dot_tile(a, b, k0, k1, depth, m, n):
+    """acc[r, c], whose lanes sum to the sum of a[m + r, k] b[n + c, k] over k from k0 to k1."""
     lanes = lanes_of(a)
     acc = _no_dots(a)
     k = k0
@@ -58,36 +59,41 @@ def _dot_tile(a, b, k0, k1, depth, m, n, scratch, at):
         k += lanes
     if k < k1:
         acc = _add_dots_between(acc, a, m * depth + k, depth, b, n * depth + k, depth, k1 - k)
-    for i in range(at, at + SIDE * SIDE, lanes):
-        store(scratch, i, splat(a.dtype.type(0)))
-    _add_lane_sums(acc, scratch, at)
+    return acc
 
 
 @device
-def _put(scratch, at, first, bias, n, y, place, columns, r0, s0):
-    """Store a tile of sums from row r0 and column s0 on, or add it to what the terms before gave."""
-    zero = y.dtype.type(0)
+def _add_new(scratch, at, y, place, columns, r0, s0):
+    """Add a tile of sums from row r0 and column s0 on."""
     for r in range(r0, SIDE):
         for s in range(s0, SIDE):
-            before = item(y, place + r * columns + s) if not first else item(bias, n + s) if bias.size > 0 else zero
-            store_item(y, place + r * columns + s, before + item(scratch, at + SIDE * r + s))
+            to = place + r * columns + s
+            store_item(y, to, item(y, to) + item(scratch, at + SIDE * r + s))
 
 
 @device
 def _rows_task(a, b, bias, y, columns, m0, m1, n0, n1, depth, scratch, at):
-    """y[m0 : m1, n0 : n1], at least a tile in size. The last tiles of a side reach back over the ones before."""
+    """y[m0 : m1, n0 : n1], at least a tile in size. The last tiles of a side reach back over the ones before.
+
+    What those write there first, they write once more in the same bits; what they add, they add only to what is new.
+    """
     for k0 in range(0, max(depth, 1), DEPTH):
         k1 = min(k0 + DEPTH, depth)
         for n_from in range(n0, n1, SIDE):
             n = min(n_from, n1 - SIDE)
             for m_from in range(m0, m1, SIDE):
                 m = min(m_from, m1 - SIDE)
-                _dot_tile(a, b, k0, k1, depth, m, n, scratch, at)
+                acc = _dot_tile(a, b, k0, k1, depth, m, n)
                 place = m * columns + n
-                if m == m_from and n == n_from:  # the usual case has constant bounds, and no loops
-                    _put(scratch, at, k0 == 0, bias, n, y, place, columns, 0, 0)
+                if k0 == 0 and bias.size > 0:
+                    _store_sums(acc, bias, n, 0, y, place, columns)
+                elif k0 == 0:
+                    _store_sums(acc, scratch, ZEROS, 0, y, place, columns)
+                elif m == m_from and n == n_from:
+                    _store_sums(acc, y, place, columns, y, place, columns)
                 else:
-                    _put(scratch, at, k0 == 0, bias, n, y, place, columns, m_from - m, n_from - n)
+                    _store_sums(acc, scratch, ZEROS, 0, scratch, at, SIDE)
+                    _add_new(scratch, at, y, place, columns, m_from - m, n_from - n)
 
 
 @kernel
@@ -100,6 +106,7 @@ def of_rows(a, b, bias, scratch, c):
     rows, columns = c.shape
     across = min(columns // SIDE, TASKS)
     down = min(rows // SIDE, -(-TASKS // across))
+    scratch[ZEROS:] = 0
     for task in prange(across * down):
         i, j = np.intp(task) % down, np.intp(task) // down
         m0, n0 = rows // SIDE * i // down * SIDE, columns // SIDE * j // across * SIDE
@@ -149,26 +156,27 @@ def of_few_rows(a, b, bias, scratch, c):
 
 
 @device
-def _outer_block(a, b, c, depth, rows, columns, m0, m1, n):
-    """c[m0 : m1, n : n + VECTORS lanes], at least HEIGHT rows of it."""
+def _outer_block(a, row, term, b, c, depth, columns, m0, m1, n):
+    """c[m0 : m1, n : n + VECTORS lanes], at least HEIGHT rows of it; a has steps of `row` and `term`."""
     lanes = lanes_of(a)
     places = (0, lanes, 2 * lanes, 3 * lanes)
     for m_from in range(m0, m1, HEIGHT):
         m = min(m_from, m1 - HEIGHT)
         acc = _no_outer(a)
         for k in range(depth):
-            acc = _add_outer(acc, a, k * rows + m, b, places, k * columns + n)
+            acc = _add_outer(acc, a, m * row + k * term, row, b, k * columns + n)
         _store_columns(acc, c, m * columns + n, places, columns)
 
 
 @kernel
-def of_columns(a, b, c):
-    """c (M, N) = a (K, M), transposed, times b (K, N). M is at least HEIGHT, N at least VECTORS vectors.
+def of_columns(a, transposed, b, c):
+    """c (M, N) = a (M, K), or a (K, M) transposed, times b (K, N). M is at least HEIGHT, N at least VECTORS vectors.
 
     The last columns reach back over the ones before; what two tasks write there are the same bits.
     """
     a, b, c = borrowed(a), borrowed(b), borrowed(c)
-    rows, columns = c.shape
+    (rows, columns), depth = c.shape, b.shape[0]
+    row, term = (1, rows) if transposed else (depth, 1)
     width = VECTORS * lanes_of(a)
     across = -(-columns // width)
     down = min(rows // HEIGHT, -(-TASKS // across))
@@ -176,4 +184,4 @@ def of_columns(a, b, c):
         i, n = np.intp(task) % down, min(np.intp(task) // down * width, columns - width)
         m0 = rows // HEIGHT * i // down * HEIGHT
         m1 = rows if i == down - 1 else rows // HEIGHT * (i + 1) // down * HEIGHT
-        _outer_block(flat(a), flat(b), flat(c), a.shape[0], rows, columns, m0, m1, n)
+        _outer_block(flat(a), row, term, flat(b), flat(c), depth, columns, m0, m1, n)

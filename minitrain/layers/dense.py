@@ -65,7 +65,6 @@ class Dense(Layer):
             outputs={"y": (x[0], self.out_features)},
             params=params,
             scratch={"sums": array((SCRATCH,))},
-            backward_scratch={"dy_transposed": array((self.out_features, x[0]))},
             backward_reads=("x",),
         )
 
@@ -82,4 +81,4 @@ class Dense(Layer):
     def backward(self, t: Tensors) -> None:
         dense.backward_weight(t.dy, t.x, t.dweight, t.dbias)
         if t.dx is not None:
-            dense.backward_input(t.dy, t.weight, t.dy_transposed, t.dx)
+            dense.backward_input(t.dy, t.weight, t.dx)

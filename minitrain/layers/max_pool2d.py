@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
-from minitrain.kernels import pool
+from minitrain.kernels import pool, pool_narrow
 from minitrain.layer import Declaration, Example, Shape, Tensors, array
 from minitrain.layers._pool import Pool2d
 
@@ -39,6 +40,8 @@ class MaxPool2d(Pool2d):
         Example((1, 1, 1, 1), kernel_size=2, stride=1, padding=1),
         Example((1, 1, 17, 20), kernel_size=(17, 20)),
         Example((4, 20, 24, 24), kernel_size=2),
+        Example((3, 5, 6, 8), kernel_size=2),
+        Example((2, 9, 4, 4), kernel_size=2),
     ]
 
     def declare(self, *shapes: Shape) -> Declaration:
@@ -54,12 +57,22 @@ class MaxPool2d(Pool2d):
     def prepare(self, t: Tensors) -> None:
         super().prepare(t)
         t.chosen_planes = t.chosen.reshape(t.y_planes.shape)
-        t.run = pool.max_pool.for_work(t.x.size)
         t.run_pairs = pool.max_pool_of_pairs.for_work(t.x.size)
-        t.run_backward = pool.max_pool_backward.for_work(t.x.size)
+        work, x, y, chosen = t.x.size, t.planes, t.y_planes, t.chosen_planes
+        if pool_narrow.fits(x, t.geometry):
+            t.pool = partial(pool_narrow.max_pool.for_work(work), x, y, chosen)
+        else:
+            t.pool = partial(pool.max_pool.for_work(work), x, t.geometry, y, chosen)
+        if t.dx is None:
+            t.pool_backward = lambda: None
+        elif pool_narrow.fits(x, t.geometry):
+            t.pool_backward = partial(pool_narrow.max_pool_backward.for_work(work), t.dy_planes, chosen, t.dx_planes)
+        else:
+            run = pool.max_pool_backward.for_work(work)
+            t.pool_backward = partial(run, t.dy_planes, chosen, t.geometry, t.offsets, t.dx_planes)
 
     def forward(self, t: Tensors) -> None:
-        t.run(t.planes, t.geometry, t.y_planes, t.chosen_planes)
+        t.pool()
 
     def infer(self, t: Tensors) -> None:
         if t.geometry == (2, 2, 2, 2, 0, 0):
@@ -68,5 +81,4 @@ class MaxPool2d(Pool2d):
             self.forward(t)
 
     def backward(self, t: Tensors) -> None:
-        if t.dx is not None:
-            t.run_backward(t.dy_planes, t.chosen_planes, t.geometry, t.offsets, t.dx_planes)
+        t.pool_backward()

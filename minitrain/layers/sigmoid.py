@@ -24,7 +24,7 @@ class Sigmoid(Activation):
     prefix: ClassVar[str] = "sigmoid"
     kernel = elementwise.sigmoid
     kernel_backward = elementwise.sigmoid_backward
-    cost: ClassVar[int] = 16
+    cost: ClassVar[int] = 4
 
     def forward(self, t: Tensors) -> None:
         t.run(t.flat_x, t.flat_y)

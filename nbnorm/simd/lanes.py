@@ -8,9 +8,9 @@ from numba.extending import intrinsic
 from nbnorm.simd.vectors import INDEX, pointer_to, vector_of, zero_constant
 
 __all__ = [
-    "emit_lane_mask", "emit_lane_sums", "emit_load_between", "emit_shuffle", "emit_store_between", "emit_transposed",
-    "item", "load_between", "load_bits", "load_even_between", "load_even_bits", "prefetch", "prefetch_for_store",
-    "store_bits", "store_interleaved", "store_item", "store_transposed", "sum_lanes",
+    "emit_joined", "emit_lane_mask", "emit_lane_sums", "emit_load_between", "emit_shuffle", "emit_store_between",
+    "emit_transposed", "item", "load_between", "load_bits", "load_even_between", "load_even_bits", "prefetch",
+    "prefetch_for_store", "store_bits", "store_interleaved", "store_item", "store_transposed", "sum_lanes",
 ]  # fmt: skip
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
@@ -59,6 +59,14 @@ def emit_store_between(builder, vector, value, pointer, low, high) -> None:
 def emit_shuffle(builder, a, b, lanes):
     """Vector of these lanes of a and b, one behind the other."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, len(lanes)), lanes))
+
+
+def emit_joined(builder, parts):
+    """One vector of the lanes of all parts, in their order; as many parts as a power of 2."""
+    while len(parts) > 1:
+        every = list(range(2 * parts[0].type.count))
+        parts = [emit_shuffle(builder, a, b, every) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
 
 
 def emit_lane_sums(builder, vector, values):

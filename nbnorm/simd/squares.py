@@ -7,20 +7,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from nbnorm.simd.lanes import emit_shuffle, emit_transposed
+from nbnorm.simd.lanes import emit_joined, emit_transposed
 from nbnorm.simd.vectors import INDEX, emit_call, emit_store, pointer_to, vector_of
 
 __all__ = ["scatter_transposed", "store_transposed_rows"]
 
 _PIECE = 4  # values that one load of a transposition reads
-
-
-def _join(builder, parts):
-    """One vector of the lanes of all parts, in their order."""
-    while len(parts) > 1:
-        every = list(range(2 * parts[0].type.count))
-        parts = [emit_shuffle(builder, a, b, every) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-    return parts[0]
 
 
 def _load_transposed(builder, vector, rows):
@@ -41,7 +33,7 @@ def _load_transposed(builder, vector, rows):
                 part = builder.load(place)
                 part.align = vector.scalar.bitwidth // 8
                 parts.append(part)
-            values[first, r] = _join(builder, parts)
+            values[first, r] = emit_joined(builder, parts)
     columns = []
     for first in range(0, size, step):
         columns += emit_transposed(builder, [values[first, r] for r in range(step)])

@@ -11,9 +11,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from nbnorm.simd.lanes import emit_lane_sums, emit_load_between, emit_store_between
+from nbnorm.simd.lanes import emit_joined, emit_lane_sums, emit_load_between, emit_shuffle, emit_store_between
 from nbnorm.simd.vectors import (
     INDEX,
+    VectorType,
     emit_call,
     emit_load,
     emit_splat,
@@ -40,6 +41,7 @@ class Tile(NamedTuple):
     add_dots: Any
     add_dots_between: Any
     add_lane_sums: Any
+    store_lane_sums: Any
     add_to: Any
     load_columns_between: Any
     store_columns: Any
@@ -70,6 +72,8 @@ def make_tile(rows: int, columns: int) -> Tile:
     `add_dots_between(..., count)`                        the same for the first `count` lanes; reads no others
     `add_lane_sums(acc, y, at)`                           y[at + r * columns + c] += sum of the lanes of acc[r, c];
                                                           as far as the next multiple of lanes, y is not kept
+    `store_lane_sums(acc, b, b_at, b_pitch, y, at,        y[at + r * pitch + c] = b[b_at + r * b_pitch + c] + sum of the
+    pitch)`                                               lanes of acc[r, c], for a power of 2 of columns
     `add_to(acc, y, at)`                                  y[at + (r * columns + c) * lanes :] += acc[r, c]
     `store_columns(acc, y, at, places, pitch)`            y[at + places[c] + r * pitch :] = acc[r, c]
     `store_columns_between(..., counts)`                  the same for the first counts[c] lanes of acc[r, c]
@@ -220,6 +224,33 @@ def make_tile(rows: int, columns: int) -> Tile:
         return types.void(acc, y, types.intp), codegen
 
     @intrinsic
+    def store_lane_sums(typing_context, acc, b, b_at, b_pitch, y, at, pitch):
+        vector, part = acc.dtype, VectorType(acc.dtype.scalar, columns)
+
+        def codegen(context, builder, signature, args):
+            acc, b, b_at, b_pitch, y, at, pitch = args
+            base = pointer_to(context, builder, signature.args[1], b, b_at)
+            target = pointer_to(context, builder, signature.args[4], y, at)
+            values = [builder.extract_value(acc, i) for i in range(size)]
+            step = max(vector.lanes, columns)
+            for first in range(0, size, step):
+                totals = [
+                    emit_lane_sums(builder, vector, values[i : i + vector.lanes])
+                    for i in range(first, min(first + step, size), vector.lanes)
+                ]
+                total = emit_joined(builder, totals)
+                for r in range(first // columns, min(first + step, size) // columns):
+                    lanes = list(range(r * columns - first, (r + 1) * columns - first))
+                    row = emit_shuffle(builder, total, total, lanes)
+                    before = emit_load(builder, part, builder.gep(base, [builder.mul(b_pitch, INDEX(r))]))
+                    place = builder.gep(target, [builder.mul(pitch, INDEX(r))])
+                    emit_store(builder, part, builder.fadd(before, row), place)
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(acc, b, index, index, y, index, index), codegen
+
+    @intrinsic
     def add_to(typing_context, acc, y, at):
         vector = acc.dtype
 
@@ -290,7 +321,7 @@ def make_tile(rows: int, columns: int) -> Tile:
 
     return Tile(
         rows, columns, zero, splat_rows, add_outer, add_outer_spaced, add_products, add_products_between,
-        add_dots, add_dots_between, add_lane_sums, add_to,
+        add_dots, add_dots_between, add_lane_sums, store_lane_sums, add_to,
         load_columns_between, store_columns, store_columns_between, offsets,
     )  # fmt: skip
 

@@ -64,11 +64,14 @@ def test_the_others_agree_with_torch(shape, scale):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_softmax_cross_entropy_agrees_with_its_twin(smoothing):
+@pytest.mark.parametrize("shape", [(40, 7), (1, 2), (5, 150), (500, 13)], ids=str)
+def test_softmax_cross_entropy_agrees_with_its_twin(shape, smoothing):
     rng = np.random.default_rng(0)
-    outputs, labels = rng.standard_normal((40, 7)), rng.integers(0, 7, 40)
-    expected = reference.softmax_cross_entropy(outputs, reference.smooth(labels, 7, smoothing))
-    for targets in (labels, labels.astype(np.uint8), np.eye(7)[labels], np.eye(7, dtype=int)[labels]):
+    rows, classes = shape
+    outputs, labels = rng.standard_normal(shape), rng.integers(0, classes, rows)
+    expected = reference.softmax_cross_entropy(outputs, reference.smooth(labels, classes, smoothing))
+    one_hot = np.eye(classes)[labels]
+    for targets in (labels, labels.astype(np.uint8), one_hot, one_hot.astype(int)):
         value, gradient = evaluate(SoftmaxCrossEntropy(smoothing), outputs, targets)
         assert value == pytest.approx(expected[0], rel=1e-13)
         np.testing.assert_allclose(gradient, expected[1], atol=1e-15)

@@ -146,6 +146,18 @@ def test_gradient_norm(size, dtype):
     assert optimizers.gradient_norm(grads) == pytest.approx(expected, rel=1e-14)
 
 
+@pytest.mark.parametrize("size", [0, 1, 7, 64, 65, 8191, 8257, 300_001])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_all_finite(size, dtype):
+    grads = np.random.default_rng(size).choice([-1.0, 1.0], size).astype(dtype) * np.finfo(dtype).max
+    assert optimizers.all_finite(grads)
+    for place in {0, size // 2, size - 2, size - 1} & set(range(size)):
+        for value in (np.nan, np.inf, -np.inf):
+            spoiled = grads.copy()
+            spoiled[place] = value
+            assert not optimizers.all_finite(spoiled)
+
+
 BIG = 50_001
 BIG_RUNS = ((slice(0, 30_000), True), (slice(30_000, 30_100), False), (slice(30_100, BIG), True))
 BIG_CASES = [

@@ -43,7 +43,7 @@ class Conv2dMoments(Layer):
         bind_moments(t)
 
     def forward(self, t: Tensors) -> None:
-        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, None, t.sums)
+        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, sums=t.sums)
         write_moments(t)
 
     def derive(self, t: Tensors) -> None:

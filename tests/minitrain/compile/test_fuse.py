@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minitrain import Input, Model, Trainer, layers, losses, optimizers
+from minitrain import Input, Model, Trainer, layers, losses, models, optimizers
 from minitrain.compile.fuse import fuse, fuse_for_inference, fuse_for_training
 from minitrain.graph import trace
 
@@ -155,6 +155,70 @@ def test_folded_weights_follow_their_sources():
         for name, value in {**model.params, **model.state}.items():
             value[...] = rng.uniform(0.5, 1.5, value.shape) if name.endswith("var") else rng.normal(size=value.shape)
     np.testing.assert_allclose(folded.predict(x), plain.predict(x), rtol=1e-11, atol=1e-11)
+
+
+FLOATS = [np.dtype("float32"), np.dtype("float64")]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("activation", [layers.ReLU(), layers.LeakyReLU(0.2), layers.Sigmoid(), layers.Tanh()], ids=str)
+def test_dense_layers_take_in_their_activations_for_training(activation, dtype):
+    x = Input((6,))
+    h = layers.Dense(3, bias=False)(activation(layers.Dense(5, name="first")(x)))
+    graph = fuse(trace([x], activation(h)))
+    assert "DenseActivation" not in kinds(graph)
+    graph = fuse_for_training(graph, dtype)
+    assert kinds(graph) == ["DenseActivation", "DenseActivation"]
+    first, last = graph.nodes
+    assert (first.variable("weight"), first.variable("bias")) == ("first.weight", "first.bias")
+    assert (last.inputs, graph.output) == ((first.name,), last.name)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_convolutions_take_in_their_relus_for_training(dtype):
+    graph = fuse(models.article_b((1, 8, 8), 3).graph)
+    assert kinds(fuse_for_training(graph, dtype)) == [
+        "Conv2dReLU", "BatchNorm", "MaxPool2d", "Conv2dReLU", "BatchNorm", "MaxPool2d", "Flatten", "DenseActivation",
+        "BatchNorm", "Dense",
+    ]  # fmt: skip
+    assert kinds(fuse_for_inference(graph))[:3] == ["InferenceConv2d", "MaxPool2d", "InferenceConv2d"]
+
+
+def test_a_value_before_an_activation_that_others_read_stays():
+    x = Input((3, 4, 4))
+    conv, dense = layers.Conv2d(3, 3, padding=1)(x), layers.Dense(4)(Input((2,)))
+    for value in (conv, dense):
+        source = x if value is conv else value.inputs[0]
+        for output in (layers.Add()(layers.ReLU()(value), value), layers.LeakyReLU(-0.5)(value), value):
+            graph = trace([source], output)
+            assert kinds(fuse_for_training(fuse(graph), np.dtype("float32"))) == kinds(graph)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_a_step_with_activations_taken_in_is_the_same_step(dtype):
+    rng = np.random.default_rng(0)
+    y, tolerance = np.arange(6) % 3, {4: 2e-5, 8: 1e-11}[dtype.itemsize]
+    for make in (plain_net, lambda **kind: models.article_b((1, 8, 8), 3, **kind)):
+        trained, x = [], rng.standard_normal((6, 1, 8, 8))
+        for fused in (True, False):
+            model = Model.from_graph(make(dtype=dtype).graph, seed=0, dtype=dtype, fuse=fused)
+            trainer = Trainer(model, losses.SoftmaxCrossEntropy(), optimizers.SGD(0.1))
+            _, gradients = trainer.gradients(x, y)
+            trained.append((trainer.step(x, y), gradients, {**model.params, **model.state}))
+        assert trained[0][0] == pytest.approx(trained[1][0], rel=tolerance)
+        for ours, theirs in zip(trained[0][1:], trained[1][1:], strict=True):
+            assert list(ours) == list(theirs)
+            for name, value in ours.items():
+                np.testing.assert_allclose(value, theirs[name], rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def plain_net(dtype):
+    x = Input((1, 8, 8))
+    h = layers.ReLU()(layers.Conv2d(4, 3, padding=1)(x))
+    h = layers.ReLU()(layers.Conv2d(8, 3, stride=2, bias=False)(h))
+    h = layers.LeakyReLU(0.1)(layers.Dense(9)(layers.Flatten()(h)))
+    h = layers.Tanh()(layers.Dense(8, bias=False)(layers.Sigmoid()(layers.Dense(7)(h))))
+    return Model(x, layers.Dense(3)(h), dtype=dtype)
 
 
 def residual_net(fuse, dtype):

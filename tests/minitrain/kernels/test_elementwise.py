@@ -53,10 +53,13 @@ def test_smooth_activations(dtype, kernel, exact, backward, derivative):
         np.testing.assert_allclose(dx, dy * derivative(y), rtol=0, atol=4 * eps)
 
 
-def test_tanh_and_sigmoid_keep_their_relative_precision():
-    x = np.concatenate([np.logspace(-300, 2.8, 4000), -np.logspace(-300, 2.8, 4000)])
-    np.testing.assert_allclose(apply(elementwise.tanh, x), np.tanh(x), rtol=5e-16)
-    np.testing.assert_allclose(apply(elementwise.sigmoid, x), special.expit(x), rtol=5e-16)
+@pytest.mark.parametrize(("dtype", "smallest", "largest"), [("float64", -300, 2.8), ("float32", -35, 1.9)])
+def test_tanh_and_sigmoid_keep_their_relative_precision(dtype, smallest, largest):
+    x = np.logspace(smallest, largest, 4000).astype(dtype)
+    x = np.concatenate([x, -x])
+    exact, rtol = x.astype(np.float64), 2.25 * np.finfo(dtype).eps
+    np.testing.assert_allclose(apply(elementwise.tanh, x), np.tanh(exact), rtol=rtol)
+    np.testing.assert_allclose(apply(elementwise.sigmoid, x), special.expit(exact), rtol=rtol)
 
 
 def test_the_twin_of_sigmoid():

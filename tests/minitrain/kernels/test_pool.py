@@ -11,7 +11,8 @@ import reference_layers as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minitrain.kernels import pool
+from minitrain.kernels import pool, pool_narrow
+from nbnorm.simd.vectors import VECTOR_BYTES
 
 
 @st.composite
@@ -90,6 +91,64 @@ def test_halving(size, dtype):
     check_halving(size, dtype)
 
 
+@st.composite
+def narrow_planes(draw):
+    dtype = draw(st.sampled_from(["float32", "float64"]))
+    x = values((draw(st.integers(1, 40)), 2 * draw(st.integers(1, 4)), 2 * draw(st.sampled_from([1, 2, 4, 8]))), dtype)
+    x[np.random.default_rng(1).random(x.shape) < 0.05] = np.nan
+    return x
+
+
+def check_narrow(x):
+    """Rows of few windows are pooled to the bit as any others."""
+    geometry = (2, 2, 2, 2, 0, 0)
+    if not pool_narrow.fits(x, geometry):
+        return False
+    shape = x.shape[0], x.shape[1] // 2, x.shape[2] // 2
+    dy = values(shape, x.dtype, 2) + 7
+    results = []
+    for narrow in (True, False):
+        y, chosen, dx = np.full(shape, np.inf, x.dtype), np.full(shape, 255, np.uint8), np.full_like(x, np.nan)
+        if narrow:
+            pool_narrow.max_pool.serial(x, y, chosen)
+            pool_narrow.max_pool_backward.serial(dy, chosen, dx)
+        else:
+            pool.max_pool.serial(x, geometry, y, chosen)
+            pool.max_pool_backward.serial(dy, chosen, geometry, np.full(4, -1), dx)
+        results.append([each.tobytes() for each in (y, chosen, dx)])
+    assert results[0] == results[1]
+    return True
+
+
+@settings(max_examples=80, deadline=None)
+@given(narrow_planes())
+def test_narrow_planes(x):
+    check_narrow(x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_narrow_planes_that_fit(dtype):
+    for planes, height, width in ((700, 8, 8), (33, 2, 4), (65, 6, 2), (2, 32, 16)):
+        x = values((planes, height, width), dtype)
+        assert check_narrow(x) == (width // 2 <= VECTOR_BYTES // x.itemsize)
+    for shape in ((9, 8, 6), (9, 7, 8), (9, 8, 3)):
+        assert not pool_narrow.fits(np.zeros(shape, dtype), (2, 2, 2, 2, 0, 0))
+    assert not pool_narrow.fits(np.zeros((9, 8, 8), dtype), (2, 2, 2, 1, 0, 0))
+
+
+def test_narrow_planes_give_the_same_bits_in_parallel():
+    x = values((3000, 8, 8), "float32")
+    y, chosen, dx = np.empty((3000, 4, 4), "float32"), np.empty((3000, 4, 4), np.uint8), np.empty_like(x)
+    before = []
+    for form in ("serial", "parallel"):
+        getattr(pool_narrow.max_pool, form)(x, y, chosen)
+        getattr(pool_narrow.max_pool_backward, form)(y + 1, chosen, dx)
+        before.append([each.tobytes() for each in (y, chosen, dx)])
+        for each in (y, chosen, dx):
+            each[...] = 9
+    assert before[0] == before[1]
+
+
 WINDOWS = [(3, 3, 2, 2, 1, 1), (3, 3, 1, 1, 1, 1), (2, 3, 3, 2, 0, 0), (2, 4, 1, 1, 1, 2), (3, 2, 2, 3, 1, 1)]
 
 
@@ -128,6 +187,7 @@ for dtype in ("float32", "float64"):
         t.check_halving(size, dtype)
     for geometry in t.WINDOWS:
         t.check_windows(geometry, 33, dtype)
+    t.test_narrow_planes_that_fit(dtype)
 """
 
 

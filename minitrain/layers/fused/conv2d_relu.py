@@ -1,0 +1,64 @@
+"""A convolution and its ReLU in one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from minitrain.kernels import conv2d, epilogue
+from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, array
+from minitrain.layers.conv2d import Conv2d
+
+
+@dataclass(frozen=True)
+class Conv2dReLU(Layer):
+    """A Conv2d and the ReLU that alone reads it.
+
+    ReLU is applied while the convolution's output is in the cache. The gradient before it, and that gradient's sum,
+    which is the bias's, are one pass.
+
+    Parameters
+    ----------
+    conv : Conv2d
+    """
+
+    conv: Conv2d
+
+    prefix: ClassVar[str] = "conv"
+    examples: ClassVar[list[Example]] = [
+        Example((2, 3, 6, 5), conv=Conv2d(4, 3)),
+        Example((2, 3, 6, 5), conv=Conv2d(4, 3, padding=1, bias=False)),
+        Example((1, 4, 7, 8), conv=Conv2d(6, (3, 2), (1, 2), (2, 0), groups=2)),
+        Example((5, 16, 8, 8), conv=Conv2d(17, 3, padding=1)),
+        Example((3, 5, 4, 4), conv=Conv2d(2, 1)),
+    ]
+
+    def declare(self, *shapes: Shape) -> Declaration:
+        inner = self.conv.declare(*shapes)
+        return Declaration(
+            outputs=inner.outputs,
+            params=inner.params,
+            scratch=inner.scratch,
+            backward_scratch={**inner.backward_scratch, "dz": array(inner.outputs["y"])},
+            backward_reads=("x", "y"),
+            adds_gradient=True,
+        )
+
+    def flops(self, *shapes: Shape) -> int:
+        return self.conv.flops(*shapes)
+
+    def prepare(self, t: Tensors) -> None:
+        t.geometry, t.none = self.conv.geometry(t.x.shape), np.empty(0, t.x.dtype)
+        if not self.conv.bias:
+            t.bias = t.dbias = t.none
+
+    def forward(self, t: Tensors) -> None:
+        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, relu=True)
+
+    def backward(self, t: Tensors) -> None:
+        epilogue.backward_of_relu.for_work(t.dy.size)(t.dy, t.y, t.dz, t.dbias)
+        conv2d.backward_weight(t.geometry, t.dz, t.x, t.backward_scratch, t.dweight, t.none)
+        if t.dx is not None:
+            conv2d.backward_input(t.geometry, t.dz, t.weight, t.backward_scratch, t.dx, t.dx_before)
