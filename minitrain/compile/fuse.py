@@ -34,9 +34,9 @@ def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:
 
     The batch is not known yet: it is done where it pays for an ordinary one.
     """
-    if dtype == np.float32:
-        graph = _gather_moments(_fuse_batch_norm_relu_conv2d(graph))
-    return _fuse_activations(graph)
+    if dtype != np.float32:
+        return _fuse_activations(graph)
+    return _gather_moments(_fuse_activations(_fuse_batch_norm_relu_conv2d(graph)))
 
 
 def _fuse_activations(graph: Graph) -> Graph:
@@ -88,8 +88,10 @@ def _gather_moments(graph: Graph) -> Graph:
     shapes, takers = graph.shapes(ORDINARY_BATCH), (*NORMS, fused.BatchNormReLUConv2d)
     readers = {node.inputs[0] for node in graph.nodes if isinstance(node.layer, takers)}
 
+    givers = fused.BatchNormReLUConv2d, fused.Conv2dReLU
+
     def gathers(node: GraphNode) -> bool:
-        conv = node.layer.conv if isinstance(node.layer, fused.BatchNormReLUConv2d) else node.layer
+        conv = node.layer.conv if isinstance(node.layer, givers) else node.layer
         return isinstance(conv, layers.Conv2d) and bool(np.prod(conv.geometry(shapes[node.inputs[0]]).sums_shape))
 
     gives = {node.name for node in graph.nodes if node.name in readers and gathers(node)}
@@ -102,11 +104,10 @@ def _gather_moments(graph: Graph) -> Graph:
                 layer = replace(layer, takes_moments=True)
             else:
                 layer = fused.BatchNormOfMoments(layer)  # type: ignore[arg-type]
-        if node.name in gives:
-            if isinstance(layer, fused.BatchNormReLUConv2d):
-                layer = replace(layer, gives_moments=True)
-            else:
-                layer = fused.Conv2dMoments(layer)  # type: ignore[arg-type]
+        if node.name in gives and isinstance(layer, givers):
+            layer = replace(layer, gives_moments=True)
+        elif node.name in gives:
+            layer = fused.Conv2dMoments(layer)  # type: ignore[arg-type]
         return GraphNode(node.name, layer, inputs, node.names)
 
     return graph.with_nodes([rewritten(node) for node in graph.nodes], graph.output)

@@ -22,9 +22,10 @@ from minitrain.kernels.winograd_transforms import (
 from minitrain.kernels.winograd_weights import weights_step
 from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import item, prefetch, prefetch_nearest
+from nbnorm.simd.parts import maximum
 from nbnorm.simd.squares import store_transposed_rows
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import LANES_FLOAT32, flat, lanes_of, load, store
+from nbnorm.simd.vectors import LANES_FLOAT32, flat, lanes_of, load, splat, store
 
 __all__ = ["run_winograd"]
 
@@ -144,12 +145,21 @@ def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at
 
 
 @device
+def _apply_relu(memory, first, last):
+    """memory[first : last] = max(memory[first : last], 0), whole vectors; NaN stays."""
+    zero = splat(memory.dtype.type(0))
+    for i in range(first, last, lanes_of(memory)):
+        store(memory, i, maximum(zero, load(memory, i)))
+
+
+@device
 def _finish_plane(memory, m, step, bias, planes, tile_row, tile_rows, tile_columns, unpacked, target, to, rows,
-                  sums, sums_at, is_first, spare):  # fmt: skip
+                  relu, sums, sums_at, is_first, spare):  # fmt: skip
     """Transform a vector of outputs of an image back, from memory[m:], and put its rows into target[to:].
 
     The tiles are written from right to left into rows without gaps: what the last of them has beyond the end of its
-    rows is overwritten with what belongs there. The moments of the outputs go to sums[sums_at:], unless that is empty.
+    rows is overwritten with what belongs there. The outputs pass through the ReLU, where `relu` says so; then their
+    moments go to sums[sums_at:], unless that is empty.
     """
     lanes = lanes_of(memory)
     out_height, columns = planes[2], planes[3]
@@ -163,8 +173,10 @@ def _finish_plane(memory, m, step, bias, planes, tile_row, tile_rows, tile_colum
                 memory, m + (row * tile_columns + tile) * lanes, step, bias, memory, place, columns * lanes
             )
         last = min(size, (row + 1) * TILE * columns)
+        start = row * TILE * columns
+        if relu:
+            _apply_relu(memory, unpacked + start * lanes, unpacked + last * lanes)
         if sums.size:
-            start = row * TILE * columns
             add_moments(memory, unpacked + start * lanes, last - start, is_first and row == 0, spare, sums, sums_at)
         while done < last and (done + lanes <= last or last == size):
             start = min(done, size - lanes)
@@ -218,11 +230,12 @@ def _run_strip(task, problem, planes, strips, places, pixels, source, normalizat
         for i in range(some):
             to = ((image + i) * outs + b * lanes) * out_height * out_width
             _finish_plane(scratch, at + (b * tiles + i * tiles_of_image) * lanes, step, bias, planes, tile_row, used,
-                          tile_columns, unpacked, target, to, rows, sums,
+                          tile_columns, unpacked, target, to, rows, relu and not residual.size, sums,
                           (task * out_blocks + b) * MOMENTS * lanes, i == 0, operands)  # fmt: skip
             first = tile_row * TILE * out_width
             size = min(used * TILE * out_width, out_height * out_width - first)
-            finish(residual, relu, affine, b * lanes, to + first, out_height * out_width, rows, size, target)
+            finish(residual, relu and residual.size > 0, affine, b * lanes, to + first, out_height * out_width, rows,
+                   size, target)  # fmt: skip
 
 
 @device
@@ -247,7 +260,7 @@ def run_winograd(table, source, normalization, packed, residual, affine, relu, s
 
     See the plan, `Winograd`, for the table, and `transform_weights` for the packed weights. The source is normalized on
     the way, unless the normalization is empty: see `place_pixels`. The residual, ReLU and affine: see `finish`. Of the
-    products with the bias, the moments are found on the way, unless `sums` is empty: see `combine_moments`.
+    outputs before a residual is added, the moments are found on the way, unless `sums` is empty: see `combine_moments`.
     """
     row, source, normalization, packed = flat(table), flat(source), flat(normalization), flat(packed)
     residual, affine, scratch, target, sums = flat(residual), flat(affine), flat(scratch), flat(target), flat(sums)

@@ -10,6 +10,7 @@ import numpy as np
 from minitrain.kernels import conv2d, epilogue
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, array
 from minitrain.layers.conv2d import Conv2d
+from minitrain.layers.fused._moments import bind_moments, with_moments, write_moments
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,12 @@ class Conv2dReLU(Layer):
     Parameters
     ----------
     conv : Conv2d
+    gives_moments : bool
+        Whether the mean and biased variance of each output channel, (2, out_channels), are a side output.
     """
 
     conv: Conv2d
+    gives_moments: bool = False
 
     prefix: ClassVar[str] = "conv"
     examples: ClassVar[list[Example]] = [
@@ -33,13 +37,18 @@ class Conv2dReLU(Layer):
         Example((1, 4, 7, 8), conv=Conv2d(6, (3, 2), (1, 2), (2, 0), groups=2)),
         Example((5, 16, 8, 8), conv=Conv2d(17, 3, padding=1)),
         Example((3, 5, 4, 4), conv=Conv2d(2, 1)),
+        Example((4, 16, 16, 17), conv=Conv2d(17, 3), gives_moments=True),
+        Example((3, 5, 4, 4), conv=Conv2d(2, 1), gives_moments=True),
     ]
 
     def declare(self, *shapes: Shape) -> Declaration:
         inner = self.conv.declare(*shapes)
+        if self.gives_moments:
+            inner = with_moments(inner, self.conv.geometry(shapes[0]))
         return Declaration(
             outputs=inner.outputs,
             params=inner.params,
+            side_outputs=inner.side_outputs,
             scratch=inner.scratch,
             backward_scratch={**inner.backward_scratch, "dz": array(inner.outputs["y"])},
             backward_reads=("x", "y"),
@@ -53,9 +62,20 @@ class Conv2dReLU(Layer):
         t.geometry, t.none = self.conv.geometry(t.x.shape), np.empty(0, t.x.dtype)
         if not self.conv.bias:
             t.bias = t.dbias = t.none
+        t.sums = None
+        if self.gives_moments:
+            bind_moments(t)
 
     def forward(self, t: Tensors) -> None:
-        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, relu=True)
+        self._convolve(t, t.sums)
+        if self.gives_moments:
+            write_moments(t)
+
+    def infer(self, t: Tensors) -> None:
+        self._convolve(t, None)
+
+    def _convolve(self, t: Tensors, sums: np.ndarray | None) -> None:
+        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, sums=sums, relu=True)
 
     def backward(self, t: Tensors) -> None:
         epilogue.backward_of_relu.for_work(t.dy.size)(t.dy, t.y, t.dz, t.dbias)

@@ -107,6 +107,13 @@ def test_convolutions_find_the_statistics_of_the_batch_norms_after_them():
     assert "moments" not in str(list(wide_residual_net().state))
 
 
+def test_convolutions_with_their_relu_find_the_statistics_of_what_comes_out():
+    graph = fuse_for_training(fuse(models.article_b().graph), np.dtype("float32"))
+    (second,) = (node for node in graph.nodes if node.name == "relu2")
+    assert second.layer.gives_moments
+    assert [node.inputs for node in graph.nodes if node.name == "bn2"] == [("relu2", "relu2.moments")]
+
+
 def test_a_convolution_that_no_batch_norm_reads_finds_nothing():
     x = Input((16, 16, 16))
     graph = trace([x], layers.ReLU()(layers.Conv2d(16, 3, padding=1)(x)))
