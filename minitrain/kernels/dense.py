@@ -10,7 +10,7 @@ from minitrain.kernels import epilogue, products
 from minitrain.kernels.blas import MULTITHREADED_FLOPS, matmul
 from minitrain.kernels.epilogue import IDENTITY
 
-__all__ = ["backward_input", "backward_output", "backward_weight", "forward"]
+__all__ = ["backward", "backward_output", "forward"]
 
 Array = np.ndarray
 
@@ -42,21 +42,22 @@ def backward_output(dy: Array, y: Array, activation: int, slope: float, dz: Arra
     epilogue.backward.for_work(dy.size)(dy, y, activation, slope, dz, dbias)
 
 
-def backward_input(dy: Array, weight: Array, dx: Array) -> None:
-    """Overwrite dx (N, in) with dy (N, out) times weight (out, in)."""
-    terms = dx.size * weight.shape[0]
-    if 2 * terms < MULTITHREADED_FLOPS and products.of_columns_fits(dx.shape[0], weight):
-        products.of_columns.for_work(terms // TERMS)(dy, False, weight, dx)
-    else:
-        matmul(dy, weight, dx)
+def backward(dy: Array, x: Array, weight: Array, dweight: Array, dbias: Array, dx: Array | None) -> None:
+    """Overwrite the gradients, from dy (N, out).
 
-
-def backward_weight(dy: Array, x: Array, dweight: Array, dbias: Array) -> None:
-    """Overwrite dweight (out, in) with dy (N, out), transposed, times x (N, in), and dbias (out,) or (0,)."""
+    dweight (out, in) becomes dy, transposed, times x (N, in); dbias (out,) or (0,) its sum over the rows; dx (N, in),
+    where it is wanted, dy times weight (out, in).
+    """
     terms = dweight.size * x.shape[0]
-    if 2 * terms < MULTITHREADED_FLOPS and products.of_columns_fits(dweight.shape[0], x):
-        products.of_columns.for_work(terms // TERMS)(dy, True, x, dweight)
-    else:
-        matmul(dy.T, x, dweight)
+    if 2 * terms < MULTITHREADED_FLOPS and products.gradient_fits(dweight):
+        tiled = dx is not None and products.gradient_fits(dx)
+        run = products.gradients.for_work((1 + tiled) * terms // TERMS)
+        run(dy, x, weight, dweight, dbias, dx if tiled else weight[:0])
+        if dx is not None and not tiled:
+            matmul(dy, weight, dx)
+        return
+    matmul(dy.T, x, dweight)
     if dbias.size:
         epilogue.backward.for_work(dy.size)(dy, dy, IDENTITY, 0.0, dy, dbias)
+    if dx is not None:
+        matmul(dy, weight, dx)

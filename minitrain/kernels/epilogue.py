@@ -13,7 +13,7 @@ from nbnorm.simd.lanes import load_between
 from nbnorm.simd.parts import add_wide
 from nbnorm.simd.vectors import LANES_FLOAT32, add, borrowed, flat, lanes_of, load, splat
 
-__all__ = ["IDENTITY", "LEAKY_RELU", "RELU", "SIGMOID", "TANH", "backward", "backward_of_relu", "finish"]
+__all__ = ["IDENTITY", "LEAKY_RELU", "RELU", "SIGMOID", "TANH", "backward", "backward_of_relu", "finish", "sum_rows"]
 
 IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH = range(5)
 
@@ -84,6 +84,20 @@ def _add_rows(source, at, pitch, rows, width, totals):
             place = at + n * pitch + i
             total = add(total, load(source, place) if whole else load_between(source, place, 0, width - i))
         add_wide(totals, i, total)
+
+
+@device
+def sum_rows(dy, rows, columns, dbias):
+    """dbias (columns,) = the sum of dy (rows x columns) over the rows, as `backward` takes it."""
+    room = np.zeros(COLUMNS + LANES_FLOAT32)
+    totals = borrowed(room)
+    for first in range(0, columns, COLUMNS):
+        width = min(COLUMNS, columns - first)
+        totals[:] = 0.0
+        for top in range(0, rows, ROWS):
+            _add_rows(dy, top * columns + first, columns, min(ROWS, rows - top), width, totals)
+        for i in range(width):
+            dbias[first + i] = room[i]
 
 
 @kernel

@@ -7,12 +7,13 @@ shapes alone, however the work is divided.
 
 import numpy as np
 
+from minitrain.kernels.epilogue import sum_rows
 from nbnorm._jit import device, kernel, prange
 from nbnorm.simd.lanes import item, store_item
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import VECTOR_BYTES, borrowed, flat, lanes_of, splat, store
 
-__all__ = ["of_columns", "of_columns_fits", "of_few_rows", "of_few_rows_fits", "of_rows", "of_rows_fits"]
+__all__ = ["gradient_fits", "gradients", "of_few_rows", "of_few_rows_fits", "of_rows", "of_rows_fits"]
 
 SIDE = 4  # of a tile of rows by rows: as many sums as a vector has float32 lanes, where they come together
 WIDTH = 8  # of a tile of one row by rows: as many sums as hide how long an addition takes
@@ -43,9 +44,9 @@ def of_few_rows_fits(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape[0] < SIDE and b.shape[0] >= WIDTH
 
 
-def of_columns_fits(rows: int, b: np.ndarray) -> bool:
-    """Whether `of_columns` takes this matrix, for a product of so many rows."""
-    return rows >= HEIGHT and b.shape[1] * b.itemsize >= VECTORS * VECTOR_BYTES
+def gradient_fits(c: np.ndarray) -> bool:
+    """Whether `gradients` takes this matrix as one of those it writes."""
+    return c.shape[0] >= HEIGHT and c.shape[1] * c.itemsize >= VECTORS * VECTOR_BYTES
 
 
 @device
@@ -157,7 +158,7 @@ def of_few_rows(a, b, bias, scratch, c):
 
 @device
 def _outer_block(a, row, term, b, c, depth, columns, m0, m1, n):
-    """c[m0 : m1, n : n + VECTORS lanes], at least HEIGHT rows of it; a has steps of `row` and `term`."""
+    """c[m0 : m1, n : n + VECTORS lanes], at least HEIGHT rows of it."""
     lanes = lanes_of(a)
     places = (0, lanes, 2 * lanes, 3 * lanes)
     for m_from in range(m0, m1, HEIGHT):
@@ -168,20 +169,37 @@ def _outer_block(a, row, term, b, c, depth, columns, m0, m1, n):
         _store_columns(acc, c, m * columns + n, places, columns)
 
 
-@kernel
-def of_columns(a, transposed, b, c):
-    """c (M, N) = a (M, K), or a (K, M) transposed, times b (K, N). M is at least HEIGHT, N at least VECTORS vectors.
+@device
+def _columns_task(task, down, a, row, term, b, c, depth, rows, columns):
+    """Task i + down j of c (rows, columns) = a times b (depth, columns); a has steps of `row` and `term`.
 
-    The last columns reach back over the ones before; what two tasks write there are the same bits.
+    The task is the i-th of `down` parts of the rows, and of their columns the j-th few vectors. The last of these reach
+    back over the ones before; what two tasks write there are the same bits.
     """
-    a, b, c = borrowed(a), borrowed(b), borrowed(c)
-    (rows, columns), depth = c.shape, b.shape[0]
-    row, term = (1, rows) if transposed else (depth, 1)
     width = VECTORS * lanes_of(a)
-    across = -(-columns // width)
-    down = min(rows // HEIGHT, -(-TASKS // across))
-    for task in prange(across * down):
-        i, n = np.intp(task) % down, min(np.intp(task) // down * width, columns - width)
-        m0 = rows // HEIGHT * i // down * HEIGHT
-        m1 = rows if i == down - 1 else rows // HEIGHT * (i + 1) // down * HEIGHT
-        _outer_block(flat(a), row, term, flat(b), flat(c), depth, columns, m0, m1, n)
+    i, n = task % down, min(task // down * width, columns - width)
+    m0 = rows // HEIGHT * i // down * HEIGHT
+    m1 = rows if i == down - 1 else rows // HEIGHT * (i + 1) // down * HEIGHT
+    _outer_block(a, row, term, b, c, depth, columns, m0, m1, n)
+
+
+@kernel
+def gradients(dy, x, weight, dweight, dbias, dx):
+    """dweight (M, N) = dy (K, M), transposed, times x (K, N); dx (K, N) = dy times weight (M, N); dbias = sum of dy.
+
+    dbias (M,) and dx may be empty. dweight is one that fits, and so is dx. All are tasks of one parallel loop.
+    """
+    (batch, outputs), inputs = dy.shape, x.shape[1]
+    across = -(-inputs // (VECTORS * lanes_of(x)))
+    down = min(outputs // HEIGHT, -(-TASKS // across))
+    down_x = min(batch // HEIGHT, -(-TASKS // across)) if dx.size > 0 else 0
+    first = 1 + across * down  # the sum is the task before
+    dy, x, weight, dweight, dbias, dx = flat(dy), flat(x), flat(weight), flat(dweight), borrowed(dbias), flat(dx)
+    for index in prange(first + across * down_x):
+        task = np.intp(index)
+        if task >= first:
+            _columns_task(task - first, down_x, dy, outputs, 1, weight, dx, outputs, batch, inputs)
+        elif task > 0:
+            _columns_task(task - 1, down, dy, 1, outputs, x, dweight, batch, outputs, inputs)
+        elif dbias.size > 0:
+            sum_rows(dy, batch, outputs, dbias)

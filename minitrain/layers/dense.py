@@ -79,6 +79,4 @@ class Dense(Layer):
         dense.forward(t.x, t.weight, t.bias, t.sums, t.y)
 
     def backward(self, t: Tensors) -> None:
-        dense.backward_weight(t.dy, t.x, t.dweight, t.dbias)
-        if t.dx is not None:
-            dense.backward_input(t.dy, t.weight, t.dx)
+        dense.backward(t.dy, t.x, t.weight, t.dweight, t.dbias, t.dx)

@@ -78,6 +78,4 @@ class DenseActivation(Layer):
 
     def backward(self, t: Tensors) -> None:
         dense.backward_output(t.dy, t.y, t.activation, t.slope, t.dz, t.dbias)
-        dense.backward_weight(t.dz, t.x, t.dweight, t.none)
-        if t.dx is not None:
-            dense.backward_input(t.dz, t.weight, t.dx)
+        dense.backward(t.dz, t.x, t.weight, t.dweight, t.none, t.dx)
