@@ -15,6 +15,9 @@ from functools import partial
 import numpy as np
 
 from minitrain.kernels.conv2d_correlate import correlation_kernel
+from minitrain.kernels.conv2d_depthwise import correlate_planes
+from minitrain.kernels.conv2d_depthwise_plan import Depthwise
+from minitrain.kernels.conv2d_depthwise_weight import sum_planes
 from minitrain.kernels.conv2d_geometry import Conv2dGeometry, shared_geometry
 from minitrain.kernels.conv2d_pack_weights import pack_weights
 from minitrain.kernels.conv2d_plan import Correlation, rounded
@@ -65,7 +68,7 @@ def backward_input(geometry: Conv2dGeometry, dy: Array, weight: Array, scratch: 
 
 def _convolve(
     geometry: Conv2dGeometry,
-    plan: Correlation | Winograd,
+    plan: Correlation | Depthwise | Winograd,
     source: Array,
     weight: Array,
     bias: Array,
@@ -117,14 +120,14 @@ def convolution(
     return _bind(geometry, plan, x, scratch[:0], packed, residual, affine, relu, scratch, y)
 
 
-def _pack(plan: Correlation | Winograd, weight: Array, scale: Array, bias: Array, packed: Array) -> None:
+def _pack(plan: Correlation | Depthwise | Winograd, weight: Array, scale: Array, bias: Array, packed: Array) -> None:
     kernel = transform_weights if isinstance(plan, Winograd) else pack_weights
     kernel.for_work(packed.size)(plan.weights, weight, scale, bias, packed)
 
 
 def _bind(
     geometry: Conv2dGeometry,
-    plan: Correlation | Winograd,
+    plan: Correlation | Depthwise | Winograd,
     source: Array,
     normalization: Array,
     packed: Array,
@@ -140,6 +143,8 @@ def _bind(
     work, finish = geometry.flops // FLOPS_PER_ELEMENT, (packed, residual, affine, relu, scratch, target)
     if isinstance(plan, Winograd):
         return partial(run_winograd.for_work(work), plan.table, source, normalization, *finish)
+    if isinstance(plan, Depthwise):
+        return partial(correlate_planes.for_work(work), plan.table, source, *finish)
     return partial(correlation_kernel(*plan.tile).for_work(work), plan.tables[target.itemsize], source, *finish)
 
 
@@ -160,6 +165,8 @@ def backward_weight(
             winograd.problem, winograd.planes, winograd.blocks, winograd.places, winograd.x_places, winograd.dy_places,
             dy, x, scratch[:0] if normalization is None else normalization, scratch, dweight
         )  # fmt: skip
+    elif geometry.depthwise_weight_plan is not None:
+        sum_planes.for_work(work)(geometry.depthwise_weight_plan.table, dy, x, scratch, dweight)
     elif outer is not None:
         outer_product_kernel(*outer.tile).for_work(work)(
             outer.problem, outer.planes, outer.steps, outer.blocks, outer.places, outer.vectors[size],
