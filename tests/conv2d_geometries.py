@@ -22,9 +22,9 @@ GEOMETRIES = [
     Conv2dGeometry((17, 30, 2, 2), 4, (1, 1), groups=2),
     Conv2dGeometry((2, 2, 1, 1), 3, (3, 3), padding=(1, 1)),
     Conv2dGeometry((1, 1, 1, 40), 1, (1, 7), padding=(0, 3), dilation=(1, 2)),
-    Conv2dGeometry((2, 70, 11, 10), 72, (1, 1), stride=(2, 2)),  # rows that no tap reads; more outputs than a block
+    Conv2dGeometry((2, 70, 11, 10), 72, (1, 1), stride=(2, 2)),  # more outputs than a block of them has
     Conv2dGeometry((2, 20, 12, 13), 9, (2, 2), stride=(3, 3), padding=(1, 1)),
-    Conv2dGeometry((1, 64, 66, 70), 8, (1, 1), stride=(3, 3)),  # the same in several bands
+    Conv2dGeometry((1, 64, 66, 70), 8, (1, 1), stride=(3, 3)),  # several bands
 ]
 
 DEPTHWISE = [

@@ -6,6 +6,8 @@
 In float32 most 3 x 3 convolutions of stride 1 and their gradients are made with Winograd's F(4 x 4, 3 x 3), which needs
 a quarter of the multiplications: see `winograd_plan.pays` and, on its accuracy, `winograd_transforms`.
 
+Depthwise convolutions of stride 1 have kernels of their own, which read and write each plane once.
+
 Every function overwrites its outputs and uses `scratch` freely. Results have the same bits for any number of threads.
 """
 

@@ -105,14 +105,8 @@ def outer_product_kernel(rows: int, columns: int) -> Kernel:
                 low = max(0, row * row_step - padding)
                 high = min(height, (last_row - 1) * row_step + row_reach - padding)
                 x = at - row * row_step * row_size
-                if row_reach < row_step:  # rows between are not read
-                    for middle in range(row * row_step - padding, last_row * row_step - padding, row_step):
-                        begin, end = max(0, middle), min(height, middle + row_reach)
-                        _transpose(source, x_at, height * width, used, begin * width, max(0, end - begin) * width,
-                                   x_places, scratch, x)  # fmt: skip
-                else:
-                    _transpose(source, x_at, height * width, used, low * width, max(0, high - low) * width, x_places,
-                               scratch, x)  # fmt: skip
+                _transpose(source, x_at, height * width, used, low * width, max(0, high - low) * width, x_places,
+                           scratch, x)  # fmt: skip
                 first, last = row * out_width, last_row * out_width
                 panel = at + places[3] - first * out_block
                 _transpose(dy, dy_at, out_height * out_width, used_outs, first, last - first, dy_places, scratch, panel)
