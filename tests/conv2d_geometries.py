@@ -22,6 +22,17 @@ GEOMETRIES = [
     Conv2dGeometry((17, 30, 2, 2), 4, (1, 1), groups=2),
     Conv2dGeometry((2, 2, 1, 1), 3, (3, 3), padding=(1, 1)),
     Conv2dGeometry((1, 1, 1, 40), 1, (1, 7), padding=(0, 3), dilation=(1, 2)),
+    Conv2dGeometry((2, 70, 11, 10), 72, (1, 1), stride=(2, 2)),  # more outputs than a block of them has
+    Conv2dGeometry((2, 20, 12, 13), 9, (2, 2), stride=(3, 3), padding=(1, 1)),
+    Conv2dGeometry((1, 64, 66, 70), 8, (1, 1), stride=(3, 3)),  # several bands
+]
+
+DEPTHWISE = [
+    Conv2dGeometry((2, 20, 28, 28), 20, (3, 3), padding=(1, 1), groups=20),
+    Conv2dGeometry((3, 5, 40, 37), 5, (5, 3), padding=(2, 1), groups=5),
+    Conv2dGeometry((2, 3, 17, 33), 3, (2, 4), padding=(0, 1), dilation=(3, 2), groups=3),  # taps far apart
+    Conv2dGeometry((5, 4, 5, 7), 4, (3, 3), padding=(2, 2), groups=4),  # rows shorter than a vector
+    Conv2dGeometry((1, 2, 3, 3), 2, (3, 3), groups=2),  # a single result
 ]
 
 
@@ -37,6 +48,20 @@ def geometries(draw):
     channels, out_channels = (groups * size for size in pair(1, 20))
     shape = (draw(st.integers(1, 5)), channels, height, width)
     return Conv2dGeometry(shape, out_channels, kernel, pair(1, 4), padding, dilation, groups)
+
+
+@st.composite
+def depthwise_geometries(draw):
+    def pair(low, high):
+        return draw(st.integers(low, high)), draw(st.integers(low, high))
+
+    kernel, dilation = pair(1, 5), pair(1, 3)
+    reach = [(taps - 1) * step for taps, step in zip(kernel, dilation, strict=True)]
+    padding = tuple(draw(st.integers(0, min(4, far))) for far in reach)
+    least = [max(1, far + 1 - 2 * pad) for far, pad in zip(reach, padding, strict=True)]
+    channels, sizes = draw(st.integers(2, 40)), [size + draw(st.integers(0, 40)) for size in least]
+    shape = (draw(st.integers(1, 5)), channels, *sizes)
+    return Conv2dGeometry(shape, channels, kernel, padding=padding, dilation=dilation, groups=channels)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,6 +6,8 @@
 In float32 most 3 x 3 convolutions of stride 1 and their gradients are made with Winograd's F(4 x 4, 3 x 3), which needs
 a quarter of the multiplications: see `winograd_plan.pays` and, on its accuracy, `winograd_transforms`.
 
+Depthwise convolutions of stride 1 have kernels of their own, which read and write each plane once.
+
 Every function overwrites its outputs and uses `scratch` freely. Results have the same bits for any number of threads.
 """
 
@@ -15,6 +17,9 @@ from functools import partial
 import numpy as np
 
 from minitrain.kernels.conv2d_correlate import correlation_kernel
+from minitrain.kernels.conv2d_depthwise import correlate_planes
+from minitrain.kernels.conv2d_depthwise_plan import Depthwise
+from minitrain.kernels.conv2d_depthwise_weight import sum_planes
 from minitrain.kernels.conv2d_geometry import Conv2dGeometry, shared_geometry
 from minitrain.kernels.conv2d_pack_weights import pack_weights
 from minitrain.kernels.conv2d_plan import Correlation, rounded
@@ -77,7 +82,7 @@ def backward_input(
 
 def _convolve(
     geometry: Conv2dGeometry,
-    plan: Correlation | Winograd,
+    plan: Correlation | Depthwise | Winograd,
     source: Array,
     weight: Array,
     bias: Array,
@@ -132,14 +137,14 @@ def convolution(
     return _bind(geometry, plan, x, scratch[:0], packed, residual, affine, relu, scratch, y)
 
 
-def _pack(plan: Correlation | Winograd, weight: Array, scale: Array, bias: Array, packed: Array) -> None:
+def _pack(plan: Correlation | Depthwise | Winograd, weight: Array, scale: Array, bias: Array, packed: Array) -> None:
     kernel = transform_weights if isinstance(plan, Winograd) else pack_weights
     kernel.for_work(packed.size)(plan.weights, weight, scale, bias, packed)
 
 
 def _bind(
     geometry: Conv2dGeometry,
-    plan: Correlation | Winograd,
+    plan: Correlation | Depthwise | Winograd,
     source: Array,
     normalization: Array,
     packed: Array,
@@ -157,6 +162,8 @@ def _bind(
         return partial(run_winograd.for_work(work), plan.table, source, normalization, *finish, sums)
     if normalization.size or sums is not None:
         raise ValueError(f"normalization, sums: expected none for a convolution without Winograd's form, {geometry}")
+    if isinstance(plan, Depthwise):
+        return partial(correlate_planes.for_work(work), plan.table, source, *finish)
     return partial(correlation_kernel(*plan.tile).for_work(work), plan.tables[target.itemsize], source, *finish)
 
 
@@ -177,6 +184,8 @@ def backward_weight(
             winograd.problem, winograd.planes, winograd.blocks, winograd.places, winograd.x_places, winograd.dy_places,
             dy, x, scratch[:0] if normalization is None else normalization, scratch, dweight
         )  # fmt: skip
+    elif geometry.depthwise_weight_plan is not None:
+        sum_planes.for_work(work)(geometry.depthwise_weight_plan.table, dy, x, scratch, dweight)
     elif outer is not None:
         outer_product_kernel(*outer.tile).for_work(work)(
             outer.problem, outer.planes, outer.steps, outer.blocks, outer.places, outer.vectors[size],

@@ -7,13 +7,14 @@ import numpy as np
 from minitrain.kernels.conv2d_pack import clear, fetch, pack
 from minitrain.kernels.conv2d_table import phases_of, places_of, planes_of, problem_of, steps_of, tables_of
 from nbnorm._jit import Kernel, device, kernel, prange
-from nbnorm.simd.lanes import item, store_interleaved
+from nbnorm.simd.lanes import item, prefetch_for_store, store_interleaved
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import flat, lanes_of, load
 
 __all__ = ["correlation_kernel", "finish"]
 
 UNROLL = 4  # steps of the reduction in one turn of its loop: the processor issues few instructions beside the products
+BURST = 512  # values that are fetched ahead at once, at most: a sum that would fetch more does so in each turn
 
 
 @device
@@ -61,6 +62,15 @@ def finish(residual, relu, affine, channel, at, pitch, outs, length, target):
                 row[i] = row[i] * scale + shift
 
 
+@device
+def _stretches(starts, size):
+    """Number of stretches of `size` terms and less in all sums."""
+    total = np.intp(0)
+    for f in range(starts.size - 1):
+        total += (item(starts, f + 1) - item(starts, f) + size - 1) // size
+    return total
+
+
 @cache
 def correlation_kernel(rows: int, columns: int) -> Kernel:
     """The kernel for tiles of `rows` outputs by `columns` vectors of pixels."""
@@ -72,13 +82,14 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
     @device
     @tile.named
     def correlate_band(memory, at, x, base, outs, parts, vectors, vectors_at, count, offsets, starts, target, to,
-                       pitch, phase, source, ahead):  # fmt: skip
+                       pitch, phase, source, ahead, stretch):  # fmt: skip
         """Every output of a band of `count` vectors: output k of phase f into target[to + k * pitch + f * phase:].
 
         memory[at:] holds the packed weights, x[base:] the planes. The last tile is moved back to end where the band and
         the outputs end: what it shares with the tile before is computed twice, alike. The sums are made in `parts`, so
-        that the part of x that a tile reads is still in the level 1 cache for the next outputs. Meanwhile what the
-        next band is packed from is fetched: for each tile, ahead[1] values from source[ahead[0]:] on.
+        that the part of x that a tile reads is still in the level 1 cache for the next outputs. Meanwhile where the
+        results go is fetched, and what the next band is packed from: for each stretch of the sums of a tile ahead[1]
+        values from source[ahead[0]:] on.
         """
         lanes = lanes_of(target)
         for v in range(0, count, columns):
@@ -92,20 +103,24 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
                     weights = at + k * (1 + offsets.size)
                     result = to
                     for f in range(part, starts.size - 1, parts):
-                        ahead = fetch(source, ahead)
                         start = min(k, outs - rows) * pitch + result
                         result += phase
                         if part == 0:
+                            for r in range(rows):
+                                for place in places:
+                                    prefetch_for_store(target, start + r * pitch + place)
                             acc = splat_rows(memory, weights)
                         else:
                             acc = load_columns_between(target, start, places, pitch, counts)
                         m, last = item(starts, f), item(starts, f + 1)
                         w = weights + (1 + m) * rows
-                        while m + UNROLL <= last:
-                            for u in range(UNROLL):
-                                acc = add_outer(acc, memory, w + u * rows, x, pixels, base + item(offsets, m + u))
-                            w += UNROLL * rows
-                            m += UNROLL
+                        for stop in range(m + stretch, last + stretch, stretch):
+                            ahead = fetch(source, ahead)
+                            while m + UNROLL <= min(stop, last):
+                                for u in range(UNROLL):
+                                    acc = add_outer(acc, memory, w + u * rows, x, pixels, base + item(offsets, m + u))
+                                w += UNROLL * rows
+                                m += UNROLL
                         while m < last:
                             acc = add_outer(acc, memory, w, x, pixels, base + item(offsets, m))
                             w += rows
@@ -173,13 +188,16 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
             result, place, pitch = scratch, at + temporary, length
         else:
             result, place, pitch = target, to + first * out_width, out_height * out_width
-        # where the next image begins, to be fetched in as many parts as there are tiles
+        # where the next image begins, and how much of it each stretch of the sums fetches
         size = some * channels * height * width if band >= phase_height and splits == 1 else 0
-        source_pitch = groups * channels * height * width
-        steps = ((count + columns - 1) // columns) * tiles * (starts.size - 1)
-        ahead = image * source_pitch + group * channels * height * width + size, size // steps
+        ahead = (image * groups + group) * channels * height * width + size
+        size //= ((count + columns - 1) // columns) * tiles
+        stretch, stretches = offsets.size, _stretches(starts, offsets.size)
+        if size > BURST * stretches:
+            stretch, stretches = UNROLL, _stretches(starts, UNROLL)
         correlate_band(packed, weights, x, base, outs_of_task, parts, vectors, vectors_at, count, offsets, starts,
-                       result, place, pitch, outs * length, source, ahead)  # fmt: skip
+                       result, place, pitch, outs * length, source, (ahead, size // max(1, stretches)),
+                       stretch)  # fmt: skip
         for i in range(some):
             if several:
                 _interleave(phases, outs, planes_of(row), first, used, scratch, place, target, to + i * target_pitch)

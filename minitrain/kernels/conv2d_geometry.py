@@ -3,6 +3,13 @@
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
+from minitrain.kernels.conv2d_depthwise_plan import (
+    Depthwise,
+    DepthwiseWeight,
+    is_depthwise,
+    plan_depthwise,
+    plan_depthwise_weight,
+)
 from minitrain.kernels.conv2d_plan import Correlation, plan_forward, plan_input_gradient, rounded
 from minitrain.kernels.conv2d_weight_outer_plan import OuterProducts, pays_to_transpose, plan_outer_products
 from minitrain.kernels.conv2d_weight_plan import WeightGradient, plan_weight_gradient
@@ -86,17 +93,19 @@ class Conv2dGeometry:
 
     def weight_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_weight` needs."""
-        direct = self.outer_product_plan or self.weight_gradient_plan
+        direct = self.depthwise_weight_plan or self.outer_product_plan or self.weight_gradient_plan
         return max(direct.scratch, self.winograd_weight_plan.scratch if self.winograd_weight_plan else 0)
 
     @cached_property
-    def forward_plan(self) -> Correlation:
+    def forward_plan(self) -> Correlation | Depthwise:
         """What `forward` does."""
-        return plan_forward(self._with_long_rows)
+        return plan_depthwise(self) if is_depthwise(self) else plan_forward(self._with_long_rows)
 
     @cached_property
-    def input_gradient_plan(self) -> Correlation:
+    def input_gradient_plan(self) -> Correlation | Depthwise:
         """What `backward_input` does."""
+        if is_depthwise(self):
+            return plan_depthwise(self, gradient=True)
         return plan_input_gradient(self._with_long_rows)
 
     @cached_property
@@ -114,6 +123,11 @@ class Conv2dGeometry:
     def winograd_input_gradient_plan(self) -> Winograd | None:
         """What `backward_input` does instead in float32, where that is faster."""
         return plan_winograd(self, gradient=True) if pays(self) else None
+
+    @cached_property
+    def depthwise_weight_plan(self) -> DepthwiseWeight | None:
+        """What `backward_weight` does where each output has a channel of its own."""
+        return plan_depthwise_weight(self) if is_depthwise(self) else None
 
     @cached_property
     def outer_product_plan(self) -> OuterProducts | None:

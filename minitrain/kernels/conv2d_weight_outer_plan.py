@@ -21,6 +21,7 @@ BAND_VALUES = 96 * 1024  # of x and of dy with channels last: they stay in a lev
 PIXEL_BLOCK = 64  # pixels for which tiles are summed: what they read of x and dy stays in a level 1 cache
 LEAST_TAPS = 64  # of all channels
 OUT_BLOCK, CHANNEL_BLOCK = 64, 256  # outputs and channels of a task
+TASK_VALUES = 32 * 1024  # sums of a task, which stay in a level 2 cache: with few taps there are more outputs
 
 
 class OuterProducts(NamedTuple):
@@ -65,7 +66,8 @@ def plan_outer_products(g: Conv2dGeometry) -> OuterProducts:
     (images, _, height, width), (_, _, out_height, out_width), groups = g.input_shape, g.output_shape, g.groups
     outs, channels = g.out_channels // groups, g.weight_shape[1]
     tile = _tile()
-    channel_block, out_block = _even(channels, CHANNEL_BLOCK), _even(outs, OUT_BLOCK)
+    channel_block = _even(channels, CHANNEL_BLOCK)
+    out_block = _even(outs, max(OUT_BLOCK, TASK_VALUES // (channel_block * g.kernel[0] * g.kernel[1])))
     row_size = channel_block * max(
         width + 2 * g.padding[1], (out_width - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1
     )

@@ -10,7 +10,8 @@ from nbnorm.simd.vectors import INDEX, pointer_to, vector_of, zero_constant
 __all__ = [
     "emit_joined", "emit_lane_mask", "emit_lane_sums", "emit_load_between", "emit_shuffle", "emit_store_between",
     "emit_transposed", "item", "load_between", "load_bits", "load_even_between", "load_even_bits", "prefetch",
-    "prefetch_for_store", "store_bits", "store_interleaved", "store_item", "store_transposed", "sum_lanes",
+    "prefetch_for_store", "prefetch_nearest", "store_between", "store_bits", "store_interleaved", "store_item",
+    "store_transposed", "sum_lanes",
 ]  # fmt: skip
 
 _BIT, _INT32 = ir.IntType(1), ir.IntType(32)
@@ -233,6 +234,18 @@ def store_bits(typing_context, array, index, value, bits):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value, types.int64), codegen
+
+
+@intrinsic
+def store_between(typing_context, array, index, value, low, high):
+    """array[index + lane] = value[lane] for low <= lane < high; the memory of the other lanes is not touched."""
+
+    def codegen(context, builder, signature, args):
+        pointer = pointer_to(context, builder, signature.args[0], *args[:2])
+        emit_store_between(builder, value, args[2], pointer, *args[3:])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value, types.intp, types.intp), codegen
 
 
 @intrinsic

@@ -38,6 +38,7 @@ class Tile(NamedTuple):
     add_outer_spaced: Any
     add_products: Any
     add_products_between: Any
+    add_scaled: Any
     add_dots: Any
     add_dots_between: Any
     add_lane_sums: Any
@@ -68,6 +69,7 @@ def make_tile(rows: int, columns: int) -> Tile:
     `add_outer_spaced(acc, w, w_at, pitch, x, x_at)`      acc[r, c] += w[w_at + r * pitch] * x[x_at + c * lanes :]
     `add_products(acc, a, a_at, b, offsets, b_at)`        acc[r, c] += a[a_at + r * lanes :] * b[offsets[c] + b_at :]
     `add_products_between(..., count)`                    the same for the first `count` lanes; reads no others of b
+    `add_scaled(acc, vector, b, offsets, b_at)`           acc[r, c] += vector * b[offsets[c] + b_at :]
     `add_dots(acc, a, a_at, a_pitch, b, b_at, b_pitch)`   acc[r, c] += a[a_at + r * a_pitch :] * b[b_at + c * b_pitch :]
     `add_dots_between(..., count)`                        the same for the first `count` lanes; reads no others
     `add_lane_sums(acc, y, at)`                           y[at + r * columns + c] += sum of the lanes of acc[r, c];
@@ -173,6 +175,20 @@ def make_tile(rows: int, columns: int) -> Tile:
             return emit_load_between(builder, vector, pointer, INDEX(0), count)
 
         return acc(acc, a, types.intp, b, offsets, types.intp, types.intp), products(acc.dtype, load_first)
+
+    @intrinsic
+    def add_scaled(typing_context, acc, factor, b, offsets, b_at):
+        vector = acc.dtype
+
+        def codegen(context, builder, signature, args):
+            acc, factor, b, offsets, b_at = args
+            firsts = [pointer_to(context, builder, signature.args[2], b, at) for at in unpacked(builder, offsets)]
+            values = [emit_load(builder, vector, builder.gep(first, [b_at])) for first in firsts]
+            for index in range(size):
+                acc = _add_product(builder, vector, acc, index, factor, values[index % columns])
+            return acc
+
+        return acc(acc, factor, b, offsets, types.intp), codegen
 
     def dots(load):
         """Code of acc[r, c] += row r of a * row c of b, where load(builder, vector, pointer, *extra) reads both."""
@@ -321,7 +337,7 @@ def make_tile(rows: int, columns: int) -> Tile:
 
     return Tile(
         rows, columns, zero, splat_rows, add_outer, add_outer_spaced, add_products, add_products_between,
-        add_dots, add_dots_between, add_lane_sums, store_lane_sums, add_to,
+        add_scaled, add_dots, add_dots_between, add_lane_sums, store_lane_sums, add_to,
         load_columns_between, store_columns, store_columns_between, offsets,
     )  # fmt: skip
 

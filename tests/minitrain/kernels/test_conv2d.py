@@ -9,11 +9,19 @@ import numba
 import numpy as np
 import pytest
 import reference_conv2d as reference
-from conv2d_geometries import GEOMETRIES, geometries, serial_kernels  # noqa: F401
+from conv2d_geometries import (
+    DEPTHWISE,
+    GEOMETRIES,
+    depthwise_geometries,
+    geometries,
+    serial_kernels,  # noqa: F401
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
+from minitrain.kernels.conv2d import Conv2dGeometry
+from minitrain.kernels.conv2d_depthwise_plan import Depthwise
 
 
 def arrays(geometry, dtype, seed=0):
@@ -57,7 +65,7 @@ def assert_close(actual, wanted, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("geometry", GEOMETRIES + DEPTHWISE, ids=str)
 def test_agrees_with_the_float64_twin(geometry, dtype):
     assert_close(run(geometry, dtype), expected(geometry, dtype), dtype)
 
@@ -72,7 +80,7 @@ def test_any_shape(geometry, dtype):
     assert_close(run(geometry, dtype), expected(geometry, dtype), dtype)
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("geometry", GEOMETRIES + DEPTHWISE, ids=str)
 def test_agrees_with_pytorch_in_float64(geometry):
     torch = pytest.importorskip("torch")
     x, weight, bias, dy = (torch.from_numpy(a) for a in arrays(geometry, "float64"))
@@ -83,7 +91,16 @@ def test_agrees_with_pytorch_in_float64(geometry):
     assert_close(run(geometry, "float64"), [a.detach().numpy() for a in (y, *gradients)], "float64")
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES[2:4], ids=str)
+@settings(max_examples=60, deadline=None)
+@given(depthwise_geometries(), st.sampled_from(["float32", "float64"]))
+def test_any_depthwise_shape(geometry, dtype):
+    assert isinstance(geometry.forward_plan, Depthwise)
+    assert isinstance(geometry.input_gradient_plan, Depthwise)
+    assert geometry.depthwise_weight_plan is not None
+    assert_close(run(geometry, dtype), expected(geometry, dtype), dtype)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES[2:4] + DEPTHWISE[:2], ids=str)
 def test_same_bits_in_serial_and_in_parallel_for_any_number_of_threads(geometry, monkeypatch):
     serial = run(geometry, "float32")
     monkeypatch.setattr(conv2d, "FLOPS_PER_ELEMENT", 1)
@@ -94,6 +111,30 @@ def test_same_bits_in_serial_and_in_parallel_for_any_number_of_threads(geometry,
             assert_same(run(geometry, "float32"), serial)
         finally:
             numba.set_num_threads(before)
+
+
+def test_chunks_of_images_share_a_depthwise_weight_gradient():
+    geometry = Conv2dGeometry((9, 3, 10, 30), 3, (3, 3), padding=(1, 1), groups=3)
+    assert geometry.depthwise_weight_plan.table[3] > 1
+    assert_close(run(geometry, "float32"), expected(geometry, "float32"), "float32")
+
+
+def test_a_nan_stays_in_its_channel_of_a_depthwise_convolution():
+    geometry = DEPTHWISE[0]
+    x, weight, b, dy = arrays(geometry, "float32")
+    x[1, 7, 27, 27] = dy[0, 7, 0, 0] = np.nan
+    y, dx, dweight = np.empty_like(dy), np.empty_like(x), np.empty_like(weight)
+    conv2d.forward(geometry, x, weight, b, np.full(geometry.forward_scratch(), np.nan, "float32"), y)
+    conv2d.backward_input(geometry, dy, weight, np.full(geometry.input_gradient_scratch(), np.nan, "float32"), dx)
+    scratch = np.full(geometry.weight_gradient_scratch(), np.nan, "float32")
+    conv2d.backward_weight(geometry, dy, x, scratch, dweight, b[:0])
+    wrong = np.zeros(y.shape, bool)
+    wrong[1, 7, 26:, 26:] = True
+    np.testing.assert_array_equal(np.isnan(y), wrong)
+    wrong = np.zeros(x.shape, bool)
+    wrong[0, 7, :2, :2] = True
+    np.testing.assert_array_equal(np.isnan(dx), wrong)
+    assert np.isfinite(np.delete(dweight, 7, axis=0)).all()
 
 
 @pytest.mark.parametrize("geometry", [GEOMETRIES[5], GEOMETRIES[0]], ids=str)
@@ -110,7 +151,7 @@ def test_a_nan_stays_in_its_channel_of_the_weight_gradient(geometry):
 
 WIDTHS = """
 import test_conv2d as t
-for geometry in (t.GEOMETRIES[1], t.GEOMETRIES[3], t.GEOMETRIES[5]):
+for geometry in (t.GEOMETRIES[1], t.GEOMETRIES[3], t.GEOMETRIES[5], t.DEPTHWISE[1], t.DEPTHWISE[2]):
     t.assert_close(t.run(geometry, "float32"), t.expected(geometry, "float32"), "float32")
 """
 

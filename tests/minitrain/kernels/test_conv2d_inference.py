@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import pytest
 import reference_conv2d as reference
-from conv2d_geometries import GEOMETRIES, geometries, serial_kernels  # noqa: F401
+from conv2d_geometries import DEPTHWISE, GEOMETRIES, geometries, serial_kernels  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,16 +66,16 @@ def assert_close(actual, wanted):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("geometry", GEOMETRIES + FEW_IMAGES, ids=str)
+@pytest.mark.parametrize("geometry", GEOMETRIES + FEW_IMAGES + DEPTHWISE[:3], ids=str)
 def test_agrees_with_the_float64_twin(geometry, dtype):
     assert_close(run(geometry, dtype), expected(geometry, dtype))
 
 
 @pytest.mark.parametrize("epilogue", EPILOGUES, ids=str)
 def test_every_combination_of_what_follows(epilogue):
-    for scaled in (True, False):
-        geometry = FEW_IMAGES[1]
-        assert_close(run(geometry, "float32", epilogue, scaled), expected(geometry, "float32", epilogue, scaled))
+    for geometry in (FEW_IMAGES[1], DEPTHWISE[1]):
+        for scaled in (True, False):
+            assert_close(run(geometry, "float32", epilogue, scaled), expected(geometry, "float32", epilogue, scaled))
 
 
 @settings(max_examples=40, deadline=None)
@@ -94,7 +94,7 @@ def test_agrees_with_pytorch(geometry):
     assert_close(run(geometry, "float64", scaled=False), y.numpy())
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES[:6] + FEW_IMAGES, ids=str)
+@pytest.mark.parametrize("geometry", GEOMETRIES[:6] + FEW_IMAGES + DEPTHWISE[:1], ids=str)
 def test_weights_are_packed_alike_for_any_number_of_images(geometry):
     _, weight, scale, bias, _, _ = arrays(geometry, "float32")
     packed = []
