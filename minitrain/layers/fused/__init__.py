@@ -5,15 +5,11 @@ from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
 from minitrain.layers.fused.batch_norm_relu_conv2d import BatchNormReLUConv2d
 from minitrain.layers.fused.conv2d_relu import Conv2dReLU
-from minitrain.layers.fused.dense_activation import DenseActivation
 from minitrain.layers.fused.inference_conv2d import InferenceConv2d
 
-__all__ = [
-    "FUSED_LAYERS", "BatchNormAddReLU", "BatchNormReLU", "BatchNormReLUConv2d", "Conv2dReLU", "DenseActivation",
-    "InferenceConv2d",
-]  # fmt: skip
+__all__ = ["FUSED_LAYERS", "BatchNormAddReLU", "BatchNormReLU", "BatchNormReLUConv2d", "Conv2dReLU", "InferenceConv2d"]
 
 FUSED_LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
-    for layer in (BatchNormReLU, BatchNormAddReLU, BatchNormReLUConv2d, Conv2dReLU, DenseActivation, InferenceConv2d)
+    for layer in (BatchNormReLU, BatchNormAddReLU, BatchNormReLUConv2d, Conv2dReLU, InferenceConv2d)
 }
