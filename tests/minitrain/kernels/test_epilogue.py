@@ -21,12 +21,12 @@ def test_planes_of_a_relu(shape, dtype):
     elementwise.leaky_relu_backward.serial(dy.ravel(), y.ravel(), 0.0, expected.reshape(-1))
     for form in ("serial", "parallel"):
         dz, dbias = np.full_like(dy, np.nan), np.full(shape[1], np.nan, dtype)
-        getattr(epilogue.backward_of_relu, form)(dy, y, dz, dbias)
+        getattr(epilogue.backward_of_relu, form)(dy, y, np.full(shape[:2], np.nan), dz, dbias)
         np.testing.assert_array_equal(dz, expected)
         exact = expected.astype(np.float64)
         bound = 4 * np.finfo(dtype).eps * (1 + np.abs(exact).sum(axis=(0, 2, 3)))
         assert (np.abs(dbias - exact.sum(axis=(0, 2, 3))) <= bound).all()
-        epilogue.backward_of_relu.serial(dy, y, dz, dbias[:0])
+        epilogue.backward_of_relu.serial(dy, y, np.empty(shape[:2]), dz, dbias[:0])
 
 
 WIDTHS = """
