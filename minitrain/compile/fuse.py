@@ -13,7 +13,6 @@ from minitrain import layers
 from minitrain.graph import Graph, GraphNode
 from minitrain.layer import Layer
 from minitrain.layers import fused
-from minitrain.layers.fused import dense_activation
 from minitrain.layers.fused.inference_conv2d import LAST
 
 __all__ = ["fuse", "fuse_for_inference", "fuse_for_training"]
@@ -35,28 +34,23 @@ def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:
     The batch is not known yet: it is done where it pays for an ordinary one.
     """
     if dtype != np.float32:
-        return _fuse_activations(graph)
-    return _gather_moments(_fuse_activations(_fuse_batch_norm_relu_conv2d(graph)))
+        return _fuse_conv2d_relu(graph)
+    return _gather_moments(_fuse_conv2d_relu(_fuse_batch_norm_relu_conv2d(graph)))
 
 
-def _fuse_activations(graph: Graph) -> Graph:
-    """Dense and an activation -> DenseActivation; Conv2d, ReLU -> Conv2dReLU."""
+def _fuse_conv2d_relu(graph: Graph) -> Graph:
+    """Conv2d, ReLU -> Conv2dReLU."""
     consumers, by_name = graph.consumers(), {node.name: node for node in graph.nodes}
     new: dict[str, GraphNode] = {}
     gone: set[str] = set()
     for node in graph.nodes:
-        first = by_name.get(node.inputs[0])
-        if first is None or len(consumers[first.name]) != 1 or first.name == graph.output:
+        conv = by_name.get(node.inputs[0])
+        if conv is None or not isinstance(conv.layer, layers.Conv2d) or not isinstance(node.layer, layers.ReLU):
             continue
-        layer: Layer | None = None
-        if isinstance(first.layer, layers.Dense) and dense_activation.fits(node.layer):
-            layer = fused.DenseActivation(first.layer, node.layer)  # type: ignore[arg-type]
-        elif isinstance(first.layer, layers.Conv2d) and isinstance(node.layer, layers.ReLU):
-            layer = fused.Conv2dReLU(first.layer)
-        if layer is not None:
-            names = {local: first.variable(local) for local in ("weight", "bias")}
-            new[node.name] = GraphNode(node.name, layer, first.inputs, names)
-            gone.add(first.name)
+        if len(consumers[conv.name]) == 1 and conv.name != graph.output:
+            names = {local: conv.variable(local) for local in ("weight", "bias")}
+            new[node.name] = GraphNode(node.name, fused.Conv2dReLU(conv.layer), conv.inputs, names)
+            gone.add(conv.name)
     kept = [new.get(node.name, node) for node in graph.nodes if node.name not in gone]
     return graph.with_nodes(kept, graph.output)
 

@@ -7,13 +7,13 @@ shapes alone, however the work is divided.
 
 import numpy as np
 
-from minitrain.kernels.epilogue import sum_rows
 from nbnorm._jit import device, kernel, prange
-from nbnorm.simd.lanes import item, store_item
+from nbnorm.simd.lanes import item, load_between, store_item
+from nbnorm.simd.parts import add_wide
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import VECTOR_BYTES, borrowed, flat, lanes_of, splat, store
+from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES, add, borrowed, flat, lanes_of, load, splat, store
 
-__all__ = ["gradient_fits", "gradients", "of_few_rows", "of_few_rows_fits", "of_rows", "of_rows_fits"]
+__all__ = ["gradient_fits", "gradients", "of_few_rows", "of_few_rows_fits", "of_rows", "of_rows_fits", "sum_of_rows"]
 
 SIDE = 4  # of a tile of rows by rows: as many sums as a vector has float32 lanes, where they come together
 WIDTH = 8  # of a tile of one row by rows: as many sums as hide how long an addition takes
@@ -31,6 +31,7 @@ _no_outer, _add_outer, _store_columns = _outer.zero, _outer.add_outer_spaced, _o
 DEPTH = 1024  # terms of a sum at a time: 4 rows of b of this length stay in the first-level cache
 ZEROS = SIDE * SIDE * 64  # where zeros are in the working space, behind a tile for each task
 SCRATCH = ZEROS + SIDE
+ROWS, COLUMNS = 16, 512  # that are summed at a time
 TASKS = 32  # tasks to cut a product into, at least, where it is large enough
 
 
@@ -183,6 +184,42 @@ def _columns_task(task, down, a, row, term, b, c, depth, rows, columns):
     _outer_block(a, row, term, b, c, depth, columns, m0, m1, n)
 
 
+@device
+def _add_rows(source, at, pitch, rows, width, totals):
+    """totals[i] += sum of source[at + n * pitch + i] over n < rows, in the type of source; totals in float64.
+
+    totals has as much room behind them as a vector.
+    """
+    lanes = lanes_of(source)
+    for i in range(0, width, lanes):
+        whole = i + lanes <= width
+        total = splat(source.dtype.type(0))
+        for n in range(rows):
+            place = at + n * pitch + i
+            total = add(total, load(source, place) if whole else load_between(source, place, 0, width - i))
+        add_wide(totals, i, total)
+
+
+@device
+def _sum_rows(dy, rows, columns, dbias):
+    """dbias (columns,) = the sum of dy (rows x columns) over the rows: ROWS in their type, then in float64."""
+    room = np.zeros(COLUMNS + LANES_FLOAT32)
+    totals = borrowed(room)
+    for first in range(0, columns, COLUMNS):
+        width = min(COLUMNS, columns - first)
+        totals[:] = 0.0
+        for top in range(0, rows, ROWS):
+            _add_rows(dy, top * columns + first, columns, min(ROWS, rows - top), width, totals)
+        for i in range(width):
+            dbias[first + i] = room[i]
+
+
+@kernel
+def sum_of_rows(dy, dbias):
+    """dbias (M,) = the sum of dy (K, M) over its rows."""
+    _sum_rows(flat(dy), dy.shape[0], dy.shape[1], dbias)
+
+
 @kernel
 def gradients(dy, x, weight, dweight, dbias, dx):
     """dweight (M, N) = dy (K, M), transposed, times x (K, N); dx (K, N) = dy times weight (M, N); dbias = sum of dy.
@@ -202,4 +239,4 @@ def gradients(dy, x, weight, dweight, dbias, dx):
         elif task > 0:
             _columns_task(task - 1, down, dy, 1, outputs, x, dweight, batch, outputs, inputs)
         elif dbias.size > 0:
-            sum_rows(dy, batch, outputs, dbias)
+            _sum_rows(dy, batch, outputs, dbias)

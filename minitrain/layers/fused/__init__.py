@@ -7,13 +7,11 @@ from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
 from minitrain.layers.fused.batch_norm_relu_conv2d import BatchNormReLUConv2d
 from minitrain.layers.fused.conv2d_moments import Conv2dMoments
 from minitrain.layers.fused.conv2d_relu import Conv2dReLU
-from minitrain.layers.fused.dense_activation import DenseActivation
 from minitrain.layers.fused.inference_conv2d import InferenceConv2d
 
 __all__ = [
     "FUSED_LAYERS", "BatchNormAddReLU", "BatchNormOfMoments", "BatchNormReLU", "BatchNormReLUConv2d", "Conv2dMoments",
-    "Conv2dReLU", "DenseActivation",
-    "InferenceConv2d",
+    "Conv2dReLU", "InferenceConv2d",
 ]  # fmt: skip
 
 FUSED_LAYERS: dict[str, type[Layer]] = {
@@ -24,7 +22,6 @@ FUSED_LAYERS: dict[str, type[Layer]] = {
         BatchNormReLUConv2d,
         Conv2dMoments,
         Conv2dReLU,
-        DenseActivation,
         BatchNormOfMoments,
         InferenceConv2d,
     )

@@ -45,12 +45,13 @@ class Conv2dReLU(Layer):
         inner = self.conv.declare(*shapes)
         if self.gives_moments:
             inner = with_moments(inner, self.conv.geometry(shapes[0]))
+        y = inner.outputs["y"]
         return Declaration(
             outputs=inner.outputs,
             params=inner.params,
             side_outputs=inner.side_outputs,
             scratch=inner.scratch,
-            backward_scratch={**inner.backward_scratch, "dz": array(inner.outputs["y"])},
+            backward_scratch={**inner.backward_scratch, "dz": array(y), "partial": array(y[:2], "float64")},
             backward_reads=("x", "y"),
             adds_gradient=True,
         )
@@ -78,7 +79,7 @@ class Conv2dReLU(Layer):
         conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, sums=sums, relu=True)
 
     def backward(self, t: Tensors) -> None:
-        epilogue.backward_of_relu.for_work(t.dy.size)(t.dy, t.y, t.dz, t.dbias)
+        epilogue.backward_of_relu.for_work(t.dy.size)(t.dy, t.y, t.partial, t.dz, t.dbias)
         conv2d.backward_weight(t.geometry, t.dz, t.x, t.backward_scratch, t.dweight, t.none)
         if t.dx is not None:
             conv2d.backward_input(t.geometry, t.dz, t.weight, t.backward_scratch, t.dx, t.dx_before)
