@@ -47,7 +47,7 @@ def test_the_two_commands():
     commands = re.findall(r"^python3 -m venv .*$", README, flags=re.MULTILINE)
     assert len(commands) == 2
     assert "minitrain stability" in commands[0]
-    assert commands[1].endswith("-m pytest")
+    assert commands[1].endswith("-m pytest -n 2")
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:nbnorm|minitrain|tests|benchmarks)/[\w/.]*)`", README))))

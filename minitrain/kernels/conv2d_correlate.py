@@ -192,7 +192,8 @@ def correlation_kernel(rows: int, columns: int) -> Kernel:
         size = some * channels * height * width if band >= phase_height and splits == 1 else 0
         ahead = (image * groups + group) * channels * height * width + size
         size //= ((count + columns - 1) // columns) * tiles
-        stretch, stretches = offsets.size, _stretches(starts, offsets.size)
+        stretch = max(1, offsets.size)  # no tap at all may reach the source
+        stretches = _stretches(starts, stretch)
         if size > BURST * stretches:
             stretch, stretches = UNROLL, _stretches(starts, UNROLL)
         correlate_band(packed, weights, x, base, outs_of_task, parts, vectors, vectors_at, count, offsets, starts,

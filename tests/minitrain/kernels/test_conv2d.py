@@ -74,6 +74,13 @@ def test_without_a_bias():
     assert_close(run(GEOMETRIES[0], "float32", bias=False), expected(GEOMETRIES[0], "float32", bias=False), "float32")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_where_no_tap_reaches_the_input(dtype):
+    g = conv2d.Conv2dGeometry((1, 2, 1, 1), 1, (1, 1), stride=(2, 1), padding=(1, 0))
+    assert_close(run(g, dtype), expected(g, dtype), dtype)
+    assert (run(g, dtype)[1] == 0).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(geometries(), st.sampled_from(["float32", "float64"]))
 def test_any_shape(geometry, dtype):
