@@ -113,7 +113,7 @@ class Graph:
                 raise ValueError(f"{node.name}: {error}") from None
             declared[node.name] = declaration
             shapes.update(zip(output_values(node, declaration), declaration.outputs.values(), strict=True))
-            shapes |= {side_value(node, name): buffer.shape for name, buffer in declaration.side_outputs.items()}
+            shapes |= {part_of(node.name, name): buffer.shape for name, buffer in declaration.side_outputs.items()}
         return declared, shapes
 
     def consumers(self) -> dict[str, list[GraphNode]]:
@@ -132,12 +132,12 @@ class Graph:
 def output_values(node: GraphNode, declaration: Declaration) -> list[str]:
     """Return the names of the values a node gives: its own name for the first output."""
     names = list(declaration.outputs)
-    return [node.name, *(f"{node.name}.{name}" for name in names[1:])]
+    return [node.name, *(part_of(node.name, name) for name in names[1:])]
 
 
-def side_value(node: GraphNode, name: str) -> str:
-    """Return the name of the value that is a side output of a node."""
-    return f"{node.name}.{name}"
+def part_of(node: str, name: str) -> str:
+    """Return the name of the value that is another output of a node than the first, or a side output."""
+    return f"{node}.{name}"
 
 
 def trace(inputs: Sequence[Node], output: Node) -> Graph:

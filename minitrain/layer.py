@@ -4,7 +4,8 @@
 2. `declare` takes the shapes of the inputs, batch axis first, and names every buffer by kind. Shape errors are raised
    there, in words.
 3. `forward`, `backward` and `infer` work on the bound arrays of a `Tensors`. They overwrite what they write, never
-   change what they read, and allocate nothing that grows with the batch.
+   change what they read (where a gradient may take an array's place, the layer says so: `in_place`), and allocate
+   nothing that grows with the batch.
 4. `infer` is `forward` unless the layer says otherwise. What it needs of the parameters and the state in another form
    (weights in the order of a kernel, a batch norm folded into them) is a `derived` array, which `derive` writes.
    Inference runs `derive` before `infer` when a parameter or state has changed: a layer need not ask.

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from minitrain import layers
-from minitrain.graph import Graph, GraphNode
+from minitrain.graph import Graph, GraphNode, part_of
 from minitrain.layer import Layer
 from minitrain.layers import fused
 from minitrain.layers.fused.inference_conv2d import LAST
@@ -81,19 +81,18 @@ def _gather_moments(graph: Graph) -> Graph:
     """Let convolutions whose kernels can do it find the statistics of the batch norms after them."""
     shapes, takers = graph.shapes(ORDINARY_BATCH), (*NORMS, fused.BatchNormReLUConv2d)
     readers = {node.inputs[0] for node in graph.nodes if isinstance(node.layer, takers)}
-
     givers = fused.BatchNormReLUConv2d, fused.Conv2dReLU
 
     def gathers(node: GraphNode) -> bool:
         conv = node.layer.conv if isinstance(node.layer, givers) else node.layer
-        return isinstance(conv, layers.Conv2d) and bool(np.prod(conv.geometry(shapes[node.inputs[0]]).sums_shape))
+        return isinstance(conv, layers.Conv2d) and conv.geometry(shapes[node.inputs[0]]).normalizes
 
     gives = {node.name for node in graph.nodes if node.name in readers and gathers(node)}
 
     def rewritten(node: GraphNode) -> GraphNode:
         layer, inputs = node.layer, node.inputs
         if inputs[0] in gives and isinstance(layer, takers):
-            inputs = (*inputs, f"{inputs[0]}.moments")
+            inputs = (*inputs, part_of(inputs[0], "moments"))
             if isinstance(layer, fused.BatchNormReLUConv2d):
                 layer = replace(layer, takes_moments=True)
             else:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minitrain.compile.memory import Lifetime, place
-from minitrain.graph import Graph, GraphNode, output_values, side_value
+from minitrain.graph import Graph, GraphNode, output_values, part_of
 from minitrain.layer import Buffer, Declaration, Shape
 
 __all__ = ["Request", "Schedule", "schedule_inference", "schedule_training"]
@@ -110,7 +110,7 @@ class _Builder:
             saved = declaration.saved if training or declaration.infer_reads_saved else {}
             for name, buffer in (*declaration.side_outputs.items(), *saved.items(), *declaration.scratch.items()):
                 step.local[name] = self.request(buffer, time)
-            self.values |= {side_value(node, name): step.local[name] for name in declaration.side_outputs}
+            self.values |= {part_of(node.name, name): step.local[name] for name in declaration.side_outputs}
             self.steps.append(step)
 
     def finish(self, end: int) -> Schedule:

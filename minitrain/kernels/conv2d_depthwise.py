@@ -87,8 +87,7 @@ def _correlate_share(worker, row, source, packed, residual, affine, relu, scratc
         to = index * out_plane
         _correlate_plane(scratch, at, pitch, packed, channel * (1 + taps), taps, places, row_places, counts, offsets,
                          out_height, out_width, target, to)  # fmt: skip
-        if relu or residual.size or affine.size:
-            finish(residual, relu, affine, channel, to, out_plane, 1, out_plane, target)
+        finish(residual, relu, affine, channel, to, out_plane, 1, out_plane, target)
         channel = channel + 1 if channel + 1 < channels else 0
 
 

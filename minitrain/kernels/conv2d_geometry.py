@@ -152,8 +152,8 @@ class Conv2dGeometry:
 
     @property
     def normalizes(self) -> bool:
-        """Whether `forward` and `backward_weight` can normalize what they read of x, in float32."""
-        return self.winograd_forward_plan is not None
+        """Whether `forward` and `backward_weight` can normalize x, and `forward` find moments, in float32."""
+        return pays(self)
 
     @cached_property
     def weight_gradient_plan(self) -> WeightGradient:

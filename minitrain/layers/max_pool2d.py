@@ -59,15 +59,14 @@ class MaxPool2d(Pool2d):
         t.chosen_planes = t.chosen.reshape(t.y_planes.shape)
         t.run_pairs = pool.max_pool_of_pairs.for_work(t.x.size)
         work, x, y, chosen = t.x.size, t.planes, t.y_planes, t.chosen_planes
-        if pool_narrow.fits(x, t.geometry):
+        narrow = pool_narrow.fits(x, t.geometry)
+        if narrow:
             t.pool = partial(pool_narrow.max_pool.for_work(work), x, y, chosen)
         else:
             t.pool = partial(pool.max_pool.for_work(work), x, t.geometry, y, chosen)
-        if t.dx is None:
-            t.pool_backward = lambda: None
-        elif pool_narrow.fits(x, t.geometry):
+        if t.dx is not None and narrow:
             t.pool_backward = partial(pool_narrow.max_pool_backward.for_work(work), t.dy_planes, chosen, t.dx_planes)
-        else:
+        elif t.dx is not None:
             run = pool.max_pool_backward.for_work(work)
             t.pool_backward = partial(run, t.dy_planes, chosen, t.geometry, t.offsets, t.dx_planes)
 
@@ -81,4 +80,5 @@ class MaxPool2d(Pool2d):
             self.forward(t)
 
     def backward(self, t: Tensors) -> None:
-        t.pool_backward()
+        if t.dx is not None:
+            t.pool_backward()

@@ -113,44 +113,27 @@ def store_item(typing_context, array, index, value):
     return types.void(array, types.intp, array.dtype), codegen
 
 
-def _emit_prefetch(builder, pointer, write, locality):
-    byte = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [builder.bitcast(pointer, byte), _INT32(write), _INT32(locality), _INT32(1)])  # of data
+def _prefetching(write: int, locality: int):
+    """An intrinsic on array, index: asks for the cache line of array[index], which may lie outside of the array."""
+
+    @intrinsic
+    def operation(typing_context, array, index):
+        def codegen(context, builder, signature, args):
+            byte = ir.IntType(8).as_pointer()
+            kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            pointer = builder.bitcast(pointer_to(context, builder, signature.args[0], *args), byte)
+            builder.call(function, [pointer, _INT32(write), _INT32(locality), _INT32(1)])  # of data
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp), codegen
+
+    return operation
 
 
-@intrinsic
-def prefetch(typing_context, array, index):
-    """Ask for the cache line of array[index], which may lie outside of the array; changes no value."""
-
-    def codegen(context, builder, signature, args):
-        _emit_prefetch(builder, pointer_to(context, builder, signature.args[0], *args), 0, 2)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), codegen
-
-
-@intrinsic
-def prefetch_nearest(typing_context, array, index):
-    """Ask for the cache line of array[index] as `prefetch` does, for the level 1 cache."""
-
-    def codegen(context, builder, signature, args):
-        _emit_prefetch(builder, pointer_to(context, builder, signature.args[0], *args), 0, 3)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), codegen
-
-
-@intrinsic
-def prefetch_for_store(typing_context, array, index):
-    """Ask for the cache line of array[index] as `prefetch` does, in order to write it."""
-
-    def codegen(context, builder, signature, args):
-        _emit_prefetch(builder, pointer_to(context, builder, signature.args[0], *args), 1, 3)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), codegen
+prefetch = _prefetching(0, 2)  # into the level 2 cache
+prefetch_nearest = _prefetching(0, 3)  # into the level 1 cache
+prefetch_for_store = _prefetching(1, 3)  # in order to write it
 
 
 @intrinsic

@@ -59,12 +59,10 @@ class BatchNormReLUConv2d(Layer):
     ]  # fmt: skip
 
     def declare(self, *shapes: Shape) -> Declaration:
+        inputs = shapes[:-1] if self.takes_moments else shapes
+        conv, norm = self.conv.declare(*inputs), self.norm.declare(*inputs)
         if self.takes_moments:
-            *shapes_of_norm, moments = shapes
-            expect_moments(self, moments, shapes[0])
-        else:
-            shapes_of_norm = list(shapes)
-        conv, norm = self.conv.declare(*shapes_of_norm), self.norm.declare(*shapes_of_norm)
+            expect_moments(self, shapes[-1], shapes[0])
         if self.gives_moments:
             conv = with_moments(conv, self.conv.geometry(shapes[0]))
         return Declaration(
@@ -104,28 +102,28 @@ class BatchNormReLUConv2d(Layer):
         if t.normalizes:
             source, normalization = t.x, t.normalization
         else:
-            self._normalize(t, t.normalized)
+            self._normalize(t, t.mean, self._var(t), t.normalized)
             source, normalization = t.normalized, None
         conv2d.forward(t.geometry, source, t.weight, t.bias, t.forward_scratch, t.y, normalization, t.sums)
         if self.gives_moments:
             write_moments(t)
 
     def infer(self, t: Tensors) -> None:
-        batch_norm.infer(
-            t.x3, t.absent, t.gamma, t.beta, t.running_mean, t.running_var, self.norm.eps, True, as_3d(t.normalized)
-        )
+        self._normalize(t, t.running_mean, t.running_var, t.normalized)
         conv2d.forward(t.geometry, t.normalized, t.weight, t.bias, t.forward_scratch, t.y)
 
-    def _normalize(self, t: Tensors, normalized: np.ndarray) -> None:
-        var = t.inv_std**-2.0 - self.norm.eps
-        batch_norm.infer(t.x3, t.absent, t.gamma, t.beta, t.mean, var, self.norm.eps, True, as_3d(normalized))
+    def _var(self, t: Tensors) -> np.ndarray:
+        return t.inv_std**-2.0 - self.norm.eps  # type: ignore[no-any-return]
+
+    def _normalize(self, t: Tensors, mean: np.ndarray, var: np.ndarray, normalized: np.ndarray) -> None:
+        batch_norm.infer(t.x3, t.absent, t.gamma, t.beta, mean, var, self.norm.eps, True, as_3d(normalized))
 
     def backward(self, t: Tensors) -> None:
         inner = t.normalized_again if t.dx is None else t.dx
         if t.normalizes:
             conv2d.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias, t.normalization)
         else:
-            self._normalize(t, t.normalized_again)
+            self._normalize(t, t.mean, self._var(t), t.normalized_again)
             conv2d.backward_weight(t.geometry, t.dy, t.normalized_again, t.backward_scratch, t.dweight, t.dbias)
         conv2d.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, inner)
         batch_norm.backward(

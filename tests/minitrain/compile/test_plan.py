@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minitrain import Input, Model, layers
+from minitrain.compile.fuse import fuse
 from minitrain.compile.plan import Plan
 
 
@@ -107,6 +108,18 @@ def test_convolutions_add_the_gradients_of_residual_branches():
     kinds = [kind for _, kind, _ in residual_net().training_plan(4).calls()]
     assert kinds.count("backward") > 8
     assert "sum" not in kinds
+
+
+def test_gradients_take_no_place_of_an_input_of_the_model():
+    x = Input((3, 4, 4))
+    h = layers.ReLU()(layers.Add()(layers.BatchNorm()(x), layers.Tanh()(x)))
+    model = Model(x, layers.Dense(2)(layers.Flatten()(h)), dtype="float64")
+    fused = fuse(model.graph)
+    assert [type(node.layer).__name__ for node in fused.nodes][:2] == ["Tanh", "BatchNormAddReLU"]
+    plan = Plan(fused, 5, model.dtype, model.params, model.state, model.gradients, input_gradients=True)
+    given = np.random.default_rng(0).standard_normal(plan.inputs[0].shape)
+    run(plan)
+    np.testing.assert_array_equal(plan.inputs[0], given)
 
 
 def test_one_arena_for_every_batch_size():
