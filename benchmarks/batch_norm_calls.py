@@ -7,7 +7,7 @@ import numpy as np
 
 import nbnorm
 from nbnorm._arrays import ALIGNMENT
-from nbnorm._jit import kernel, prange
+from nbnorm.jit import kernel, prange
 from nbnorm.simd.parts import stream
 from nbnorm.simd.vectors import add, flat, lanes_of, load, store
 

@@ -1,4 +1,4 @@
-"""What a training step calls, for processes that compile its kernels while the first step runs. See `nbnorm._ahead`."""
+"""What a training step calls, for processes that compile its kernels meanwhile. See `nbnorm.jit.helpers`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minitrain.graph import Graph
 from minitrain.losses import Loss
 from minitrain.model import Model
 from minitrain.optimizers import Optimizer, all_finite
-from nbnorm._ahead import offered
+from nbnorm.jit.helpers import offered
 
 __all__ = ["calls_of_a_step", "offered_step"]
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nbnorm._checks import mismatch
+from nbnorm.jit.checks import mismatch
 
 __all__ = ["INITIALIZERS", "Constant", "Glorot", "He", "Initializer", "LeCun", "Normal", "Uniform"]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from minitrain.kernels import losses as kernels
 from minitrain.metrics import BinaryAccuracy, accuracy
-from nbnorm._checks import expect_number, mismatch
+from nbnorm.jit.checks import expect_number, mismatch
 
 __all__ = ["LOSSES", "BinaryCrossEntropy", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy", "accuracy_of"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbnorm._checks import mismatch
+from nbnorm.jit.checks import mismatch
 
 __all__ = ["BinaryAccuracy", "TopK", "accuracy", "top_k_accuracy"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from minitrain.kernels import optimizers as kernels
 from minitrain.schedules import Schedule, check_number, plain
-from nbnorm._checks import FLOATS, mismatch
+from nbnorm.jit.checks import FLOATS, mismatch
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "all_finite", "gradient_norm"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
-from nbnorm._checks import mismatch
+from nbnorm.jit.checks import mismatch
 
 __all__ = ["Constant", "Cosine", "LinearWarmup", "OneCycle", "Schedule", "Step"]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nbnorm._checks import FLOATS, expect_float, expect_shape, expect_writable, mismatch
+from nbnorm.jit.checks import FLOATS, expect_float, expect_shape, expect_writable, mismatch
 
 Array = NDArray[Any]
 ndarray, may_share_memory = np.ndarray, np.may_share_memory  # looked up for each argument of each call

@@ -16,7 +16,7 @@ from nbnorm._arrays import (
     output,
     takes,
 )
-from nbnorm._checks import FLOATS, expect_number, expect_one_of, mismatch
+from nbnorm.jit.checks import FLOATS, expect_number, expect_one_of, mismatch
 from nbnorm.kernels import batch_norm as kernels
 
 __all__ = ["BatchNormGradients", "BatchNormStats", "batch_norm_backward", "batch_norm_forward", "batch_norm_infer"]

@@ -8,7 +8,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-from nbnorm._cache import cache_folder
+from nbnorm.jit.internals.cache import cache_folder
 from nbnorm.simd.vectors import LANES_FLOAT32, LANES_FLOAT64, VECTOR_BYTES
 
 __all__ = ["show_config"]

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from nbnorm._arrays import Array, as_array, layout_of, output
-from nbnorm._checks import expect_number, mismatch
 from nbnorm.batch_norm import NOTHING, BatchNormStats, read_stats, scale_and_shift
+from nbnorm.jit.checks import expect_number, mismatch
 from nbnorm.kernels import batch_norm as kernels
 
 __all__ = ["batch_norm_inverse", "fold_batch_norm"]

@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 
-from nbnorm._checks import FLOATS, mismatch
 from nbnorm.batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_infer
+from nbnorm.jit.checks import FLOATS, mismatch
 
 __all__ = ["warmup"]
 

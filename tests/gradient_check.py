@@ -7,7 +7,7 @@ import numba
 import numpy as np
 from bound_layer import READ_BY_FORWARD, BoundLayer, moments
 
-from nbnorm import _jit
+from nbnorm.jit import dispatch
 
 STEP = 1e-6  # of the central differences
 POSITIONS = 16  # elements of an array that are moved one by one; then all of them are moved along one direction
@@ -17,11 +17,11 @@ PEAK_BYTES = 16_000  # for boxed arguments and working space of fixed size, what
 @contextmanager
 def serial_below(elements):
     """Choose the form of the kernels as if this were the size from which threads pay."""
-    before, _jit.SERIAL_WORK = _jit.SERIAL_WORK, elements
+    before, dispatch.SERIAL_WORK = dispatch.SERIAL_WORK, elements
     try:
         yield
     finally:
-        _jit.SERIAL_WORK = before
+        dispatch.SERIAL_WORK = before
 
 
 # ------------------------------------------------------------------------------------------------------- the contract

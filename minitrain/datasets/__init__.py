@@ -13,7 +13,7 @@ from minitrain.datasets.idx import read_idx
 from minitrain.datasets.images import Split
 from minitrain.datasets.mnist import fashion_mnist, mnist
 from minitrain.datasets.synthetic import synthetic
-from nbnorm._checks import expect_one_of, mismatch
+from nbnorm.jit.checks import expect_one_of, mismatch
 
 __all__ = ["NAMES", "Split", "cifar10", "digits", "fashion_mnist", "load", "mnist", "read_idx", "synthetic"]
 

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from minitrain.datasets.download import fetch
 from minitrain.datasets.idx import read_exactly
 from minitrain.datasets.images import Array, Split, check_labels, existing_folder, float_dtype, scaled
-from nbnorm._checks import mismatch
+from nbnorm.jit.checks import mismatch
 
 __all__ = ["cifar10"]
 

@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nbnorm._checks import mismatch
+from nbnorm.jit.checks import mismatch
 
 __all__ = ["read_exactly", "read_idx"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nbnorm._checks import FLOATS, mismatch
+from nbnorm.jit.checks import FLOATS, mismatch
 
 __all__ = ["Split", "check_labels", "existing_folder", "float_dtype", "scaled"]
 

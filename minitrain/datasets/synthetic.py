@@ -5,7 +5,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from minitrain.datasets.images import Array, Split, float_dtype
 from minitrain.schedules import check_count, check_number
-from nbnorm._checks import mismatch
+from nbnorm.jit.checks import mismatch
 
 __all__ = ["synthetic"]
 

@@ -27,7 +27,7 @@ from minitrain.experiments.summary import print_table
 from minitrain.experiments.training import OUTCOMES
 from minitrain.experiments.watch import make_watch
 from minitrain.files import write_bytes, write_text
-from nbnorm._jit import serially
+from nbnorm.jit import serially
 
 __all__ = ["FULL", "QUICK", "Settings", "run", "run_settings"]
 

@@ -1,6 +1,6 @@
 """Sums of arrays: where a value is read more than once, its gradients are added."""
 
-from nbnorm._jit import kernel, prange
+from nbnorm.jit import kernel, prange
 
 BLOCK = 4096
 

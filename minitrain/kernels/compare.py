@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import item
 from nbnorm.simd.vectors import flat
 

@@ -29,7 +29,7 @@ from minitrain.kernels.winograd import run_winograd
 from minitrain.kernels.winograd_plan import Winograd
 from minitrain.kernels.winograd_weight import sum_winograd
 from minitrain.kernels.winograd_weights import transform_weights
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels import channel
 from nbnorm.simd.lanes import load_between, sum_lanes
 from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, splat

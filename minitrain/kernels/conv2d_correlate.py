@@ -6,7 +6,7 @@ import numpy as np
 
 from minitrain.kernels.conv2d_pack import clear, fetch, pack
 from minitrain.kernels.conv2d_table import phases_of, places_of, planes_of, problem_of, steps_of, tables_of
-from nbnorm._jit import Kernel, device, kernel, prange
+from nbnorm.jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, prefetch_for_store, store_interleaved
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import flat, lanes_of, load

@@ -8,7 +8,7 @@ import numpy as np
 
 from minitrain.kernels.conv2d_correlate import finish
 from minitrain.kernels.conv2d_pack import clear
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import item, load_between, prefetch, prefetch_for_store, store_between
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import flat, lanes_of, load, store

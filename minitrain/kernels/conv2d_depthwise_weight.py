@@ -10,7 +10,7 @@ import numpy as np
 
 from minitrain.kernels.conv2d_depthwise import copy_plane
 from minitrain.kernels.conv2d_pack import clear
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import item, load_between, prefetch, sum_lanes
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import add, flat, lanes_of, load

@@ -7,7 +7,7 @@ column of the kernel has its own copy, already shifted, in rows as long as those
 the ends of rows.
 """
 
-from nbnorm._jit import device
+from nbnorm.jit import device
 from nbnorm.simd.lanes import item, load_bits, load_even_bits, prefetch, store_bits
 from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, load, splat, store
 

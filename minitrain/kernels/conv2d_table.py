@@ -7,7 +7,7 @@ four tables, then the tables.
 import numpy as np
 from numpy.typing import NDArray
 
-from nbnorm._jit import device
+from nbnorm.jit import device
 from nbnorm.simd.lanes import item
 from nbnorm.simd.vectors import flat
 

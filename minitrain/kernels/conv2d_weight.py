@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from minitrain.kernels.conv2d_pack import clear, pack
-from nbnorm._jit import Kernel, device, kernel, prange
+from nbnorm.jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, load_between
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import flat, lanes_of, store

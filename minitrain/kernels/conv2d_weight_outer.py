@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from minitrain.kernels.conv2d_pack import clear, fetch
-from nbnorm._jit import Kernel, device, kernel, prange
+from nbnorm.jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, store_transposed
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import add, flat, lanes_of, load, store

@@ -8,7 +8,7 @@ import numpy as np
 
 from minitrain.kernels import products
 from minitrain.kernels.blas import MULTITHREADED_FLOPS, matmul
-from nbnorm._jit import kernel
+from nbnorm.jit import kernel
 
 __all__ = ["backward", "forward"]
 

@@ -7,7 +7,7 @@ and backward draws it again instead of reading it from memory.
 
 import numpy as np
 
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 
 BLOCK = 8192
 WEYL = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd

@@ -5,7 +5,7 @@ Comparisons are written so that NaN comes through: `0 if x <= 0 else x`, never `
 
 import numpy as np
 
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.exponentials import logistic, tangent
 from nbnorm.simd.lanes import load_between
 from nbnorm.simd.parts import store_part

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minitrain.kernels.conv2d import sum_plane
-from nbnorm._jit import kernel, prange
+from nbnorm.jit import kernel, prange
 from nbnorm.simd.vectors import flat
 
 __all__ = ["backward_of_relu"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nbnorm._jit import device
+from nbnorm.jit import device
 
 LOG2_E = 1.4426950408889634
 # ln(2) in two parts (Cody and Waite): the high one ends in zeros, so that its product with an exponent is exact.

@@ -2,7 +2,7 @@
 
 import math
 
-from nbnorm._jit import kernel
+from nbnorm.jit import kernel
 
 __all__ = ["fold"]
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from minitrain.kernels.exponential import exp
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.exponentials import exponential
 from nbnorm.simd.lanes import item, store_item
 from nbnorm.simd.vectors import LANES_FLOAT64, borrowed, flat, lanes_of, load, store

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between, sum_lanes
 from nbnorm.simd.vectors import add, borrowed, fma, lanes_of, load, splat
 

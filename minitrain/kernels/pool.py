@@ -8,7 +8,7 @@ The loops over a plane are helpers of their own on borrowed rows: what stands in
 
 import numpy as np
 
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import load_between, load_even_between, store_bits, sum_lanes
 from nbnorm.simd.parts import no_sum, widen_add
 from nbnorm.simd.vectors import add, flat, lanes_of, load

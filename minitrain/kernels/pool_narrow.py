@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.halving import make_halving
 from nbnorm.simd.vectors import VECTOR_BYTES, flat, lanes_of
 

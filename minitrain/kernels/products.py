@@ -7,7 +7,7 @@ shapes alone, however the work is divided.
 
 import numpy as np
 
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import item, load_between, store_item
 from nbnorm.simd.parts import add_wide
 from nbnorm.simd.tiles import make_tile

@@ -20,7 +20,7 @@ from minitrain.kernels.winograd_transforms import (
     transform_output,
 )
 from minitrain.kernels.winograd_weights import weights_step
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import item, prefetch, prefetch_nearest
 from nbnorm.simd.parts import maximum
 from nbnorm.simd.squares import store_transposed_rows

@@ -1,6 +1,6 @@
 """Pixels of Winograd's convolutions on the way into vectors of channels."""
 
-from nbnorm._jit import device
+from nbnorm.jit import device
 from nbnorm.simd.squares import scatter_transposed
 from nbnorm.simd.vectors import lanes_of, load
 

@@ -17,7 +17,7 @@ point by point, `step` values from one to the next; tiles of pixels have rows th
 
 import numpy as np
 
-from nbnorm._jit import device
+from nbnorm.jit import device
 from nbnorm.simd.transforms import make_transform
 from nbnorm.simd.vectors import lanes_of
 

@@ -19,7 +19,7 @@ from minitrain.kernels.winograd_transforms import (
     transform_output_gradient,
     transform_weight_gradient,
 )
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import item
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, store

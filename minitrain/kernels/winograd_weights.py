@@ -3,7 +3,7 @@
 import numpy as np
 
 from minitrain.kernels.winograd_transforms import POINTS, transform_weight
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import item, store_transposed
 from nbnorm.simd.vectors import flat, lanes_of, splat, store
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, only_input
-from nbnorm._jit import Kernel
+from nbnorm.jit import Kernel
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nbnorm._ahead import offered
+from nbnorm.jit.helpers import offered
 from nbnorm.kernels import columns, columns_backward, columns_forward, inference, rows, rows_backward, rows_forward
 
 _offered: set[Any] = set()  # kernels whose backward pass was offered to other processes

@@ -5,7 +5,7 @@ A channel is the elements (n * channels + c) * length + i of a flat array, for n
 
 import numpy as np
 
-from nbnorm._jit import device
+from nbnorm.jit import device
 
 SAMPLE_BITS = 4
 SAMPLES = 1 << SAMPLE_BITS

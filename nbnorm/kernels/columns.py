@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbnorm._jit import device
+from nbnorm.jit import device
 from nbnorm.kernels import channel
 from nbnorm.simd.parts import (
     add_wide,

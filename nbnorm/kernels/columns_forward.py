@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels import channel, columns
 from nbnorm.kernels.rows import APPLY, FINISH, SUM, WHOLE
 from nbnorm.simd.vectors import borrowed, flat, lanes_of

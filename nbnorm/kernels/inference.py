@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels import columns, spans
 from nbnorm.kernels.columns import STREAM_BYTES
 from nbnorm.simd.vectors import borrowed, flat

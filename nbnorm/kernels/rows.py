@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbnorm._jit import device
+from nbnorm.jit import device
 from nbnorm.kernels.spans import CENTER, KEPT, SCALE, SHIFT
 from nbnorm.simd.lanes import sum_lanes
 from nbnorm.simd.vectors import LANES_FLOAT64, VECTOR_BYTES, add, lanes_of, load, splat, store

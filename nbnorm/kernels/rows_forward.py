@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from nbnorm._jit import device, kernel, prange
+from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels import channel, spans
 from nbnorm.kernels.rows import (
     APPLY,

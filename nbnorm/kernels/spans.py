@@ -6,7 +6,7 @@ vectors at multiples of the vector's size, wherever channels begin: a vector may
 of the next. The factors of each channel lie in `table`, from index `t` on and `step` apart.
 """
 
-from nbnorm._jit import device
+from nbnorm.jit import device
 from nbnorm.simd.lanes import item, prefetch_for_store
 from nbnorm.simd.parts import (
     add_wide,

@@ -3,37 +3,35 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 from small_trainer import CLASSES, make_trainer, small_net
 
 from minitrain import models
-from nbnorm import _ahead
-
-ROOT = Path(__file__).parents[2]
+from nbnorm.jit import helpers
 
 PROGRAM = """
 import numpy as np
 from small_trainer import CLASSES, make_trainer
-from nbnorm import _ahead
-from nbnorm._cache import cache_folder
+from nbnorm.jit import helpers
+from nbnorm.jit.internals.cache import cache_folder
 
 offers = []
-_ahead.start = lambda folder: offers.append(_ahead._offer)
+helpers.start = lambda folder: offers.append(helpers._offer)
 step = lambda: make_trainer().step(np.ones((512, 6), "float32"), np.zeros(512, int))
 {action}
 print(*sorted(path.name for path in cache_folder().rglob("*.nbc")))
 """
 REAL = "step()"
 HELPER = """
-_ahead._compile_only()
+helpers._compile_only()
 try:
     step()
 except Exception:
     pass
-_ahead.help_others(next(filter(None, offers)))  # the check of labels comes before anything is offered
+helpers.help_others(next(filter(None, offers)))  # the check of labels comes before anything is offered
 """
 
 
@@ -56,7 +54,7 @@ def test_the_first_step_with_each_batch_size_is_offered(make, monkeypatch):
 
     def offered(calls, *args):
         offers.append(calls(*args))
-        return _ahead.offered(calls, *args)
+        return helpers.offered(calls, *args)
 
     monkeypatch.setattr("minitrain.ahead.offered", offered)
     model = make()

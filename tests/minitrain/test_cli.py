@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from minitrain import Model, datasets, models
 from minitrain.cli import build_parser, main
@@ -19,7 +19,6 @@ pytest.importorskip("sklearn")
 pytest.importorskip("safetensors")
 pytest.importorskip("matplotlib")
 
-ROOT = Path(__file__).parents[2]
 FILES = ["config.json", "curves.png", "history.csv", "weights.safetensors"]
 TRAIN = ["train", "digits", "--model", "mlp", "--epochs", "2"]
 

@@ -2,16 +2,14 @@
 
 import gzip
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 from dataset_files import CODES, check_split, idx_bytes, images_and_labels, write_mnist
+from paths import MNIST
 
 from minitrain import datasets
 from minitrain.datasets import read_idx
-
-REAL_MNIST = Path(__file__).parents[2].parent / "shared" / "data" / "mnist"
 
 
 @pytest.mark.parametrize("dtype", CODES)
@@ -100,9 +98,9 @@ def test_mnist_without_training_files_is_split(tmp_path):
     np.testing.assert_array_equal(np.concatenate([y_train, y_test]), written["t10k"][1])
 
 
-@pytest.mark.skipif(not REAL_MNIST.is_dir(), reason="the real MNIST files are not beside the checkout")
+@pytest.mark.skipif(not MNIST.is_dir(), reason="the real MNIST files are not beside the checkout")
 def test_real_mnist():
-    split = datasets.load("mnist", REAL_MNIST)
+    split = datasets.load("mnist", MNIST)
     check_split(split, (1, 28, 28))
     (x_train, y_train), (x_test, y_test) = split
     assert (len(x_train), len(x_test)) == (8000, 2000)

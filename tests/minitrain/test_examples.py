@@ -1,15 +1,15 @@
 """The examples run as they are."""
 
 import runpy
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 pytest.importorskip("sklearn")
 pytest.importorskip("safetensors")
 pytest.importorskip("matplotlib")
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

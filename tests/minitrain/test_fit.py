@@ -2,18 +2,16 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numba import get_num_threads, set_num_threads
+from paths import ROOT
 from small_trainer import CLASSES, everything, make_trainer, small_net
 
 from minitrain import Input, Model, Trainer, layers, losses, models, optimizers
 from minitrain.batches import Tally, ranges
 from minitrain.trainer import NonFiniteLossError
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

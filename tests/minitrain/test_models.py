@@ -1,15 +1,13 @@
 """The nets: shapes, names, where the norms are, first weights that do not depend on them."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from paths import MNIST
 
 from minitrain import Trainer, datasets, layers, losses, models, optimizers, schedules
 from minitrain.initializers import He
 from minitrain.models import MODELS
 
-MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 
 

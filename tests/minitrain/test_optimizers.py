@@ -178,7 +178,7 @@ def test_same_bits_for_any_threads(optimizer, monkeypatch):
         results.append(run(optimizer, params, all_grads, BIG_RUNS))
     finally:
         numba.set_num_threads(before)
-    monkeypatch.setattr("nbnorm._jit.SERIAL_WORK", BIG + 1)
+    monkeypatch.setattr("nbnorm.jit.dispatch.SERIAL_WORK", BIG + 1)
     results.append(run(optimizer, params, all_grads, BIG_RUNS))
     for other, other_slots in results[1:]:
         np.testing.assert_array_equal(results[0][0], other)

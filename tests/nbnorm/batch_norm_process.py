@@ -41,7 +41,7 @@ def digest(shapes=SHAPES):
 
 def serial_digest():
     """The same by the serial forms of all kernels."""
-    from nbnorm._jit import Kernel
+    from nbnorm.jit import Kernel
 
     chosen = Kernel.for_work
     Kernel.for_work = lambda self, elements: self.serial

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 
 
 def start(*tasks, **variables):

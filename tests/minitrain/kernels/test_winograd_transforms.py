@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minitrain.kernels import winograd_transforms as winograd
-from nbnorm._jit import kernel
+from nbnorm.jit import kernel
 from nbnorm.simd.vectors import LANES_FLOAT32, load
 
 LANES = LANES_FLOAT32

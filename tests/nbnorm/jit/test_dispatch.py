@@ -5,17 +5,16 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import llvmlite.binding as llvm
 import pytest
+from paths import ROOT
 
-from nbnorm._cache import _without_bitcode
+from nbnorm.jit.internals.cache import _without_bitcode
 
-ROOT = Path(__file__).parents[2]
 KERNEL = """
 from helper import helped
-from nbnorm._jit import kernel, prange
+from nbnorm.jit import kernel, prange
 from nbnorm.simd.vectors import lanes_of
 
 @kernel
@@ -24,7 +23,7 @@ def scale(x, y):
         y[i] = helped(x[i]) * lanes_of(x)
 """
 HELPER = """
-from nbnorm._jit import device
+from nbnorm.jit import device
 
 @device
 def helped(value):
@@ -36,7 +35,7 @@ from kernels import scale
 x, y = np.full(3, 11.0), np.zeros(3)
 scale.{form}(x, y)
 print(y[0] / (64 // 8))
-from nbnorm._cache import cache_folder
+from nbnorm.jit.internals.cache import cache_folder
 print(cache_folder())
 """
 

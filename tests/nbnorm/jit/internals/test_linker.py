@@ -3,18 +3,15 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 from numba.core.codegen import JITCodeLibrary
+from paths import ROOT
 
-from nbnorm import _jit
-from nbnorm._compile import LateLibrary
-from nbnorm._jit import device, kernel, prange
-
-ROOT = Path(__file__).parents[2]
+from nbnorm.jit import device, dispatch, kernel, prange
+from nbnorm.jit.internals.linker import LateLibrary
 
 
 @device
@@ -94,14 +91,14 @@ class Other(codegen.JITCodeLibrary):
 codegen.JITCPUCodegen._library_class = Other
 import numpy
 from numba.core.compiler import Compiler
-from nbnorm import _jit
-@_jit.kernel
+from nbnorm.jit import dispatch
+@dispatch.kernel
 def double(x, y):
-    for i in _jit.prange(x.size):
+    for i in dispatch.prange(x.size):
         y[i] = 2 * x[i]
 y = numpy.zeros(3)
 double.serial(numpy.ones(3), y)
-print(_jit.KernelCompiler is Compiler, y.sum())
+print(dispatch.KernelCompiler is Compiler, y.sum())
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": "/proc/nowhere"}
     output = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
@@ -109,4 +106,4 @@ print(_jit.KernelCompiler is Compiler, y.sum())
 
 
 def test_the_internals_of_this_numba_are_known():
-    assert _jit.KernelCompiler.__module__ == "nbnorm._compile"
+    assert dispatch.KernelCompiler.__module__ == "nbnorm.jit.internals.linker"

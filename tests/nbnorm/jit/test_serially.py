@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbnorm._jit import kernel, prange, serially
+from nbnorm.jit import kernel, prange, serially
 
 
 @kernel

@@ -20,7 +20,7 @@ from numba.core.environment import lookup_environment
 from numba.core.typed_passes import ParforPreLoweringPass
 from numba.parfors.parfor import Parfor
 
-from nbnorm._cache import release
+from nbnorm.jit.internals.cache import release
 
 __all__ = ["KernelCompiler"]
 

@@ -6,22 +6,20 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 
-from nbnorm import _ahead, _cache
-from nbnorm._jit import kernel, prange, serially
-
-ROOT = Path(__file__).parents[2]
+from nbnorm.jit import helpers, kernel, prange, serially
+from nbnorm.jit.internals import cache as kernel_cache
 
 # A script as people write them, without `if __name__ == "__main__"`.
 SCRIPT = """
 import time
 import numpy as np
 import nbnorm
-from nbnorm._cache import cache_folder
+from nbnorm.jit.internals.cache import cache_folder
 
 print("started")
 x = np.ones((8, 64, 64), "float32")
@@ -67,7 +65,7 @@ def started(cache, monkeypatch):
         raise OSError
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    monkeypatch.setenv(_ahead.VARIABLE, "2")
+    monkeypatch.setenv(helpers.VARIABLE, "2")
     return commands
 
 
@@ -84,7 +82,7 @@ def run(form):
 def test_the_backward_pass_is_compiled_while_the_forward_pass_is(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path), _ahead.VARIABLE: "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path), helpers.VARIABLE: "1"}
     result = subprocess.run(
         [sys.executable, script], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path
     )
@@ -97,7 +95,7 @@ def test_the_backward_pass_is_compiled_while_the_forward_pass_is(tmp_path):
 def test_helpers_start_with_the_first_kernel_that_is_compiled(started):
     run(fresh().serial)
     assert not started  # nothing was offered
-    with _ahead.offered(nothing):
+    with helpers.offered(nothing):
         run(fresh().serial)
         assert not started  # it was in the cache
         run(fresh().parallel)
@@ -110,8 +108,8 @@ def test_helpers_start_with_the_first_kernel_that_is_compiled(started):
 
 def test_a_block_within_a_block_offers_nothing(started, monkeypatch):
     offers = []
-    monkeypatch.setattr(_ahead, "start", lambda folder: offers.append(_ahead._offer))
-    with _ahead.offered(nothing, 1), _ahead.offered(nothing, 2):
+    monkeypatch.setattr(helpers, "start", lambda folder: offers.append(helpers._offer))
+    with helpers.offered(nothing, 1), helpers.offered(nothing, 2):
         run(fresh().serial)
     assert offers == [(nothing, 1)]
 
@@ -120,14 +118,14 @@ def test_a_block_within_a_block_offers_nothing(started, monkeypatch):
 def test_no_helpers(started, cache, monkeypatch, reason):
     offer = [nothing]
     if reason == "zero":
-        monkeypatch.setenv(_ahead.VARIABLE, "0")
+        monkeypatch.setenv(helpers.VARIABLE, "0")
     if reason == "no folder":
         monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/nowhere")
     if reason == "cannot be pickled":
         offer.append(threading.Lock())
     folder = cache / "minitrain"
     folder.mkdir()
-    with open(folder / "helpers.lock", "w") as lock, _ahead.offered(*offer):
+    with open(folder / "helpers.lock", "w") as lock, helpers.offered(*offer):
         if reason == "others have helpers":
             fcntl.flock(lock, fcntl.LOCK_EX)
         if reason == "serial":
@@ -160,7 +158,7 @@ def test_waiting_for_another_process_that_compiles_the_same(cache):
 
 
 def test_patience_ends(cache, monkeypatch):
-    monkeypatch.setattr(_cache, "PATIENCE", 0.1)
+    monkeypatch.setattr(kernel_cache, "PATIENCE", 0.1)
     waiting = fresh().serial
     place = place_of(waiting, np.ones(3), np.ones(3))
     place.parent.mkdir(parents=True)
@@ -172,5 +170,5 @@ def test_patience_ends(cache, monkeypatch):
 def test_a_kernel_that_cannot_be_compiled_keeps_nobody_waiting(cache):
     with pytest.raises(Exception, match="nothing"):
         fresh(broken).serial(np.ones(3), np.ones(3))
-    assert not _cache._locks
+    assert not kernel_cache._locks
     assert not list(cache.rglob("*.lock"))

@@ -22,7 +22,7 @@ from numba.core.compiler import CompileResult
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
-from nbnorm import _ahead
+from nbnorm.jit import helpers
 
 try:
     import fcntl
@@ -56,7 +56,7 @@ def _source_key(folder: Path) -> str:
     digest = hashlib.sha256()
     digest.update(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
     digest.update(os.environ.get("NBNORM_VECTOR_BYTES", "").encode())
-    for path in sorted({*Path(__file__).parent.rglob("*.py"), *folder.rglob("*.py")}):
+    for path in sorted({*Path(__file__).parents[2].rglob("*.py"), *folder.rglob("*.py")}):
         digest.update(str(path).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:20]
@@ -91,7 +91,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
         found = _load(path, target_context)
         if found is None:
             if _begin(path):
-                _ahead.start(path.parent.parent)
+                helpers.start(path.parent.parent)
             found = _load(path, target_context)  # somebody may have been faster
             if found is not None:
                 release()
@@ -164,7 +164,7 @@ def _begin(path: Path) -> bool:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                _ahead.meet()
+                helpers.meet()
                 time.sleep(0.01)
             else:
                 _locks[place] = lock

@@ -14,10 +14,10 @@ import numba
 from numba import njit, prange
 from numba.np.ufunc import parallel
 
-from nbnorm._cache import KernelCache
+from nbnorm.jit.internals.cache import KernelCache
 
 try:
-    from nbnorm._compile import KernelCompiler
+    from nbnorm.jit.internals.linker import KernelCompiler
 except (ImportError, AttributeError):  # a version of Numba with other internals
     from numba.core.compiler import Compiler as KernelCompiler  # type: ignore[no-redef]
 

@@ -30,8 +30,8 @@ VARIABLE = "NBNORM_COMPILE_PROCESSES"
 PROGRAM = """
 import pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
-from nbnorm import _ahead
-_ahead.help_others(pickle.load(sys.stdin.buffer))
+from nbnorm.jit import helpers
+helpers.help_others(pickle.load(sys.stdin.buffer))
 """
 
 Calls = Callable[..., Sequence[Callable[[], Any]]]
@@ -93,10 +93,10 @@ def start(folder: Path) -> None:
 
 
 def _how_many() -> int:
-    from nbnorm import _jit
+    from nbnorm.jit import dispatch
 
     is_python = "python" in os.path.basename(sys.executable or "").lower() and not getattr(sys, "frozen", False)
-    if _is_helper or not is_python or _jit.runs_serially():
+    if _is_helper or not is_python or dispatch.runs_serially():
         return 0
     chosen = os.environ.get(VARIABLE, "")
     if chosen.isdecimal():
@@ -147,7 +147,7 @@ def _done(call: Callable[[], Any]) -> bool:
 
 def _compile_only() -> None:
     """Make kernels do nothing but compile themselves when they are called, in the form that would run."""
-    from nbnorm._jit import SERIAL_WORK, Kernel
+    from nbnorm.jit import SERIAL_WORK, Kernel
 
     def only_compile(dispatcher: Any) -> Callable[..., None]:
         def run(*args: Any) -> None:
