@@ -23,8 +23,8 @@ from minitrain.kernels.winograd_weights import weights_step
 from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import item, prefetch, prefetch_nearest
 from nbnorm.simd.parts import maximum
-from nbnorm.simd.squares import store_transposed_rows
 from nbnorm.simd.tiles import make_tile
+from nbnorm.simd.transpose import store_transposed_rows
 from nbnorm.simd.vectors import LANES_FLOAT32, flat, lanes_of, load, splat, store
 
 __all__ = ["run_winograd"]

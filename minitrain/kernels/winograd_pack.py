@@ -1,7 +1,7 @@
 """Pixels of Winograd's convolutions on the way into vectors of channels."""
 
 from nbnorm.jit import device
-from nbnorm.simd.squares import scatter_transposed
+from nbnorm.simd.transpose import scatter_transposed
 from nbnorm.simd.vectors import lanes_of, load
 
 __all__ = ["place_pixels"]
