@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 import nbnorm
-from nbnorm._arrays import ALIGNMENT
 from nbnorm.jit import kernel, prange
+from nbnorm.layout import ALIGNMENT
 from nbnorm.simd.parts import stream
 from nbnorm.simd.vectors import add, flat, lanes_of, load, store
 

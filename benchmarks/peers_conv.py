@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.timing import Timing, geometric_mean, interleave, markdown
 from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Conv2dGeometry
-from nbnorm._arrays import ALIGNMENT
 from nbnorm.jit import kernel, prange
+from nbnorm.layout import ALIGNMENT
 from nbnorm.simd.vectors import LANES_FLOAT32, flat, fma, lanes_of, load, splat, store
 
 # images, channels, outputs, height and width, kernel, stride, groups

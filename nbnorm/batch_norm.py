@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbnorm._arrays import (
+from nbnorm.jit.checks import FLOATS, expect_number, expect_one_of, mismatch
+from nbnorm.kernels.batch_norm import dispatch as kernels
+from nbnorm.layout import (
     Array,
     Copied,
     Layout,
@@ -16,8 +18,6 @@ from nbnorm._arrays import (
     output,
     takes,
 )
-from nbnorm.jit.checks import FLOATS, expect_number, expect_one_of, mismatch
-from nbnorm.kernels import batch_norm as kernels
 
 __all__ = ["BatchNormGradients", "BatchNormStats", "batch_norm_backward", "batch_norm_forward", "batch_norm_infer"]
 

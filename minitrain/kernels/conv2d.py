@@ -30,7 +30,7 @@ from minitrain.kernels.winograd_plan import Winograd
 from minitrain.kernels.winograd_weight import sum_winograd
 from minitrain.kernels.winograd_weights import transform_weights
 from nbnorm.jit import device, kernel, prange
-from nbnorm.kernels import channel
+from nbnorm.kernels import statistics
 from nbnorm.simd.lanes import load_between, sum_lanes
 from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, splat
 
@@ -216,7 +216,7 @@ def write_normalization(mean, inv_std, gamma, beta, normalization):
         factors = normalization[:, c]
         factors[:] = 0
         if c < mean.size:
-            factors[0], factors[1], factors[2] = channel.factors(mean, inv_std, gamma, beta, c)
+            factors[0], factors[1], factors[2] = statistics.factors(mean, inv_std, gamma, beta, c)
 
 
 @kernel

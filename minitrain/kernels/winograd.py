@@ -9,7 +9,6 @@ import numpy as np
 
 from minitrain.kernels.conv2d_correlate import finish
 from minitrain.kernels.conv2d_pack import clear
-from minitrain.kernels.moments import MOMENTS, add_moments
 from minitrain.kernels.winograd_pack import place_pixels
 from minitrain.kernels.winograd_plan import ROWS
 from minitrain.kernels.winograd_transforms import (
@@ -21,6 +20,7 @@ from minitrain.kernels.winograd_transforms import (
 )
 from minitrain.kernels.winograd_weights import weights_step
 from nbnorm.jit import device, kernel, prange
+from nbnorm.kernels.batch_norm.moments import MOMENTS, add_moments
 from nbnorm.simd.lanes import item, prefetch, prefetch_nearest
 from nbnorm.simd.parts import maximum
 from nbnorm.simd.tiles import make_tile

@@ -8,9 +8,9 @@ import numba
 import numpy as np
 
 from minitrain.kernels.conv2d_plan import Table, rounded
-from minitrain.kernels.moments import MOMENTS
 from minitrain.kernels.winograd_transforms import POINTS, TILE, WINDOW
 from minitrain.kernels.winograd_weights import step_of_weights
+from nbnorm.kernels.batch_norm.moments import MOMENTS
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:

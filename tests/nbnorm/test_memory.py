@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbnorm
-from nbnorm.kernels import batch_norm as kernels
-from nbnorm.kernels import columns, rows
+from nbnorm.kernels.batch_norm import dispatch as kernels
+from nbnorm.kernels.batch_norm.channels_first import cut as rows
+from nbnorm.kernels.batch_norm.channels_last import loops
 
 CANARY = -12345.0
 
@@ -88,7 +89,8 @@ def test_outputs_are_written_whole_and_nothing_else(images, channels, length, dt
 
 def test_streaming_stores_at_any_offset(monkeypatch):
     """Outputs beyond the cache are stored past it, from the first whole cache line on; here all outputs are."""
-    from nbnorm.kernels import columns, rows
+    from nbnorm.kernels.batch_norm.channels_first import cut as rows
+    from nbnorm.kernels.batch_norm.channels_last import loops
 
     plans = [module.plan.__wrapped__ for module in (rows, columns)]
 
@@ -125,7 +127,11 @@ def test_streaming_stores_at_any_offset(monkeypatch):
 
 
 def test_kernels_compile_for_dtypes_not_for_shapes():
-    from nbnorm.kernels import columns_backward, columns_forward, inference, rows_backward, rows_forward
+    from nbnorm.kernels.batch_norm import inference
+    from nbnorm.kernels.batch_norm.channels_first import backward as rows_backward
+    from nbnorm.kernels.batch_norm.channels_first import forward as rows_forward
+    from nbnorm.kernels.batch_norm.channels_last import backward as columns_backward
+    from nbnorm.kernels.batch_norm.channels_last import forward as columns_forward
 
     for shape in [(n, c, *s) for n in (2, 30) for c in (3, 40) for s in ((), (7,), (5, 6), (2, 3, 4), (1, 90))]:
         x = np.ones(shape, np.float32)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from minitrain.kernels import conv2d
-from minitrain.kernels.moments import combine_moments, take_moments
 from minitrain.layer import Declaration, Layer, Shape, Tensors, array
 from minitrain.layers._normalization import Normalization, as_3d
-from nbnorm.kernels import batch_norm
+from nbnorm.kernels.batch_norm import dispatch
+from nbnorm.kernels.batch_norm.moments import combine_moments, take_moments
 
 __all__ = ["bind_moments", "expect_moments", "norm_forward_statistics", "with_moments", "write_moments"]
 
@@ -49,7 +49,7 @@ def write_moments(t: Tensors) -> None:
         combine_moments.serial(t.sums, t.y3_of_moments, t.moments)
         return
     mean, var = t.moments
-    batch_norm.statistics(
+    dispatch.statistics(
         t.y3_of_moments, t.unused_factors, t.unused_factors, t.no_running, t.no_running, 0.0, 0.0, mean, var
     )
     with np.errstate(divide="ignore"):

@@ -19,7 +19,7 @@ from minitrain.layers.fused._moments import (
     write_moments,
 )
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
-from nbnorm.kernels import batch_norm
+from nbnorm.kernels.batch_norm import dispatch
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class BatchNormReLUConv2d(Layer):
         if self.takes_moments:
             norm_forward_statistics(self.norm, t)
         else:
-            batch_norm.statistics(
+            dispatch.statistics(
                 t.x3, t.gamma, t.beta, t.running_mean, t.running_var, self.norm.momentum_of(t), self.norm.eps,
                 t.mean, t.inv_std,
             )  # fmt: skip
@@ -116,7 +116,7 @@ class BatchNormReLUConv2d(Layer):
         return t.inv_std**-2.0 - self.norm.eps  # type: ignore[no-any-return]
 
     def _normalize(self, t: Tensors, mean: np.ndarray, var: np.ndarray, normalized: np.ndarray) -> None:
-        batch_norm.infer(t.x3, t.absent, t.gamma, t.beta, mean, var, self.norm.eps, True, as_3d(normalized))
+        dispatch.infer(t.x3, t.absent, t.gamma, t.beta, mean, var, self.norm.eps, True, as_3d(normalized))
 
     def backward(self, t: Tensors) -> None:
         inner = t.normalized_again if t.dx is None else t.dx
@@ -126,7 +126,7 @@ class BatchNormReLUConv2d(Layer):
             self._normalize(t, t.mean, self._var(t), t.normalized_again)
             conv2d.backward_weight(t.geometry, t.dy, t.normalized_again, t.backward_scratch, t.dweight, t.dbias)
         conv2d.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, inner)
-        batch_norm.backward(
+        dispatch.backward(
             as_3d(inner), t.x3, t.absent, t.mean, t.inv_std, t.gamma, t.beta, True, False,
             t.absent if t.dx is None else as_3d(t.dx), t.dgamma, t.dbeta, t.absent,
         )  # fmt: skip

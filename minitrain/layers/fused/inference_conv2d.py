@@ -8,13 +8,13 @@ from typing import ClassVar
 import numpy as np
 
 from minitrain.kernels import conv2d
-from minitrain.kernels.fold import fold
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array
 from minitrain.layers._normalization import Normalization
 from minitrain.layers.batch_norm import BatchNorm
 from minitrain.layers.conv2d import Conv2d
 from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
+from nbnorm.kernels.batch_norm.fold import fold
 
 LAST = "last_"  # begins the names of the last norm's parameters and state
 

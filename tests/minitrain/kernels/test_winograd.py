@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Conv2dGeometry
-from minitrain.kernels.moments import combine_moments
 from minitrain.kernels.winograd import run_winograd
 from minitrain.kernels.winograd_plan import pays, plan_winograd
 from minitrain.kernels.winograd_weights import transform_weights
+from nbnorm.kernels.batch_norm.moments import combine_moments
 from nbnorm.simd.vectors import LANES_FLOAT32
 
 GUARD = 64  # values around an output that nobody may write

@@ -88,7 +88,10 @@ def test_the_backward_pass_is_compiled_while_the_forward_pass_is(tmp_path):
     )
     first, last = result.stdout.splitlines()
     assert first == "started"
-    assert last.split() == ["nbnorm.kernels.rows_backward.backward", "nbnorm.kernels.rows_forward.forward"]
+    assert last.split() == [
+        "nbnorm.kernels.batch_norm.dispatch.channels_first.backward.backward",
+        "nbnorm.kernels.batch_norm.dispatch.channels_first.forward.forward",
+    ]
     assert result.stderr == ""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbnorm.jit import device
-from nbnorm.kernels.spans import CENTER, KEPT, SCALE, SHIFT
+from nbnorm.kernels.loops import CENTER, KEPT, SCALE, SHIFT
 from nbnorm.simd.lanes import sum_lanes
 from nbnorm.simd.vectors import LANES_FLOAT64, VECTOR_BYTES, add, lanes_of, load, splat, store
 

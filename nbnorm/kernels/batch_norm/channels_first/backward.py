@@ -3,8 +3,8 @@
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.kernels import channel, spans
-from nbnorm.kernels.rows import (
+from nbnorm.kernels import loops, statistics
+from nbnorm.kernels.batch_norm.channels_first.cut import (
     APPLY,
     SUM,
     WHOLE,
@@ -17,7 +17,7 @@ from nbnorm.kernels.rows import (
     kept_step,
     slot_of,
 )
-from nbnorm.kernels.spans import OFFSET, SLOPE
+from nbnorm.kernels.loops import OFFSET, SLOPE
 from nbnorm.simd.vectors import borrowed, flat, lanes_of, reinterpreted
 
 
@@ -32,11 +32,11 @@ def _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma
     table, k = reinterpreted(scratch, x), kept_of(x, c * parts)
     factors = kept_factors(table, k)
     if not -np.inf < total + product < np.inf:
-        total, product = channel.gradient_sums(
+        total, product = statistics.gradient_sums(
             flat(dy), flat(x), flat(y), images, channels, length, c, factors, floor, by_output
         )
     dbeta[c] = total
-    dgamma[c], table[k + SLOPE], table[k + OFFSET] = channel.gradient_factors(
+    dgamma[c], table[k + SLOPE], table[k + OFFSET] = statistics.gradient_factors(
         total, product, 1.0 / (images * length), mean[c], inv_std[c], factors[0]
     )
 
@@ -58,7 +58,7 @@ def _task(
         for c in range(first, last):
             p = c * parts + part
             clear_sums(x, scratch, slot_of(x, p))
-            keep_factors(table, kept_of(x, p), channel.factors(mean, inv_std, gamma, beta, c))
+            keep_factors(table, kept_of(x, p), statistics.factors(mean, inv_std, gamma, beta, c))
         for n in range(n0, n1, rows):
             count = rows if n + rows < n1 else n1 - n
             for c in range(first, last):
@@ -67,7 +67,7 @@ def _task(
                 for i in range(i0, i1, step):
                     at = (n * channels + c) * length + i
                     width = step if i + step < i1 else i1 - i
-                    spans.add_products(
+                    loops.add_products(
                         dys, xs, ys, kept, at, stride, count, width, factors, floor, by_output, scratch, slot_of(x, p)
                     )
         for c in range(first, last):
@@ -78,7 +78,7 @@ def _task(
     if dx.size > 0 and phase & APPLY:
         at = (n0 * channels + first) * length + i0
         gated = dresidual.size > 0  # already, in dresidual: one array less to read
-        spans.differentiate(
+        loops.differentiate(
             kept if gated else dys, xs, ys, dxs, at, stride, n1 - n0, i1 - i0, last - first,
             table, kept_of(x, first * parts), kept_step(x, parts), x.dtype.type(np.nan) if gated else floor,
             by_output and not gated, ahead, streaming,

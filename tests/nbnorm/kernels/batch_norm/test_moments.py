@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d_geometry import Conv2dGeometry
-from minitrain.kernels.moments import combine_moments, take_moments
+from nbnorm.kernels.batch_norm.moments import combine_moments, take_moments
 
 IDENTITY = np.zeros((16, 16, 3, 3), np.float32)
 IDENTITY[range(16), range(16), 1, 1] = 1

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbnorm.jit import device
-from nbnorm.kernels import channel
+from nbnorm.kernels import statistics
 from nbnorm.simd.parts import (
     add_wide,
     elements_to_boundary,
@@ -65,13 +65,13 @@ def padded(x, channels):
 def sampled_shifts(x, rows, channels, factors):
     """The last row of factors: near the mean of each column, exactly its value where that is constant."""
     lanes, zero = lanes_of(x), splat(x.dtype.type(0))
-    each = splat(x.dtype.type(1 / channel.SAMPLES))
+    each = splat(x.dtype.type(1 / statistics.SAMPLES))
     for c in range(0, channels, lanes):
         part = min(lanes, channels - c)
         first = load_part(x, c, part, zero)
         total = zero
-        for k in range(1, channel.SAMPLES):
-            at = (k * rows >> channel.SAMPLE_BITS) * channels
+        for k in range(1, statistics.SAMPLES):
+            at = (k * rows >> statistics.SAMPLE_BITS) * channels
             total = add(total, subtract(load_part(x, at + c, part, zero), first))
         store_part(factors, (FACTORS - 1) * channels + c, part, fma(total, each, first))
 
@@ -89,7 +89,7 @@ def add_parts(scratch, parts, line, c0, c1):
 
 @device
 def store_factors(factors, mean, inv_std, gamma, beta, c0, c1):
-    """center, scale, shift of columns c0 to c1, as `channel.factors` has them.
+    """center, scale, shift of columns c0 to c1, as `statistics.factors` has them.
 
     This and what follows loops over slices from 0 on, without branches: LLVM turns such loops into vectors.
     """

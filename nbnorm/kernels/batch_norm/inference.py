@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.kernels import columns, spans
-from nbnorm.kernels.columns import STREAM_BYTES
+from nbnorm.kernels import loops
+from nbnorm.kernels.batch_norm.channels_last import loops
+from nbnorm.kernels.batch_norm.channels_last.loops import STREAM_BYTES
 from nbnorm.simd.vectors import borrowed, flat
 
 TASK_ELEMENTS = 16 * 1024
@@ -22,14 +23,12 @@ def _task(task, step, x, residual, relu, factors, y):
     first = task * step
     last = first + step if first + step < rows else rows
     if length == 1:
-        columns.normalize(
-            xs, added, ys, first * channels, channels, last - first, channels, factors, 0, floor, streaming
-        )
+        loops.normalize(xs, added, ys, first * channels, channels, last - first, channels, factors, 0, floor, streaming)
     else:
         while first < last:
             c = first % channels
             count = min(last - first, channels - c)
-            spans.normalize(xs, added, ys, first * length, 0, 1, length, count, factors, 3 * c, 3, floor, 0, streaming)
+            loops.normalize(xs, added, ys, first * length, 0, 1, length, count, factors, 3 * c, 3, floor, 0, streaming)
             first += count
 
 

@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.kernels import channel, columns
-from nbnorm.kernels.rows import APPLY, FINISH, SUM, WHOLE
+from nbnorm.kernels import statistics as channel
+from nbnorm.kernels.batch_norm.channels_first.cut import APPLY, FINISH, SUM, WHOLE
+from nbnorm.kernels.batch_norm.channels_last import loops
 from nbnorm.simd.vectors import borrowed, flat, lanes_of
 
 
@@ -16,7 +17,7 @@ def _finish(x, scratch, factors, gamma, beta, running, mean, inv_std, line, c0, 
     rows, channels, _ = x.shape
     running_mean, running_var, momentum, eps = running
     each, unbiased = 1.0 / rows, rows / (rows - 1)
-    sampled = factors[(columns.FACTORS - 1) * channels + c0 : (columns.FACTORS - 1) * channels + c1]
+    sampled = factors[(loops.FACTORS - 1) * channels + c0 : (loops.FACTORS - 1) * channels + c1]
     sums, squares = scratch[c0:c1], scratch[line + c0 : line + c1]
     means, variances = mean[c0:c1], inv_std[c0:c1]
     distrusted = 0
@@ -41,21 +42,21 @@ def _finish(x, scratch, factors, gamma, beta, running, mean, inv_std, line, c0, 
             moved[j] = (1.0 - momentum) * moved[j] + momentum * (variances[j] * unbiased)
     for j in range(c1 - c0):
         variances[j] = 1.0 / math.sqrt(variances[j] + eps)
-    columns.store_factors(factors, mean, inv_std, gamma, beta, c0, c1)
+    loops.store_factors(factors, mean, inv_std, gamma, beta, c0, c1)
 
 
 @device
 def _task(phase, task, cut, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y):
     width, height, streaming = cut
     rows, channels, _ = x.shape
-    xs, added, ys, lanes, block = flat(x), flat(residual), flat(y), lanes_of(x), columns.BLOCK_ROWS
-    line = columns.padded(x, channels)
+    xs, added, ys, lanes, block = flat(x), flat(residual), flat(y), lanes_of(x), loops.BLOCK_ROWS
+    line = loops.padded(x, channels)
     across = -(-channels // width)
     c0, r0 = task % across * width, task // across * height
     c1 = c0 + width if c0 + width < channels else channels
     if phase == FINISH:
-        c0 = task * columns.FINISHED
-        c1 = min(c0 + columns.FINISHED, channels)
+        c0 = task * loops.FINISHED
+        c1 = min(c0 + loops.FINISHED, channels)
     r1 = r0 + height if r0 + height < rows else rows
     if phase & SUM:
         at = task // across * 2 * line
@@ -65,16 +66,16 @@ def _task(phase, task, cut, x, residual, gamma, beta, running, relu, scratch, fa
             count = block if r + block < r1 else r1 - r
             for c in range(c0, c1, lanes):
                 part = lanes if c + lanes <= c1 else c1 - c
-                columns.add_deviations(
+                loops.add_deviations(
                     xs, r * channels + c, channels, count, part, factors, c, scratch, at + c, at + line + c
                 )
     if phase & FINISH:
-        columns.add_parts(scratch, -(-rows // height), line, c0, c1)
+        loops.add_parts(scratch, -(-rows // height), line, c0, c1)
         _finish(x, scratch, factors, gamma, beta, running, mean, inv_std, line, c0, c1)
     if phase & APPLY and y.size > 0:
         floor = x.dtype.type(0.0 if relu else np.nan)
         at = r0 * channels + c0
-        columns.normalize(xs, added, ys, at, channels, r1 - r0, c1 - c0, factors, c0, floor, streaming)
+        loops.normalize(xs, added, ys, at, channels, r1 - r0, c1 - c0, factors, c0, floor, streaming)
 
 
 @kernel
@@ -98,10 +99,10 @@ def forward(
     width, height = plan[0], plan[1]
     rows, channels, _ = x.shape
     parts = -(-rows // height)
-    columns.sampled_shifts(flat(x), rows, channels, factors)
+    loops.sampled_shifts(flat(x), rows, channels, factors)
     for k in range(1 if parts == 1 else 3):
         phase = WHOLE if parts == 1 else 1 << k
-        tasks = -(-channels // columns.FINISHED) if phase == FINISH else -(-channels // width) * parts
+        tasks = -(-channels // loops.FINISHED) if phase == FINISH else -(-channels // width) * parts
         for task in prange(tasks):
             _task(
                 phase, np.intp(task), cut, x, residual, gamma, beta, running, relu, scratch, factors, mean, inv_std, y

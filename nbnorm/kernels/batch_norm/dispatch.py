@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from nbnorm.jit.helpers import offered
-from nbnorm.kernels import columns, columns_backward, columns_forward, inference, rows, rows_backward, rows_forward
+from nbnorm.kernels.batch_norm import inference
+from nbnorm.kernels.batch_norm.channels_first import backward as rows_backward
+from nbnorm.kernels.batch_norm.channels_first import cut as rows
+from nbnorm.kernels.batch_norm.channels_first import forward as rows_forward
+from nbnorm.kernels.batch_norm.channels_last import backward as columns_backward
+from nbnorm.kernels.batch_norm.channels_last import forward as columns_forward
+from nbnorm.kernels.batch_norm.channels_last import loops
 
 _offered: set[Any] = set()  # kernels whose backward pass was offered to other processes
 
@@ -36,10 +42,10 @@ def forward(
                 forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, mean, inv_std, y)
             return
     if length == 1:
-        plan, slots = columns.plan(images, channels, x.itemsize)
+        plan, slots = loops.plan(images, channels, x.itemsize)
         columns_forward.forward.for_work(size)(
             x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, np.empty(slots),
-            np.empty(columns.FACTORS * channels, x.dtype), mean, inv_std, y,
+            np.empty(loops.FACTORS * channels, x.dtype), mean, inv_std, y,
         )  # fmt: skip
         return
     plan, slots = rows.plan(images, channels, length, x.itemsize, 1)
@@ -72,7 +78,7 @@ def infer(
     """y = [relu](gamma (x - running_mean) / sqrt(running_var + eps) + beta [+ residual])"""
     if x.size == 0:
         return
-    factors = np.empty(columns.FACTORS * x.shape[1], x.dtype)
+    factors = np.empty(loops.FACTORS * x.shape[1], x.dtype)
     inference.infer.for_work(x.size)(x, residual, gamma, beta, running_mean, running_var, eps, relu, factors, y)
 
 
@@ -92,10 +98,10 @@ def backward(
     if residual_given and not relu:
         y = dy  # any output will do: nothing was cut off
     if length == 1:
-        plan, slots = columns.plan(images, channels, x.itemsize)
+        plan, slots = loops.plan(images, channels, x.itemsize)
         columns_backward.backward.for_work(size)(
             dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, plan, np.empty(slots),
-            np.empty(columns.FACTORS * channels, x.dtype), dx, dgamma, dbeta, dresidual,
+            np.empty(loops.FACTORS * channels, x.dtype), dx, dgamma, dbeta, dresidual,
         )  # fmt: skip
         return
     plan, slots = rows.plan(images, channels, length, x.itemsize, 3 if residual_given else 2)

@@ -3,8 +3,9 @@
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.kernels import channel, columns
-from nbnorm.kernels.rows import APPLY, FINISH, SUM, WHOLE
+from nbnorm.kernels import statistics
+from nbnorm.kernels.batch_norm.channels_first.cut import APPLY, FINISH, SUM, WHOLE
+from nbnorm.kernels.batch_norm.channels_last import loops
 from nbnorm.simd.vectors import borrowed, flat, lanes_of
 
 
@@ -21,7 +22,7 @@ def _finish(dy, x, y, rows, mean, inv_std, factors, floor, by_output, scratch, l
             c = c0 + j
             own = (factors[c], factors[channels + c], factors[2 * channels + c])
             if not -np.inf < sums[j] + products[j] < np.inf:
-                sums[j], products[j] = channel.gradient_sums(dy, x, y, rows, channels, 1, c, own, floor, by_output)
+                sums[j], products[j] = statistics.gradient_sums(dy, x, y, rows, channels, 1, c, own, floor, by_output)
     means, inv_stds, dgammas, dbetas = mean[c0:c1], inv_std[c0:c1], dgamma[c0:c1], dbeta[c0:c1]
     centers = factors[c0:c1]
     slopes, offsets = (
@@ -30,7 +31,7 @@ def _finish(dy, x, y, rows, mean, inv_std, factors, floor, by_output, scratch, l
     )
     for j in range(c1 - c0):
         dbetas[j] = sums[j]
-        dgammas[j], slope, offset = channel.gradient_factors(
+        dgammas[j], slope, offset = statistics.gradient_factors(
             sums[j], products[j], each, means[j], inv_stds[j], centers[j]
         )
         slopes[j], offsets[j] = -slope, offset
@@ -41,15 +42,15 @@ def _task(phase, task, cut, dy, x, y, mean, inv_std, relu, by_output, scratch, f
     width, height, streaming = cut
     rows, channels, _ = x.shape
     dys, xs, ys, dxs, kept = flat(dy), flat(x), flat(y), flat(dx), flat(dresidual)
-    lanes, block = lanes_of(x), columns.BLOCK_ROWS // 2
-    line = columns.padded(x, channels)
+    lanes, block = lanes_of(x), loops.BLOCK_ROWS // 2
+    line = loops.padded(x, channels)
     floor = x.dtype.type(0.0 if relu else np.nan)
     across = -(-channels // width)
     c0, r0 = task % across * width, task // across * height
     c1 = c0 + width if c0 + width < channels else channels
     if phase == FINISH:
-        c0 = task * columns.FINISHED
-        c1 = min(c0 + columns.FINISHED, channels)
+        c0 = task * loops.FINISHED
+        c1 = min(c0 + loops.FINISHED, channels)
     r1 = r0 + height if r0 + height < rows else rows
     if phase & SUM:
         at = task // across * 2 * line
@@ -59,16 +60,16 @@ def _task(phase, task, cut, dy, x, y, mean, inv_std, relu, by_output, scratch, f
             count = block if r + block < r1 else r1 - r
             for c in range(c0, c1, lanes):
                 part = lanes if c + lanes <= c1 else c1 - c
-                columns.add_products(
+                loops.add_products(
                     dys, xs, ys, r * channels + c, channels, count, part, factors, c, floor, by_output,
                     scratch, at + c, at + line + c,
                 )  # fmt: skip
     if phase & FINISH:
-        columns.add_parts(scratch, -(-rows // height), line, c0, c1)
+        loops.add_parts(scratch, -(-rows // height), line, c0, c1)
         _finish(dys, xs, ys, rows, mean, inv_std, factors, floor, by_output, scratch, line, c0, c1, dgamma, dbeta)
     if dx.size + dresidual.size > 0 and phase & APPLY:
         at = r0 * channels + c0
-        columns.differentiate(
+        loops.differentiate(
             dys, xs, ys, dxs, kept, at, channels, r1 - r0, c1 - c0, factors, c0, floor, by_output, streaming
         )
 
@@ -85,10 +86,10 @@ def backward(
     width, height = plan[0], plan[1]
     rows, channels, _ = x.shape
     parts = -(-rows // height)
-    columns.store_factors(factors, mean, inv_std, gamma, beta, 0, channels)
+    loops.store_factors(factors, mean, inv_std, gamma, beta, 0, channels)
     for k in range(1 if parts == 1 else 3):
         phase = WHOLE if parts == 1 else 1 << k
-        tasks = -(-channels // columns.FINISHED) if phase == FINISH else -(-channels // width) * parts
+        tasks = -(-channels // loops.FINISHED) if phase == FINISH else -(-channels // width) * parts
         for task in prange(tasks):
             _task(
                 phase, np.intp(task), cut, dy, x, y, mean, inv_std, relu, by_output, scratch, factors,

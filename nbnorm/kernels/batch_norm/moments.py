@@ -7,7 +7,7 @@ an array (MOMENTS, lanes) in float64: the shift, the sum of deviations, the sum 
 import numpy as np
 
 from nbnorm.jit import device, kernel
-from nbnorm.kernels import channel
+from nbnorm.kernels import statistics as channel
 from nbnorm.simd.vectors import add, flat, fma, lanes_of, load, splat, store, subtract
 
 __all__ = ["MOMENTS", "add_moments", "combine_moments", "take_moments"]

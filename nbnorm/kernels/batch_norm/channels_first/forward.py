@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.kernels import channel, spans
-from nbnorm.kernels.rows import (
+from nbnorm.kernels import loops
+from nbnorm.kernels import statistics as channel
+from nbnorm.kernels.batch_norm.channels_first.cut import (
     APPLY,
     SUM,
     WHOLE,
@@ -18,7 +19,7 @@ from nbnorm.kernels.rows import (
     kept_step,
     slot_of,
 )
-from nbnorm.kernels.spans import SAMPLED
+from nbnorm.kernels.loops import SAMPLED
 from nbnorm.simd.vectors import borrowed, flat, lanes_of, reinterpreted
 
 
@@ -61,7 +62,7 @@ def _task(phase, task, cut, x, residual, gamma, beta, running, relu, scratch, me
                 for i in range(i0, i1, step):
                     at = (n * channels + c) * length + i
                     width = step if i + step < i1 else i1 - i
-                    spans.add_deviations(xs, at, stride, count, width, shift, scratch, slot_of(x, p))
+                    loops.add_deviations(xs, at, stride, count, width, shift, scratch, slot_of(x, p))
         for c in range(first, last):
             add_lanes(x, scratch, slot_of(x, c * parts + part))
     if phase == WHOLE:
@@ -70,7 +71,7 @@ def _task(phase, task, cut, x, residual, gamma, beta, running, relu, scratch, me
     if phase & APPLY and y.size > 0:
         floor = x.dtype.type(0.0 if relu else np.nan)
         at = (n0 * channels + first) * length + i0
-        spans.normalize(
+        loops.normalize(
             xs, added, ys, at, stride, n1 - n0, i1 - i0, last - first,
             table, kept_of(x, first * parts), kept_step(x, parts), floor, ahead, streaming,
         )  # fmt: skip
