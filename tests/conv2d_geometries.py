@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import strategies as st
 
-from minitrain.kernels import conv2d
-from minitrain.kernels.conv2d import Conv2dGeometry
+from minitrain.kernels.conv2d import bind
+from minitrain.kernels.conv2d.bind import Conv2dGeometry
 
 GEOMETRIES = [
     Conv2dGeometry((2, 3, 7, 9), 5, (3, 3), padding=(1, 1)),

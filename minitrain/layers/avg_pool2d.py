@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minitrain.kernels import pool
+from minitrain.kernels.pool import windows as pool
 from minitrain.layer import Declaration, Example, Shape, Tensors
 from minitrain.layers._arguments import boolean
 from minitrain.layers._pool import Pool2d

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minitrain.kernels import pool
+from minitrain.kernels.pool import windows
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, describe, only_input
 
 
@@ -40,10 +40,10 @@ class GlobalAvgPool(Layer):
     def prepare(self, t: Tensors) -> None:
         planes = (math.prod(t.x.shape[:2]), math.prod(t.x.shape[2:]))
         t.planes, t.flat_y = t.x.reshape(planes), t.y.reshape(-1)
-        t.run = pool.global_average.for_work(t.x.size)
+        t.run = windows.global_average.for_work(t.x.size)
         if t.dx is not None:
             t.flat_dy, t.dx_planes = t.dy.reshape(-1), t.dx.reshape(planes)
-            t.run_backward = pool.global_average_backward.for_work(t.x.size)
+            t.run_backward = windows.global_average_backward.for_work(t.x.size)
 
     def forward(self, t: Tensors) -> None:
         t.run(t.planes, t.flat_y)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from minitrain.kernels import pool, pool_narrow
+from minitrain.kernels.pool import narrow as pool_narrow
+from minitrain.kernels.pool import windows as pool
 from minitrain.layer import Declaration, Example, Shape, Tensors, array
 from minitrain.layers._pool import Pool2d
 

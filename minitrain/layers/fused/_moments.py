@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from minitrain.kernels import conv2d
+from minitrain.kernels.conv2d import bind
 from minitrain.layer import Declaration, Layer, Shape, Tensors, array
 from minitrain.layers._normalization import Normalization, as_3d
 from nbnorm.kernels.batch_norm import dispatch
@@ -27,7 +27,7 @@ def expect_moments(layer: Layer, received: Shape, x: Shape) -> None:
         raise ValueError(f"{name}: expected moments of shape {moments_shape(x[1])}, got {received}")
 
 
-def with_moments(declared: Declaration, geometry: conv2d.Conv2dGeometry) -> Declaration:
+def with_moments(declared: Declaration, geometry: bind.Conv2dGeometry) -> Declaration:
     """Add the moments of the output to a convolution's side outputs, and what it needs to find them."""
     return replace(
         declared,
