@@ -15,7 +15,7 @@ import numpy as np
 from minitrain.checkpoint import save_checkpoint
 
 if TYPE_CHECKING:
-    from minitrain.trainer import Trainer
+    from minitrain.training.trainer import Trainer
 
 __all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "LambdaCallback"]
 

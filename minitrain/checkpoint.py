@@ -13,14 +13,14 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from minitrain import model_file
 from minitrain.files import write_bytes
+from minitrain.model import file as model_file
 
 if TYPE_CHECKING:
-    from minitrain.batches import Metric
     from minitrain.losses import Loss
     from minitrain.optimizers import Optimizer
-    from minitrain.trainer import Trainer
+    from minitrain.training.batches import Metric
+    from minitrain.training.trainer import Trainer
 
 __all__ = ["load_checkpoint", "restore", "save_checkpoint"]
 
@@ -104,8 +104,8 @@ def load_checkpoint(
         trainer = load_checkpoint("run.safetensors", losses.SoftmaxCrossEntropy(), optimizers.Adam(1e-3))
         trainer.fit(x, y, epochs=3)
     """
-    from minitrain.model import Model
-    from minitrain.trainer import Trainer
+    from minitrain.model.model import Model
+    from minitrain.training.trainer import Trainer
 
     trainer = Trainer(Model.load(path), loss, optimizer, metrics)
     restore(trainer, path)

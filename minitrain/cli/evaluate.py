@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from minitrain import datasets, losses, optimizers
-from minitrain._optional import require
 from minitrain.cli import arguments as shared
-from minitrain.cli.runs import load_model, read_config
-from minitrain.trainer import Trainer
+from minitrain.optional import require
+from minitrain.training.run_folder import load_model, read_config
+from minitrain.training.trainer import Trainer
 
 __all__ = ["add_commands"]
 

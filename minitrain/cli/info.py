@@ -14,8 +14,8 @@ import numpy as np
 import nbnorm
 from minitrain import __version__, losses, models, optimizers
 from minitrain.cli import arguments as shared
-from minitrain.cli.runs import load_model, read_config
-from minitrain.trainer import Trainer
+from minitrain.training.run_folder import load_model, read_config
+from minitrain.training.trainer import Trainer
 
 __all__ = ["add_commands"]
 

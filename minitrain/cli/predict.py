@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minitrain._optional import require
 from minitrain.cli import arguments as shared
-from minitrain.cli.runs import load_model
 from minitrain.datasets import read_idx
 from minitrain.layer import Shape
+from minitrain.optional import require
+from minitrain.training.run_folder import load_model
 
 __all__ = ["add_commands"]
 

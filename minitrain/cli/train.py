@@ -11,9 +11,9 @@ import numpy as np
 
 from minitrain import datasets, losses, models, optimizers, schedules
 from minitrain.cli import arguments as shared
-from minitrain.cli.runs import RunFolder
-from minitrain.model import Model
-from minitrain.trainer import Trainer
+from minitrain.model.model import Model
+from minitrain.training.run_folder import RunFolder
+from minitrain.training.trainer import Trainer
 
 __all__ = ["add_commands"]
 

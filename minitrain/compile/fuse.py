@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from minitrain import layers
-from minitrain.graph import Graph, GraphNode, part_of
+from minitrain.graph.graph import Graph, GraphNode, part_of
 from minitrain.layer import Layer
 from minitrain.layers import fused
 from minitrain.layers.fused.inference_conv2d import LAST

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minitrain.compile.memory import Lifetime, place
-from minitrain.graph import Graph, GraphNode, output_values, part_of
+from minitrain.graph.graph import Graph, GraphNode, output_values, part_of
 from minitrain.layer import Buffer, Declaration, Shape
 
 __all__ = ["Request", "Schedule", "schedule_inference", "schedule_training"]

@@ -2,8 +2,8 @@
 
 from numpy.typing import DTypeLike
 
-from minitrain._optional import require
 from minitrain.datasets.images import Split, check_labels, float_dtype, scaled
+from minitrain.optional import require
 from minitrain.schedules import check_number
 
 __all__ = ["digits"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from minitrain._optional import require
+from minitrain.optional import require
 
 __all__ = ["cache_folder", "fetch"]
 

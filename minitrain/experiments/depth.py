@@ -16,7 +16,7 @@ from minitrain.experiments.nets import Activation, Kind, plain_net, weight_names
 from minitrain.experiments.training import Recipe, finite, train
 from minitrain.experiments.watch import Watch
 from minitrain.schedules import Cosine
-from minitrain.trainer import Trainer
+from minitrain.training.trainer import Trainer
 
 __all__ = ["NAME", "DepthSettings", "GradientProbe", "NetSettings", "best_rate", "run", "work"]
 

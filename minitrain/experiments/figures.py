@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minitrain._optional import require
+from minitrain.optional import require
 
 __all__ = [
     "LEVEL",

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from minitrain._optional import require
 from minitrain.experiments.figures import LEVEL, SIDES, legend_below, new_figure
+from minitrain.optional import require
 
 __all__ = ["draw_sigmoid"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from minitrain._optional import require
 from minitrain.experiments.figures import LEVEL, SIDES, legend_below, new_figure, plain_logarithm
+from minitrain.optional import require
 
 __all__ = ["draw_rates", "draw_scales"]
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from minitrain.experiments.data import Data
 from minitrain.experiments.watch import Watch
 from minitrain.losses import SoftmaxCrossEntropy
-from minitrain.model import Model
+from minitrain.model.model import Model
 from minitrain.optimizers import SGD
 from minitrain.schedules import Schedule
-from minitrain.trainer import NonFiniteLossError, Trainer
+from minitrain.training.trainer import NonFiniteLossError, Trainer
 
 __all__ = ["OUTCOMES", "Recipe", "batches", "classify", "finite", "train"]
 

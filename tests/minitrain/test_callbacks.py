@@ -9,8 +9,8 @@ from minitrain import Model, Trainer, losses, models, optimizers, schedules
 from minitrain.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, LambdaCallback
 from minitrain.checkpoint import load_checkpoint, restore, save_checkpoint
 from minitrain.files import replacing, write_text
-from minitrain.history import History
-from minitrain.trainer import NonFiniteLossError
+from minitrain.training.history import History
+from minitrain.training.trainer import NonFiniteLossError
 
 
 def make_trainer(seed=0, optimizer=None):

@@ -7,8 +7,8 @@ import pytest
 from dataset_files import check_split
 
 from minitrain import datasets
-from minitrain._optional import require
 from minitrain.datasets import read_idx
+from minitrain.optional import require
 
 
 def test_digits():

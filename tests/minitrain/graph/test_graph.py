@@ -3,7 +3,7 @@
 import pytest
 
 from minitrain import Input, layers
-from minitrain.graph import trace
+from minitrain.graph.graph import trace
 
 
 def test_shapes_have_no_batch_axis():

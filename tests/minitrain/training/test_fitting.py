@@ -10,8 +10,8 @@ from paths import ROOT
 from small_trainer import CLASSES, everything, make_trainer, small_net
 
 from minitrain import Input, Model, Trainer, layers, losses, models, optimizers
-from minitrain.batches import Tally, ranges
-from minitrain.trainer import NonFiniteLossError
+from minitrain.training.batches import Tally, ranges
+from minitrain.training.trainer import NonFiniteLossError
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_line_for_each_epoch_off_the_terminal(data, capsys):
 def test_live_bar_draws_and_leaves_a_line_for_each_epoch(data, capsys, monkeypatch):
     pytest.importorskip("rich")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("minitrain.progress.REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr("minitrain.terminal.progress.REFRESH_SECONDS", 0.0)
     make_trainer().fit(*data, epochs=2, batch_size=16)
     text = capsys.readouterr().out
     assert text.count("epoch 1/2  loss") == 1

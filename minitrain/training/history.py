@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from minitrain._optional import require
 from minitrain.files import replacing, write_text
+from minitrain.optional import require
 
 __all__ = ["History"]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from minitrain._optional import require
 from minitrain.files import write_bytes
-from minitrain.graph import Graph
-from minitrain.graph_json import graph_from_json, graph_to_json
+from minitrain.graph.graph import Graph
+from minitrain.graph.json import graph_from_json, graph_to_json
+from minitrain.optional import require
 
 if TYPE_CHECKING:
-    from minitrain.model import Model
+    from minitrain.model.model import Model
 
 __all__ = ["TRAINING_PREFIX", "contents", "fill", "load", "pack", "read", "save"]
 

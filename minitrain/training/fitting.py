@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.batches import Samples, Tally, ranges
 from minitrain.callbacks import Callback
-from minitrain.history import History
-from minitrain.interrupts import deferred_interrupt
-from minitrain.progress import make_progress
+from minitrain.terminal.interrupts import deferred_interrupt
+from minitrain.terminal.progress import make_progress
+from minitrain.training.batches import Samples, Tally, ranges
+from minitrain.training.history import History
 
 if TYPE_CHECKING:
-    from minitrain.trainer import Trainer
+    from minitrain.training.trainer import Trainer
 
 __all__ = ["Fitting"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.graph import Graph
+from minitrain.graph.graph import Graph
 from minitrain.layer import Buffer
 
 __all__ = ["Variables", "declared_variables"]

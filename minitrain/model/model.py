@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minitrain import model_file
 from minitrain.compile.derived import DerivedArrays
 from minitrain.compile.fuse import fuse as fuse_graph
 from minitrain.compile.fuse import fuse_for_inference, fuse_for_training
 from minitrain.compile.plan import Plan, new_arena
 from minitrain.compile.schedule import schedule_inference, schedule_training
-from minitrain.graph import Graph, Node, trace
+from minitrain.graph.graph import Graph, Node, trace
 from minitrain.layer import Shape
-from minitrain.summary import summarize
-from minitrain.variables import Variables, declared_variables, first_value, flat_views, state_views
+from minitrain.model import file as model_file
+from minitrain.model.summary import summarize
+from minitrain.model.variables import Variables, declared_variables, first_value, flat_views, state_views
 
 __all__ = ["Model"]
 

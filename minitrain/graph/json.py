@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from minitrain.graph import Graph, GraphNode
+from minitrain.graph.graph import Graph, GraphNode
 from minitrain.initializers import INITIALIZERS, Initializer
 from minitrain.layer import Layer
 from minitrain.layers import LAYERS

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from minitrain.graph import Graph
+from minitrain.graph.graph import Graph
 
 __all__ = ["summarize"]
 

@@ -10,17 +10,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.ahead import offered_step
-from minitrain.batches import Metric, Samples, Tally, named_metrics, ranges
 from minitrain.callbacks import Callback
 from minitrain.compile.plan import Plan
-from minitrain.diagnosis import NonFiniteLossError, explain
-from minitrain.fitting import Fitting
-from minitrain.history import History
 from minitrain.losses import Loss
-from minitrain.model import Model
+from minitrain.model.model import Model
 from minitrain.optimizers import Optimizer, all_finite
-from minitrain.profile import LayerProfile, format_profile, profile_plan
+from minitrain.training.ahead import offered_step
+from minitrain.training.batches import Metric, Samples, Tally, named_metrics, ranges
+from minitrain.training.diagnosis import NonFiniteLossError, explain
+from minitrain.training.fitting import Fitting
+from minitrain.training.history import History
+from minitrain.training.profile import LayerProfile, format_profile, profile_plan
 
 __all__ = ["NonFiniteLossError", "Trainer"]
 

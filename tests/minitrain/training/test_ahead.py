@@ -56,7 +56,7 @@ def test_the_first_step_with_each_batch_size_is_offered(make, monkeypatch):
         offers.append(calls(*args))
         return helpers.offered(calls, *args)
 
-    monkeypatch.setattr("minitrain.ahead.offered", offered)
+    monkeypatch.setattr("minitrain.training.ahead.offered", offered)
     model = make()
     trainer = make_trainer(model)
     for batch in (4, 4, 3, 4):

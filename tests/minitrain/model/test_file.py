@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from minitrain import Input, Model, initializers, layers
 from minitrain.layers import LAYERS
-from minitrain.model_file import METADATA_KEY, pack, read
+from minitrain.model.file import METADATA_KEY, pack, read
 
 
 def net(dtype="float32"):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal
 
-from minitrain.batches import Tally
+from minitrain.training.batches import Tally
 
 __all__ = ["Lines", "LiveBar", "Progress", "make_progress"]
 
