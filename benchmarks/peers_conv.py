@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import Timing, geometric_mean, interleave, markdown
-from minitrain.kernels.conv2d import bind
+from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d.bind import Conv2dGeometry
 from nbnorm.jit import kernel, prange
 from nbnorm.layout import ALIGNMENT
@@ -70,9 +70,9 @@ def calls(shape: tuple[int, ...]) -> tuple[Conv2dGeometry, dict[str, Calls]]:
     scratch = _random((max(geometry.forward_scratch(), geometry.input_gradient_scratch(),
                            geometry.weight_gradient_scratch()),))  # fmt: skip
     ours: list[Callable[[], Any]] = [
-        lambda: bind.forward(geometry, x, weight, none, scratch, y),
-        lambda: bind.backward_input(geometry, dy, weight, scratch, dx),
-        lambda: bind.backward_weight(geometry, dy, x, scratch, dweight, none),
+        lambda: conv2d.forward(geometry, x, weight, none, scratch, y),
+        lambda: conv2d.backward_input(geometry, dy, weight, scratch, dx),
+        lambda: conv2d.backward_weight(geometry, dy, x, scratch, dweight, none),
     ]
     result: dict[str, Calls] = {name: {"minitrain": call} for name, call in zip(PASSES, ours, strict=True)}
     for peer, theirs in _torch_calls(geometry, x, weight, dy).items():

@@ -104,7 +104,7 @@ def load_checkpoint(
         trainer = load_checkpoint("run.safetensors", losses.SoftmaxCrossEntropy(), optimizers.Adam(1e-3))
         trainer.fit(x, y, epochs=3)
     """
-    from minitrain.model.model import Model
+    from minitrain.model import Model
     from minitrain.training.trainer import Trainer
 
     trainer = Trainer(Model.load(path), loss, optimizer, metrics)

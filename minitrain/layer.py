@@ -24,7 +24,7 @@ import numpy.typing as npt
 from minitrain.initializers import Constant
 
 if TYPE_CHECKING:
-    from minitrain.graph.graph import Node
+    from minitrain.graph import Node
 
 __all__ = ["Buffer", "Declaration", "Example", "Layer", "Shape", "Tensors", "array", "ones", "weight", "zeros"]
 

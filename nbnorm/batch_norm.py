@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbnorm.jit.checks import FLOATS, expect_number, expect_one_of, mismatch
-from nbnorm.kernels.batch_norm import dispatch as kernels
+from nbnorm.kernels import batch_norm as kernels
 from nbnorm.layout import (
     Array,
     Copied,

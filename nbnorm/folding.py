@@ -6,7 +6,7 @@ import numpy as np
 
 from nbnorm.batch_norm import NOTHING, BatchNormStats, read_stats, scale_and_shift
 from nbnorm.jit.checks import expect_number, mismatch
-from nbnorm.kernels.batch_norm import dispatch as kernels
+from nbnorm.kernels import batch_norm as kernels
 from nbnorm.layout import Array, as_array, layout_of, output
 
 __all__ = ["batch_norm_inverse", "fold_batch_norm"]

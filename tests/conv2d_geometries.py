@@ -68,5 +68,5 @@ def depthwise_geometries(draw):
 def serial_kernels():
     """Keep to the serial forms, which compile in half the time, where a test is not about threads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv2d, "FLOPS_PER_ELEMENT", 10**12)
+        patch.setattr(bind, "FLOPS_PER_ELEMENT", 10**12)
         yield

@@ -11,7 +11,7 @@ import numpy as np
 
 from minitrain import datasets, losses, models, optimizers, schedules
 from minitrain.cli import arguments as shared
-from minitrain.model.model import Model
+from minitrain.model import Model
 from minitrain.training.run_folder import RunFolder
 from minitrain.training.trainer import Trainer
 

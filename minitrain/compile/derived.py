@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.graph.graph import Graph
+from minitrain.graph import Graph
 from minitrain.kernels.compare import BLOCK, same_bits
 
 __all__ = ["DerivedArrays"]

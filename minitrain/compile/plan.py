@@ -12,7 +12,7 @@ import numpy.typing as npt
 from minitrain.compile.derived import DerivedArrays
 from minitrain.compile.memory import ALIGNMENT, place
 from minitrain.compile.schedule import Request, Schedule, Step, schedule_inference, schedule_training
-from minitrain.graph.graph import Graph
+from minitrain.graph import Graph
 from minitrain.kernels.add import add
 from minitrain.layer import Tensors, describe
 

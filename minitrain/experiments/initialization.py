@@ -9,7 +9,7 @@ from minitrain.experiments.data import Data
 from minitrain.experiments.sweep import SweepSettings, sweep, values_where_all
 from minitrain.experiments.training import Recipe
 from minitrain.experiments.watch import Watch
-from minitrain.model.model import Model
+from minitrain.model import Model
 
 __all__ = ["NAME", "ScaleSettings", "run", "summarize", "work"]
 

@@ -14,7 +14,7 @@ from minitrain.experiments.depth import best_rate
 from minitrain.experiments.nets import sigmoid_net
 from minitrain.experiments.training import Recipe, finite, train
 from minitrain.experiments.watch import Watch
-from minitrain.model.model import Model
+from minitrain.model import Model
 from minitrain.training.trainer import Trainer
 
 __all__ = ["NAME", "PERCENTILES", "SigmoidSettings", "drifts", "run", "work"]

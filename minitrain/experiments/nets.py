@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from minitrain import models
-from minitrain.graph.graph import Input, Node
+from minitrain.graph import Input, Node
 from minitrain.initializers import Glorot, He
 from minitrain.layers import BatchNorm, Conv2d, Dense, GlobalAvgPool, ReLU, Sigmoid
-from minitrain.model.model import Model
+from minitrain.model import Model
 
 __all__ = ["Activation", "Kind", "hidden_layers", "plain_net", "sigmoid_net", "weight_names"]
 

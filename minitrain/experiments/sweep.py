@@ -10,7 +10,7 @@ from minitrain.experiments.data import Data
 from minitrain.experiments.nets import Activation, Kind, plain_net
 from minitrain.experiments.training import Recipe, train
 from minitrain.experiments.watch import Watch
-from minitrain.model.model import Model
+from minitrain.model import Model
 
 __all__ = ["SweepSettings", "sweep", "values_where_all"]
 

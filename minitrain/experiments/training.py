@@ -13,7 +13,7 @@ import numpy.typing as npt
 from minitrain.experiments.data import Data
 from minitrain.experiments.watch import Watch
 from minitrain.losses import SoftmaxCrossEntropy
-from minitrain.model.model import Model
+from minitrain.model import Model
 from minitrain.optimizers import SGD
 from minitrain.schedules import Schedule
 from minitrain.training.trainer import NonFiniteLossError, Trainer

@@ -12,7 +12,7 @@ import numpy as np
 from minitrain.initializers import Constant, Initializer
 from minitrain.layer import Buffer, Declaration, Layer, Shape, Tensors, array, describe, ones, zeros
 from minitrain.layers._arguments import initializer, normalize, number
-from nbnorm.kernels.batch_norm import dispatch
+from nbnorm.kernels import batch_norm
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Normalization(Layer):
             t.dx3, t.dresidual3 = (gradients[0], gradients[1] if self.adds_residual else absent)
 
     def forward(self, t: Tensors) -> None:
-        dispatch.forward(
+        batch_norm.forward(
             t.x3, t.residual3, t.gamma, t.beta, t.running_mean, t.running_var, self.momentum_of(t), self.eps, self.relu,
             t.mean, t.inv_std, t.y3,
         )  # fmt: skip
@@ -91,12 +91,12 @@ class Normalization(Layer):
         return 1.0 / float(t.num_batches[0])
 
     def infer(self, t: Tensors) -> None:
-        dispatch.infer(
+        batch_norm.infer(
             t.x3, t.residual3, t.gamma, t.beta, t.running_mean, t.running_var, self.eps, self.relu, t.y3
         )  # fmt: skip
 
     def backward(self, t: Tensors) -> None:
-        dispatch.backward(
+        batch_norm.backward(
             t.dy3, t.x3, t.y3, t.mean, t.inv_std, t.gamma, t.beta, self.relu, self.adds_residual,
             t.dx3, t.dgamma, t.dbeta, t.dresidual3,
         )  # fmt: skip

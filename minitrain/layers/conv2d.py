@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from minitrain.initializers import Constant, He, Initializer
-from minitrain.kernels.conv2d import bind
+from minitrain.kernels import conv2d
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, only_input, weight
 from minitrain.layers._arguments import Pair, boolean, initializer, integer, normalize, pair
 
@@ -100,9 +100,9 @@ class Conv2d(Layer):
             raise ValueError(f"padding: 'same' needs an odd kernel_size, got {self.kernel_size}")
         return total[0] // 2, total[1] // 2
 
-    def geometry(self, x: Shape) -> bind.Conv2dGeometry:
+    def geometry(self, x: Shape) -> conv2d.Conv2dGeometry:
         """Return the shapes of this convolution of x (N, C, H, W), as the kernels take them."""
-        return bind.shared_geometry(
+        return conv2d.shared_geometry(
             (x[0], x[1], x[2], x[3]),
             self.out_channels,
             kernel=pair("", self.kernel_size),
@@ -146,20 +146,20 @@ class Conv2d(Layer):
         if not self.bias:
             t.bias = t.dbias = nothing
         if hasattr(t, "packed_weight"):
-            t.convolve = bind.convolution(
+            t.convolve = conv2d.convolution(
                 t.geometry, t.x, t.packed_weight, nothing, nothing, False, t.forward_scratch, t.y
             )  # fmt: skip
 
     def forward(self, t: Tensors) -> None:
-        bind.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y)
+        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y)
 
     def derive(self, t: Tensors) -> None:
-        bind.prepare_weight(t.geometry, t.weight, t.bias, t.packed_weight)
+        conv2d.prepare_weight(t.geometry, t.weight, t.bias, t.packed_weight)
 
     def infer(self, t: Tensors) -> None:
         t.convolve()
 
     def backward(self, t: Tensors) -> None:
-        bind.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias)
+        conv2d.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias)
         if t.dx is not None:
-            bind.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, t.dx, t.dx_before)
+            conv2d.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, t.dx, t.dx_before)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from minitrain.initializers import Constant, He, Initializer
-from minitrain.kernels.dense import product
+from minitrain.kernels import dense
 from minitrain.kernels.dense.tiles import SCRATCH
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, describe, only_input, weight
 from minitrain.layers._arguments import boolean, initializer, integer, normalize
@@ -76,7 +76,7 @@ class Dense(Layer):
             t.bias = t.dbias = np.empty(0, t.x.dtype)
 
     def forward(self, t: Tensors) -> None:
-        product.forward(t.x, t.weight, t.bias, t.sums, t.y)
+        dense.forward(t.x, t.weight, t.bias, t.sums, t.y)
 
     def backward(self, t: Tensors) -> None:
-        product.backward(t.dy, t.x, t.weight, t.dweight, t.dbias, t.dx)
+        dense.backward(t.dy, t.x, t.weight, t.dweight, t.dbias, t.dx)

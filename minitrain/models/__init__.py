@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from minitrain.model.model import Model
+from minitrain.model import Model
 from minitrain.models.articles import article_a, article_b, article_c
 from minitrain.models.classic import lenet, mlp, plain
 from minitrain.models.resnet import resnet20

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy.typing as npt
 
-from minitrain.graph.graph import Input, Node
+from minitrain.graph import Input, Node
 from minitrain.initializers import Glorot, He, Initializer
 from minitrain.layer import Layer
 from minitrain.layers import (
@@ -23,7 +23,7 @@ from minitrain.layers import (
     Sigmoid,
     Tanh,
 )
-from minitrain.model.model import Model
+from minitrain.model import Model
 
 __all__ = ["Activation", "Norm", "Stack"]
 

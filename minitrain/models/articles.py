@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy.typing as npt
 
 from minitrain.layers import Conv2d, GlobalAvgPool
-from minitrain.model.model import Model
+from minitrain.model import Model
 from minitrain.models._stack import Activation, Norm, Stack
 
 __all__ = ["article_a", "article_b", "article_c"]

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy.typing as npt
 
 from minitrain.layers import GlobalAvgPool
-from minitrain.model.model import Model
+from minitrain.model import Model
 from minitrain.models._stack import Activation, Norm, Stack
 
 __all__ = ["lenet", "mlp", "plain"]

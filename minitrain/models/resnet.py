@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy.typing as npt
 
-from minitrain.graph.graph import Node
+from minitrain.graph import Node
 from minitrain.layers import Add, BatchNorm, Conv2d, GlobalAvgPool
-from minitrain.model.model import Model
+from minitrain.model import Model
 from minitrain.models._stack import Activation, Norm, Stack
 
 __all__ = ["resnet20"]

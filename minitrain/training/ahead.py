@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.graph.graph import Graph
+from minitrain.graph import Graph
 from minitrain.losses import Loss
-from minitrain.model.model import Model
+from minitrain.model import Model
 from minitrain.optimizers import Optimizer, all_finite
 from nbnorm.jit.helpers import offered
 

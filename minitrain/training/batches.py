@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from minitrain.compile.plan import Plan
 from minitrain.losses import Loss, accuracy_of
-from minitrain.model.model import Model
+from minitrain.model import Model
 
 __all__ = ["Metric", "Samples", "Tally", "named_metrics", "ranges"]
 

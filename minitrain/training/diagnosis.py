@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.model.model import Model
+from minitrain.model import Model
 
 __all__ = ["NonFiniteLossError", "explain"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minitrain.compile.plan import Plan
-from minitrain.graph.graph import Graph
+from minitrain.graph import Graph
 from minitrain.layer import Tensors
 
 __all__ = ["LayerProfile", "format_profile", "profile_plan"]

@@ -15,7 +15,7 @@ import numpy as np
 from minitrain import __version__
 from minitrain.callbacks import Callback, Checkpoint
 from minitrain.files import write_text
-from minitrain.model.model import Model
+from minitrain.model import Model
 from minitrain.training.trainer import Trainer
 
 __all__ = ["RunFolder", "load_model", "read_config"]

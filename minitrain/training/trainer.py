@@ -13,7 +13,7 @@ import numpy.typing as npt
 from minitrain.callbacks import Callback
 from minitrain.compile.plan import Plan
 from minitrain.losses import Loss
-from minitrain.model.model import Model
+from minitrain.model import Model
 from minitrain.optimizers import Optimizer, all_finite
 from minitrain.training.ahead import offered_step
 from minitrain.training.batches import Metric, Samples, Tally, named_metrics, ranges

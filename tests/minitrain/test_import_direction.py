@@ -8,7 +8,8 @@ import pytest
 from paths import ROOT
 
 # Each room may import from those before it.
-ORDER = ["nbnorm", "minitrain.kernels", "minitrain.layers", "minitrain.compile", "minitrain.model.model", "minitrain.training.trainer",
+ORDER = ["nbnorm", "minitrain.kernels", "minitrain.layers", "minitrain.compile", "minitrain.model",
+         "minitrain.training",
          "minitrain.experiments", "minitrain.cli"]  # fmt: skip
 OPTIONAL = ["rich", "matplotlib", "sklearn", "safetensors", "pooch", "mpi4py", "onnx", "torch", "jax"]
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbnorm
-from nbnorm.kernels.batch_norm import dispatch as kernels
+from nbnorm.kernels import batch_norm as kernels
 
 SHAPES = [
     (4, 3, 5, 5), (8, 4), (256, 40), (64, 1000), (2, 3, 60, 60), (4, 16, 4, 4, 4), (3, 20, 7, 7), (2, 1, 1, 2),

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbnorm
-from nbnorm.kernels.batch_norm import dispatch as kernels
+from nbnorm.kernels import batch_norm as kernels
 from nbnorm.kernels.batch_norm.channels_first import cut as rows
-from nbnorm.kernels.batch_norm.channels_last import loops
+from nbnorm.kernels.batch_norm.channels_last import loops as columns
 
 CANARY = -12345.0
 
@@ -90,7 +90,7 @@ def test_outputs_are_written_whole_and_nothing_else(images, channels, length, dt
 def test_streaming_stores_at_any_offset(monkeypatch):
     """Outputs beyond the cache are stored past it, from the first whole cache line on; here all outputs are."""
     from nbnorm.kernels.batch_norm.channels_first import cut as rows
-    from nbnorm.kernels.batch_norm.channels_last import loops
+    from nbnorm.kernels.batch_norm.channels_last import loops as columns
 
     plans = [module.plan.__wrapped__ for module in (rows, columns)]
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from minitrain.kernels.conv2d import bind
+from minitrain.kernels import conv2d
 from minitrain.layer import Declaration, Layer, Shape, Tensors, array
 from minitrain.layers._normalization import Normalization, as_3d
-from nbnorm.kernels.batch_norm import dispatch
+from nbnorm.kernels import batch_norm
 from nbnorm.kernels.batch_norm.moments import combine_moments, take_moments
 
 __all__ = ["bind_moments", "expect_moments", "norm_forward_statistics", "with_moments", "write_moments"]
@@ -27,7 +27,7 @@ def expect_moments(layer: Layer, received: Shape, x: Shape) -> None:
         raise ValueError(f"{name}: expected moments of shape {moments_shape(x[1])}, got {received}")
 
 
-def with_moments(declared: Declaration, geometry: bind.Conv2dGeometry) -> Declaration:
+def with_moments(declared: Declaration, geometry: conv2d.Conv2dGeometry) -> Declaration:
     """Add the moments of the output to a convolution's side outputs, and what it needs to find them."""
     return replace(
         declared,
@@ -49,7 +49,7 @@ def write_moments(t: Tensors) -> None:
         combine_moments.serial(t.sums, t.y3_of_moments, t.moments)
         return
     mean, var = t.moments
-    dispatch.statistics(
+    batch_norm.statistics(
         t.y3_of_moments, t.unused_factors, t.unused_factors, t.no_running, t.no_running, 0.0, 0.0, mean, var
     )
     with np.errstate(divide="ignore"):

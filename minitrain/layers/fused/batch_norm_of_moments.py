@@ -11,7 +11,7 @@ from minitrain.layers.batch_norm import BatchNorm
 from minitrain.layers.fused._moments import expect_moments, norm_forward_statistics
 from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
-from nbnorm.kernels.batch_norm import dispatch
+from nbnorm.kernels import batch_norm
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class BatchNormOfMoments(Layer):
     def forward(self, t: Tensors) -> None:
         norm_forward_statistics(self.norm, t)
         mean, var = t.xs[-1]
-        dispatch.infer(t.x3, t.residual3, t.gamma, t.beta, mean, var, self.norm.eps, self.norm.relu, t.y3)
+        batch_norm.infer(t.x3, t.residual3, t.gamma, t.beta, mean, var, self.norm.eps, self.norm.relu, t.y3)
 
     def infer(self, t: Tensors) -> None:
         self.norm.infer(t)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from minitrain.kernels.conv2d import bind
+from minitrain.kernels import conv2d
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, array
 from minitrain.layers._normalization import as_3d
 from minitrain.layers.conv2d import Conv2d
@@ -19,7 +19,7 @@ from minitrain.layers.fused._moments import (
     write_moments,
 )
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
-from nbnorm.kernels.batch_norm import dispatch
+from nbnorm.kernels import batch_norm
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class BatchNormReLUConv2d(Layer):
             side_outputs=conv.side_outputs,
             side_inputs=("x1",) if self.takes_moments else (),
             state=norm.state,
-            saved={**norm.saved, "normalization": array(bind.normalization_shape(shapes[0][1]))},
+            saved={**norm.saved, "normalization": array(conv2d.normalization_shape(shapes[0][1]))},
             scratch={**conv.scratch, "normalized": array(shapes[0])},
             backward_scratch={**conv.backward_scratch, "normalized_again": array(shapes[0])},
             backward_reads=("x0",),
@@ -94,39 +94,39 @@ class BatchNormReLUConv2d(Layer):
         if self.takes_moments:
             norm_forward_statistics(self.norm, t)
         else:
-            dispatch.statistics(
+            batch_norm.statistics(
                 t.x3, t.gamma, t.beta, t.running_mean, t.running_var, self.norm.momentum_of(t), self.norm.eps,
                 t.mean, t.inv_std,
             )  # fmt: skip
-        bind.write_normalization.serial(t.mean, t.inv_std, t.gamma, t.beta, t.normalization)
+        conv2d.write_normalization.serial(t.mean, t.inv_std, t.gamma, t.beta, t.normalization)
         if t.normalizes:
             source, normalization = t.x, t.normalization
         else:
             self._normalize(t, t.mean, self._var(t), t.normalized)
             source, normalization = t.normalized, None
-        bind.forward(t.geometry, source, t.weight, t.bias, t.forward_scratch, t.y, normalization, t.sums)
+        conv2d.forward(t.geometry, source, t.weight, t.bias, t.forward_scratch, t.y, normalization, t.sums)
         if self.gives_moments:
             write_moments(t)
 
     def infer(self, t: Tensors) -> None:
         self._normalize(t, t.running_mean, t.running_var, t.normalized)
-        bind.forward(t.geometry, t.normalized, t.weight, t.bias, t.forward_scratch, t.y)
+        conv2d.forward(t.geometry, t.normalized, t.weight, t.bias, t.forward_scratch, t.y)
 
     def _var(self, t: Tensors) -> np.ndarray:
         return t.inv_std**-2.0 - self.norm.eps  # type: ignore[no-any-return]
 
     def _normalize(self, t: Tensors, mean: np.ndarray, var: np.ndarray, normalized: np.ndarray) -> None:
-        dispatch.infer(t.x3, t.absent, t.gamma, t.beta, mean, var, self.norm.eps, True, as_3d(normalized))
+        batch_norm.infer(t.x3, t.absent, t.gamma, t.beta, mean, var, self.norm.eps, True, as_3d(normalized))
 
     def backward(self, t: Tensors) -> None:
         inner = t.normalized_again if t.dx is None else t.dx
         if t.normalizes:
-            bind.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias, t.normalization)
+            conv2d.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias, t.normalization)
         else:
             self._normalize(t, t.mean, self._var(t), t.normalized_again)
-            bind.backward_weight(t.geometry, t.dy, t.normalized_again, t.backward_scratch, t.dweight, t.dbias)
-        bind.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, inner)
-        dispatch.backward(
+            conv2d.backward_weight(t.geometry, t.dy, t.normalized_again, t.backward_scratch, t.dweight, t.dbias)
+        conv2d.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, inner)
+        batch_norm.backward(
             as_3d(inner), t.x3, t.absent, t.mean, t.inv_std, t.gamma, t.beta, True, False,
             t.absent if t.dx is None else as_3d(t.dx), t.dgamma, t.dbeta, t.absent,
         )  # fmt: skip

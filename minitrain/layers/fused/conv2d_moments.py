@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minitrain.kernels.conv2d import bind
+from minitrain.kernels import conv2d
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors
 from minitrain.layers.conv2d import Conv2d
 from minitrain.layers.fused._moments import bind_moments, with_moments, write_moments
@@ -43,7 +43,7 @@ class Conv2dMoments(Layer):
         bind_moments(t)
 
     def forward(self, t: Tensors) -> None:
-        bind.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, sums=t.sums)
+        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, sums=t.sums)
         write_moments(t)
 
     def derive(self, t: Tensors) -> None:

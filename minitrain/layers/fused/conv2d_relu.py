@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from minitrain.kernels.conv2d import bind, epilogue
+from minitrain.kernels import conv2d
+from minitrain.kernels.conv2d import epilogue
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, array
 from minitrain.layers.conv2d import Conv2d
 from minitrain.layers.fused._moments import bind_moments, with_moments, write_moments
@@ -76,10 +77,10 @@ class Conv2dReLU(Layer):
         self._convolve(t, None)
 
     def _convolve(self, t: Tensors, sums: np.ndarray | None) -> None:
-        bind.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, sums=sums, relu=True)
+        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, sums=sums, relu=True)
 
     def backward(self, t: Tensors) -> None:
         epilogue.backward_of_relu.for_work(t.dy.size)(t.dy, t.y, t.partial, t.dz, t.dbias)
-        bind.backward_weight(t.geometry, t.dz, t.x, t.backward_scratch, t.dweight, t.none)
+        conv2d.backward_weight(t.geometry, t.dz, t.x, t.backward_scratch, t.dweight, t.none)
         if t.dx is not None:
-            bind.backward_input(t.geometry, t.dz, t.weight, t.backward_scratch, t.dx, t.dx_before)
+            conv2d.backward_input(t.geometry, t.dz, t.weight, t.backward_scratch, t.dx, t.dx_before)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from minitrain.kernels.conv2d import bind
+from minitrain.kernels import conv2d
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array
 from minitrain.layers._normalization import Normalization
 from minitrain.layers.batch_norm import BatchNorm
@@ -79,18 +79,18 @@ class InferenceConv2d(Layer):
         residual = t.xs[1] if len(t.xs) > 1 else t.nothing
         affine = t.nothing if self.last_norm is None else t.affine
         relu = self.relu or (self.norm is not None and self.norm.relu)
-        t.convolve = bind.convolution(
+        t.convolve = conv2d.convolution(
             t.geometry, t.xs[0], t.packed_weight, residual, affine, relu, t.forward_scratch, t.y
         )  # fmt: skip
 
     def derive(self, t: Tensors) -> None:
         if self.norm is None:
-            bind.prepare_weight(t.geometry, t.weight, t.bias_or_none, t.packed_weight)
+            conv2d.prepare_weight(t.geometry, t.weight, t.bias_or_none, t.packed_weight)
         else:
             fold.serial(
                 t.bias_or_none, t.gamma, t.beta, t.running_mean, t.running_var, self.norm.eps, t.scale, t.shift
             )  # fmt: skip
-            bind.prepare_weight(t.geometry, t.weight, t.shift, t.packed_weight, t.scale)
+            conv2d.prepare_weight(t.geometry, t.weight, t.shift, t.packed_weight, t.scale)
         if self.last_norm is not None:
             fold.serial(
                 t.nothing, t.last_gamma, t.last_beta, t.last_running_mean, t.last_running_var, self.last_norm.eps,

@@ -6,7 +6,7 @@ import numpy as np
 
 from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels import loops
-from nbnorm.kernels.batch_norm.channels_last import loops
+from nbnorm.kernels.batch_norm.channels_last import loops as columns
 from nbnorm.kernels.batch_norm.channels_last.loops import STREAM_BYTES
 from nbnorm.simd.vectors import borrowed, flat
 
@@ -23,7 +23,9 @@ def _task(task, step, x, residual, relu, factors, y):
     first = task * step
     last = first + step if first + step < rows else rows
     if length == 1:
-        loops.normalize(xs, added, ys, first * channels, channels, last - first, channels, factors, 0, floor, streaming)
+        columns.normalize(
+            xs, added, ys, first * channels, channels, last - first, channels, factors, 0, floor, streaming
+        )
     else:
         while first < last:
             c = first % channels

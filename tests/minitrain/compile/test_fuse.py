@@ -5,7 +5,7 @@ import pytest
 
 from minitrain import Input, Model, Trainer, layers, losses, models, optimizers
 from minitrain.compile.fuse import fuse, fuse_for_inference, fuse_for_training
-from minitrain.graph.graph import trace
+from minitrain.graph import trace
 
 
 def kinds(graph):

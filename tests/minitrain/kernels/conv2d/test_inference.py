@@ -13,6 +13,7 @@ from conv2d_geometries import DEPTHWISE, GEOMETRIES, geometries, serial_kernels 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import bind
 from minitrain.kernels.conv2d.bind import Conv2dGeometry
 from minitrain.kernels.conv2d.direct.cut import plan_forward
@@ -42,10 +43,10 @@ def run(geometry, dtype, epilogue=(1, 1, 1), scaled=True, seed=0):
     x, weight, scale, bias, residual, affine = arrays(geometry, dtype, seed)
     none = bias[:0]
     packed = np.full(geometry.packed_weight(), np.nan, dtype)
-    bind.prepare_weight(geometry, weight, bias, packed, *([scale] if scaled else []))
+    conv2d.prepare_weight(geometry, weight, bias, packed, *([scale] if scaled else []))
     assert np.isfinite(packed).all()
     y = np.full(geometry.output_shape, np.nan, dtype)
-    bind.convolution(
+    conv2d.convolution(
         geometry, x, packed, residual if epilogue[0] else none, affine if epilogue[2] else none, bool(epilogue[1]),
         np.full(geometry.forward_scratch(), np.nan, dtype), y,
     )()  # fmt: skip
@@ -104,7 +105,7 @@ def test_weights_are_packed_alike_for_any_number_of_images(geometry):
             geometry.padding, geometry.dilation, geometry.groups,
         )  # fmt: skip
         packed.append(np.full(other.packed_weight(), np.nan, np.float32))
-        bind.prepare_weight(other, weight, bias, packed[-1], scale)
+        conv2d.prepare_weight(other, weight, bias, packed[-1], scale)
     for each in packed[1:]:
         np.testing.assert_array_equal(each, packed[0])
 
@@ -120,7 +121,7 @@ def test_few_images_make_several_tasks():
 @pytest.mark.parametrize("geometry", FEW_IMAGES, ids=str)
 def test_same_bits_in_serial_and_in_parallel_for_any_number_of_threads(geometry, monkeypatch):
     serial = run(geometry, "float32")
-    monkeypatch.setattr(conv2d, "FLOPS_PER_ELEMENT", 1e-9)
+    monkeypatch.setattr(bind, "FLOPS_PER_ELEMENT", 1e-9)
     before = numba.get_num_threads()
     for threads in {1, 2, before}:
         numba.set_num_threads(min(threads, before))
@@ -135,17 +136,17 @@ def test_relu_keeps_nan_and_the_residual_is_left_alone():
     x, weight, _, bias, residual, _ = arrays(geometry, "float32")
     x[0, :, 3, 3] = np.nan
     packed, none = np.empty(geometry.packed_weight(), np.float32), bias[:0]
-    bind.prepare_weight(geometry, weight, bias, packed)
+    conv2d.prepare_weight(geometry, weight, bias, packed)
     kept, y = residual.copy(), np.empty(geometry.output_shape, np.float32)
     scratch = np.empty(geometry.forward_scratch(), np.float32)
-    bind.convolution(geometry, x, packed, residual, none, True, scratch, y)()
+    conv2d.convolution(geometry, x, packed, residual, none, True, scratch, y)()
     assert np.isnan(y[0, :, 2:5, 2:5]).all()
     assert np.isfinite(y[0, :, 5:]).all()
     np.testing.assert_array_equal(residual, kept)
 
 
 WIDTHS = """
-import test_conv2d_inference as t
+import test_inference as t
 for geometry in t.FEW_IMAGES:
     t.assert_close(t.run(geometry, "float32"), t.expected(geometry, "float32"))
 """

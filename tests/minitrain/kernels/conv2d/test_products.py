@@ -19,6 +19,7 @@ from conv2d_geometries import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import bind
 from minitrain.kernels.conv2d.bind import Conv2dGeometry
 from minitrain.kernels.conv2d.depthwise.cut import Depthwise
@@ -36,10 +37,10 @@ def run(geometry, dtype, bias=True, seed=0):
     if not bias:
         b = b[:0]
     y, dx, dweight, dbias = (np.full_like(a, np.nan) for a in (dy, x, weight, b))
-    bind.forward(geometry, x, weight, b, np.full(geometry.forward_scratch(), np.nan, dtype), y)
-    bind.backward_input(geometry, dy, weight, np.full(geometry.input_gradient_scratch(), np.nan, dtype), dx)
+    conv2d.forward(geometry, x, weight, b, np.full(geometry.forward_scratch(), np.nan, dtype), y)
+    conv2d.backward_input(geometry, dy, weight, np.full(geometry.input_gradient_scratch(), np.nan, dtype), dx)
     scratch = np.full(geometry.weight_gradient_scratch(), np.nan, dtype)
-    bind.backward_weight(geometry, dy, x, scratch, dweight, dbias)
+    conv2d.backward_weight(geometry, dy, x, scratch, dweight, dbias)
     return y, dx, dweight, dbias
 
 
@@ -76,7 +77,7 @@ def test_without_a_bias():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_where_no_tap_reaches_the_input(dtype):
-    g = bind.Conv2dGeometry((1, 2, 1, 1), 1, (1, 1), stride=(2, 1), padding=(1, 0))
+    g = conv2d.Conv2dGeometry((1, 2, 1, 1), 1, (1, 1), stride=(2, 1), padding=(1, 0))
     assert_close(run(g, dtype), expected(g, dtype), dtype)
     assert (run(g, dtype)[1] == 0).all()
 
@@ -110,7 +111,7 @@ def test_any_depthwise_shape(geometry, dtype):
 @pytest.mark.parametrize("geometry", GEOMETRIES[2:4] + DEPTHWISE[:2], ids=str)
 def test_same_bits_in_serial_and_in_parallel_for_any_number_of_threads(geometry, monkeypatch):
     serial = run(geometry, "float32")
-    monkeypatch.setattr(conv2d, "FLOPS_PER_ELEMENT", 1)
+    monkeypatch.setattr(bind, "FLOPS_PER_ELEMENT", 1)
     before = numba.get_num_threads()
     for threads in {1, 2, before}:
         numba.set_num_threads(min(threads, before))
@@ -131,10 +132,10 @@ def test_a_nan_stays_in_its_channel_of_a_depthwise_convolution():
     x, weight, b, dy = arrays(geometry, "float32")
     x[1, 7, 27, 27] = dy[0, 7, 0, 0] = np.nan
     y, dx, dweight = np.empty_like(dy), np.empty_like(x), np.empty_like(weight)
-    bind.forward(geometry, x, weight, b, np.full(geometry.forward_scratch(), np.nan, "float32"), y)
-    bind.backward_input(geometry, dy, weight, np.full(geometry.input_gradient_scratch(), np.nan, "float32"), dx)
+    conv2d.forward(geometry, x, weight, b, np.full(geometry.forward_scratch(), np.nan, "float32"), y)
+    conv2d.backward_input(geometry, dy, weight, np.full(geometry.input_gradient_scratch(), np.nan, "float32"), dx)
     scratch = np.full(geometry.weight_gradient_scratch(), np.nan, "float32")
-    bind.backward_weight(geometry, dy, x, scratch, dweight, b[:0])
+    conv2d.backward_weight(geometry, dy, x, scratch, dweight, b[:0])
     wrong = np.zeros(y.shape, bool)
     wrong[1, 7, 26:, 26:] = True
     np.testing.assert_array_equal(np.isnan(y), wrong)
@@ -150,14 +151,14 @@ def test_a_nan_stays_in_its_channel_of_the_weight_gradient(geometry):
     x[:, 1] = np.nan
     dweight, dbias = np.empty(geometry.weight_shape, "float32"), np.empty(0, "float32")
     scratch = np.full(geometry.weight_gradient_scratch(), np.nan, "float32")
-    bind.backward_weight(geometry, dy, x, scratch, dweight, dbias)
+    conv2d.backward_weight(geometry, dy, x, scratch, dweight, dbias)
     wrong = np.isnan(dweight).any(axis=(0, 2, 3))
     assert wrong[1]
     assert wrong.sum() == 1
 
 
 WIDTHS = """
-import test_conv2d as t
+import test_products as t
 for geometry in (t.GEOMETRIES[1], t.GEOMETRIES[3], t.GEOMETRIES[5], t.DEPTHWISE[1], t.DEPTHWISE[2]):
     t.assert_close(t.run(geometry, "float32"), t.expected(geometry, "float32"), "float32")
 """

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minitrain.kernels.conv2d import bind
+from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d.geometry import Conv2dGeometry
 from nbnorm.kernels.batch_norm.moments import combine_moments, take_moments
 
@@ -18,7 +18,7 @@ def moments_of(x, weight=IDENTITY, bias=None):
     g = Conv2dGeometry(x.shape, 16, (3, 3), padding=(1, 1))
     y, sums = np.empty(g.output_shape, np.float32), np.full(g.sums_shape, np.nan)
     bias = np.zeros(16, np.float32) if bias is None else bias
-    bind.forward(g, x, weight, bias, np.empty(g.forward_scratch(), np.float32), y, None, sums)
+    conv2d.forward(g, x, weight, bias, np.empty(g.forward_scratch(), np.float32), y, None, sums)
     moments = np.full((2, 16), np.nan)
     combine_moments.serial(sums, y.reshape(len(y), 16, -1), moments)
     return moments, y

@@ -12,6 +12,7 @@ import reference_conv2d as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import bind
 from minitrain.kernels.conv2d.bind import Conv2dGeometry
 from minitrain.kernels.conv2d.winograd.cut import pays, plan_winograd
@@ -187,15 +188,16 @@ def test_a_nan_spreads_no_further_than_its_tiles_and_images():
 
 
 def test_the_convolution_uses_it_in_float32_only(monkeypatch):
-    monkeypatch.setattr(conv2d, "FLOPS_PER_ELEMENT", 10**12)
+    monkeypatch.setattr(bind, "FLOPS_PER_ELEMENT", 10**12)
     g = geometry(6, 32, 32, 14, 14)
     assert pays(g)
     x, weight, bias, dy = arrays(g)
     for dtype in (np.float32, np.float64):
         y, dx = np.empty(g.output_shape, dtype), np.empty(g.input_shape, dtype)
-        bind.forward(g, x.astype(dtype), weight.astype(dtype), bias.astype(dtype),
+        conv2d.forward(g, x.astype(dtype), weight.astype(dtype), bias.astype(dtype),
                        np.empty(g.forward_scratch(), dtype), y)  # fmt: skip
-        bind.backward_input(g, dy.astype(dtype), weight.astype(dtype), np.empty(g.input_gradient_scratch(), dtype), dx)
+        scratch = np.empty(g.input_gradient_scratch(), dtype)
+        conv2d.backward_input(g, dy.astype(dtype), weight.astype(dtype), scratch, dx)
         if dtype == np.float32:
             for a, b in zip((y, dx), run_both(g), strict=True):
                 np.testing.assert_array_equal(a, b)
@@ -231,7 +233,7 @@ def test_few_images_are_cut_into_tasks():
 
 
 WIDTHS = """
-import test_winograd as t
+import test_winograd_forward as t
 assert t.LANES_FLOAT32 == {lanes}
 for g in t.GEOMETRIES:
     t.assert_close(g, t.run_both(g))

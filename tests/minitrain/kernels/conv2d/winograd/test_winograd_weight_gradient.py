@@ -12,7 +12,7 @@ import reference_conv2d as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minitrain.kernels.conv2d import bind
+from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d.bind import Conv2dGeometry
 from minitrain.kernels.conv2d.winograd.cut import fits
 from minitrain.kernels.conv2d.winograd.weight_cut import plan_winograd_weight
@@ -105,20 +105,20 @@ def test_normalizes_x_on_the_way():
     dy, x = arrays(geometry)
     mean, inv_std, gamma, beta = (rng.standard_normal(21) for _ in range(4))
     gamma, beta = gamma.astype("float32"), beta.astype("float32")
-    normalization = np.full(bind.normalization_shape(21), np.nan, "float32")
-    bind.write_normalization.serial(mean, inv_std, gamma, beta, normalization)
+    normalization = np.full(conv2d.normalization_shape(21), np.nan, "float32")
+    conv2d.write_normalization.serial(mean, inv_std, gamma, beta, normalization)
     columns = [a[:, None, None] for a in (mean, inv_std * gamma, beta)]
     normalized = np.maximum((x - columns[0]) * columns[1] + columns[2], 0).astype("float32")
 
     weight, bias = rng.standard_normal((30, 21, 3, 3), dtype="float32"), rng.standard_normal(30, dtype="float32")
     y, dweight, dbias = np.empty_like(dy), np.empty_like(weight), np.empty_like(bias)
     scratch = np.full(geometry.forward_scratch(), np.nan, "float32")
-    bind.forward(geometry, x, weight, bias, scratch, y, normalization)
+    conv2d.forward(geometry, x, weight, bias, scratch, y, normalization)
     wanted = reference.forward(geometry, normalized, weight, bias)
     assert np.abs(y - wanted).max() <= BOUND * np.abs(wanted).max()
 
     scratch = np.full(geometry.weight_gradient_scratch(), np.nan, "float32")
-    bind.backward_weight(geometry, dy, x, scratch, dweight, dbias, normalization)
+    conv2d.backward_weight(geometry, dy, x, scratch, dweight, dbias, normalization)
     wanted, _ = reference.backward_weight(geometry, dy, normalized)
     assert np.abs(dweight - wanted).max() <= BOUND * np.abs(wanted).max()
 
@@ -129,7 +129,7 @@ def test_the_convolution_uses_it_where_it_pays():
     dy, x = arrays(geometry)
     dweight, dbias = np.empty(geometry.weight_shape, "float32"), np.empty(0, "float32")
     scratch = np.full(geometry.weight_gradient_scratch(), np.nan, "float32")
-    bind.backward_weight(geometry, dy, x, scratch, dweight, dbias)
+    conv2d.backward_weight(geometry, dy, x, scratch, dweight, dbias)
     np.testing.assert_array_equal(dweight, run(geometry, dy, x))
 
 
@@ -151,7 +151,7 @@ def test_other_convolutions_do_without(geometry):
 
 
 WIDTHS = """
-import test_winograd_weight as t
+import test_winograd_weight_gradient as t
 for geometry in t.GEOMETRIES:
     t.assert_agrees(geometry)
 """
