@@ -6,16 +6,16 @@ labels (N,) or (N, 1), or one-hot rows or probabilities (N, K), of which the lar
 by their sizes.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minitrain.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
+from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import mismatch
 
-__all__ = ["BinaryAccuracy", "TopK", "accuracy", "top_k_accuracy"]
-
-Array = NDArray[Any]
+__all__ = ["BinaryAccuracy", "TopK", "accuracy", "accuracy_of", "top_k_accuracy"]
 
 
 def accuracy(outputs: Array, targets: Array) -> float:
@@ -106,6 +106,16 @@ class BinaryAccuracy:
 
     def __repr__(self) -> str:
         return f"BinaryAccuracy({self.threshold})"
+
+
+def accuracy_of(loss: Loss) -> Callable[[Array, Array], float] | None:
+    """Return the accuracy that goes with a loss of classes, and None for any other loss."""
+    if isinstance(loss, SoftmaxCrossEntropy):
+        return accuracy
+    if isinstance(loss, BinaryCrossEntropy):
+        decisions = BinaryAccuracy(0.0 if loss.from_logits else 0.5)
+        return lambda outputs, targets: decisions(outputs.reshape(-1), targets.reshape(-1))
+    return None
 
 
 def _examples(outputs: Array, targets: Array) -> tuple[Array, NDArray[np.int64]]:

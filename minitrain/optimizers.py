@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from minitrain.kernels import optimizers as kernels
 from minitrain.schedules import Schedule, check_number, plain
+from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import FLOATS, mismatch
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "all_finite", "gradient_norm"]
 
-Array = NDArray[Any]
 Penalized = Sequence[tuple[slice, bool]]
 
 PIECE = 4096  # elements of one unit of parallel work

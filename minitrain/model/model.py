@@ -15,15 +15,15 @@ from minitrain.compile.fuse import fuse as fuse_graph
 from minitrain.compile.fuse import fuse_for_inference, fuse_for_training
 from minitrain.compile.plan import Plan, new_arena
 from minitrain.compile.schedule import schedule_inference, schedule_training
-from minitrain.graph.graph import Graph, Node, trace
-from minitrain.layer import Shape
+from minitrain.graph.graph import Graph, trace
+from minitrain.layer import Node, Shape
 from minitrain.model import file as model_file
 from minitrain.model.summary import summarize
 from minitrain.model.variables import Variables, declared_variables, first_value, flat_views, state_views
+from nbnorm.jit.arrays import Array
 
 __all__ = ["Model"]
 
-Array = npt.NDArray[Any]
 MOST_PLANS = 32  # of different batch sizes, kept bound at a time
 
 
@@ -153,6 +153,11 @@ class Model:
             self._gradients = Variables("gradient", flat_views(self._param_buffers, self.flat_gradients))
         return self._gradients
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes a model of its graph, beside parameters and state: the other arguments of `from_graph`."""
+        return {"dtype": str(self.dtype), "seed": self.seed, "fuse": self.fuse}
+
     def count_parameters(self) -> int:
         """Return the number of learned values."""
         return int(self.flat_params.size)
@@ -263,30 +268,6 @@ class Model:
             raise TypeError(f"{label}: expected numbers, got dtype {each.dtype}")
         return arrays
 
-    def first_non_finite(self, x: Array | Sequence[Array], training: bool = True) -> str | None:
-        """Name the first parameter, input or layer output that is not finite for this batch; None where all are.
-
-        Runs the layers one by one without fusion. State is left as it was.
-        """
-        for name, value in self.params.items():
-            if not np.isfinite(value).all():
-                return name
-        arrays = self.check_inputs(x)
-        for name, each in zip(self.input_shapes, arrays, strict=True):
-            if not np.isfinite(each).all():
-                return name
-        snapshot = self.flat_state.copy()
-        gradients = self.gradients if training else None
-        plan = Plan(self.graph, len(arrays[0]), self.dtype, self.params, self.state, gradients)
-        plan.load(arrays)
-        try:
-            for name, outputs in plan.forward_one_by_one():
-                if not all(np.isfinite(output).all() for output in outputs):
-                    return name
-        finally:
-            self.flat_state[...] = snapshot
-        return None
-
     # ------------------------------------------------------------------------------------------------- keeping it
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -299,7 +280,7 @@ class Model:
         OSError
             The file cannot be written; what was there before is kept.
         """
-        model_file.save(self, path)
+        model_file.write(path, self.graph, {**self.params, **self.state}, self.settings)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Model:
@@ -312,7 +293,7 @@ class Model:
         ValueError
             Not such a file, an unknown layer, arrays that do not fit the graph.
         """
-        graph, tensors, settings = model_file.load(path)
+        graph, arrays, settings = model_file.read(path)
         model = cls.from_graph(graph, **settings)
-        model_file.fill(model, tensors, path)
+        model_file.fill({**model.params, **model.state}, arrays, path)
         return model

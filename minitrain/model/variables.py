@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from minitrain.graph.graph import Graph
 from minitrain.layer import Buffer
+from nbnorm.jit.arrays import Array
 
 __all__ = ["Variables", "declared_variables"]
 
-Array = npt.NDArray[Any]
 STATE_ALIGNMENT = 16  # bytes; state mixes dtypes
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from minitrain.compile.plan import Plan
-from minitrain.losses import Loss, accuracy_of
+from minitrain.losses import Loss
+from minitrain.metrics import accuracy_of
 from minitrain.model import Model
+from nbnorm.jit.arrays import Array
 
 __all__ = ["Metric", "Samples", "Tally", "named_metrics", "ranges"]
 
-Array = npt.NDArray[Any]
 Metric = Callable[[Array, Array], float]
 
 

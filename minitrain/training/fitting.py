@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.callbacks import Callback
 from minitrain.terminal.interrupts import deferred_interrupt
 from minitrain.terminal.progress import make_progress
 from minitrain.training.batches import Samples, Tally, ranges
+from minitrain.training.callback import Callback
 from minitrain.training.history import History
-
-if TYPE_CHECKING:
-    from minitrain.training.trainer import Trainer
+from minitrain.training.step import Learner
 
 __all__ = ["Fitting"]
 
@@ -28,7 +26,7 @@ class Fitting:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Learner,
         x: Any,
         y: npt.ArrayLike,
         batch_size: int,
@@ -162,7 +160,7 @@ class Fitting:
             model.training_plan(size)
 
 
-def _check_validation(trainer: Trainer, validation_data: tuple[Any, npt.ArrayLike] | None) -> Samples | None:
+def _check_validation(trainer: Learner, validation_data: tuple[Any, npt.ArrayLike] | None) -> Samples | None:
     if validation_data is None:
         return None
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:

@@ -132,22 +132,6 @@ def test_threads_take_turns():
     assert not wrong
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_first_non_finite(training):
-    model = small_net()
-    x = np.ones((4, 1, 6, 6), np.float32)
-    before = model.flat_state.copy()
-    assert model.first_non_finite(x, training) is None
-    x[2, 0, 3, 3] = np.inf
-    assert model.first_non_finite(x, training) == "input"
-    x[2, 0, 3, 3] = 3e38
-    model.params["conv1.weight"] = np.full((3, 1, 3, 3), 1e3)
-    assert model.first_non_finite(x, training) == "conv1"
-    model.params["head.bias"][1] = np.nan
-    assert model.first_non_finite(x, training) == "head.bias"
-    np.testing.assert_array_equal(model.flat_state, before)
-
-
 def test_summary_names_every_layer(capsys):
     small_net().summary()
     text = capsys.readouterr().out
