@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain.compile.derived import DerivedArrays
-from minitrain.compile.fuse import fuse as fuse_graph
-from minitrain.compile.fuse import fuse_for_inference, fuse_for_training
+from minitrain.compile.fusions import fuse as fuse_graph
+from minitrain.compile.fusions import fuse_for_inference, fuse_for_training
 from minitrain.compile.plan import Plan, new_arena
 from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph.graph import Graph, trace
