@@ -15,6 +15,7 @@ import numpy as np
 from minitrain.training.callback import Callback
 from minitrain.training.checkpoint_file import save_checkpoint
 from minitrain.training.step import Learner
+from nbnorm.jit.checks import expect_integer, expect_number, expect_one_of
 
 __all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "LambdaCallback"]
 
@@ -41,12 +42,9 @@ class Monitor:
     """
 
     def __init__(self, name: str, mode: Mode, min_delta: float = 0.0, best: float | None = None) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode: expected 'auto', 'min' or 'max', got {mode!r}")
-        if not min_delta >= 0:
-            raise ValueError(f"min_delta: expected at least 0, got {min_delta!r}")
+        expect_one_of("mode", mode, ("auto", "min", "max"))
         self.name = name
-        self._min_delta = min_delta
+        self._min_delta = expect_number("min_delta", min_delta, 0.0)
         self._sign = 1.0 if mode == "max" or (mode == "auto" and "accuracy" in name) else -1.0
         self.best = -self._sign * math.inf if best is None else best
 
@@ -93,11 +91,9 @@ class EarlyStopping(Callback):
         restore_best: bool = True,
         mode: Mode = "auto",
     ) -> None:
-        if patience < 1:
-            raise ValueError(f"patience: expected at least 1, got {patience!r}")
         self._settings = (monitor, mode, min_delta)
         self._monitor = Monitor(*self._settings)
-        self.patience = patience
+        self.patience = expect_integer("patience", patience, 1)
         self.restore_best = restore_best
         self.best_epoch: int | None = None
         self._best_weights: tuple[Any, Any] | None = None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from minitrain.kernels import losses as kernels
 from nbnorm.jit.arrays import Array, nothing
-from nbnorm.jit.checks import FLOATS, expect_number, mismatch
+from nbnorm.jit.checks import FLOATS, expect_boolean, expect_number, mismatch, set_checked
 
 __all__ = ["LOSSES", "BinaryCrossEntropy", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"]
 
@@ -66,7 +66,7 @@ class SoftmaxCrossEntropy(Loss):
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        expect_number("label_smoothing", self.label_smoothing, 0.0, 1.0)
+        set_checked(self, label_smoothing=expect_number("label_smoothing", self.label_smoothing, 0.0, 1.0))
 
     def targets(self, targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
         """Return labels (N,) as int64 or probabilities (N, C).
@@ -96,7 +96,7 @@ class SoftmaxCrossEntropy(Loss):
         labels, probabilities = (targets, none) if targets.ndim == 1 else (nothing(INT64), targets)
         gradient = none if gradient is None else gradient
         run = kernels.softmax_cross_entropy.for_work(16 * outputs.size)
-        return float(run(outputs, labels, probabilities, float(self.label_smoothing), gradient))
+        return float(run(outputs, labels, probabilities, self.label_smoothing, gradient))
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,7 @@ class BinaryCrossEntropy(Loss):
     from_logits: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.from_logits, bool):
-            raise TypeError(mismatch("from_logits", "True or False", repr(self.from_logits)))
+        set_checked(self, from_logits=expect_boolean("from_logits", self.from_logits))
 
     def targets(self, targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
         """Return targets of the shape of the outputs, float32 or float64.

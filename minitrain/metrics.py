@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from minitrain.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import mismatch
+from nbnorm.jit.checks import expect_integer, mismatch
 
 __all__ = ["BinaryAccuracy", "TopK", "accuracy", "accuracy_of", "top_k_accuracy"]
 
@@ -73,9 +73,7 @@ class TopK:
     """`top_k_accuracy` for a fixed k, as a metric with the name `top_<k>`."""
 
     def __init__(self, k: int = 5) -> None:
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(mismatch("k", "an integer >= 1", repr(k)))
-        self.k = k
+        self.k = k = expect_integer("k", k, 1)
         self.__name__ = f"top_{k}"
 
     def __call__(self, outputs: Array, targets: Array) -> float:

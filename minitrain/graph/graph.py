@@ -24,7 +24,7 @@ class Input(Node):
 
     def __init__(self, shape: Sequence[int], name: str | None = None) -> None:
         sizes = tuple(int(size) for size in shape)
-        if not sizes or min(sizes) < 1:
+        if not sizes or min(sizes) < 1 or sizes != tuple(shape):
             raise ValueError(f"shape: expected positive sizes without the batch axis, got {tuple(shape)}")
         super().__init__(None, (), sizes, name)
 

@@ -21,6 +21,7 @@ from minitrain.model import file as model_file
 from minitrain.model.summary import summarize
 from minitrain.model.variables import Variables, declared_variables, first_value, flat_views, state_views
 from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import FLOATS, expect_integer
 
 __all__ = ["Model"]
 
@@ -95,11 +96,9 @@ class Model:
 
     def _build(self, graph: Graph, seed: int, dtype: npt.DTypeLike, fuse: bool) -> None:
         self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
+        if self.dtype not in FLOATS:
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"seed: expected an integer of at least 0, got {seed!r}")
-        self.seed, self.fuse, self.graph = int(seed), bool(fuse), graph
+        self.seed, self.fuse, self.graph = expect_integer("seed", seed, 0), bool(fuse), graph
         self._output_shape = graph.shapes(2)[graph.output][1:]
         fused = fuse_graph(graph) if fuse else graph
         self._training_graph = fuse_for_training(fused, self.dtype) if fuse else graph
@@ -232,8 +231,7 @@ class Model:
         ValueError
             A shape that does not fit.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        batch_size = expect_integer("batch_size", batch_size, 1)
         arrays = self.check_inputs(x)
         samples = len(arrays[0])
         result = np.empty((samples, *self._output_shape), self.dtype)

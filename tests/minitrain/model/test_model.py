@@ -92,7 +92,7 @@ def test_predict_checks_its_input():
         model.predict(np.zeros((5, 6, 6)))
     with pytest.raises(TypeError, match="x: expected numbers"):
         model.predict(np.full((5, 1, 6, 6), "a"))
-    with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size: expected an integer >= 1, got 0"):
         model.predict(np.zeros((5, 1, 6, 6)), batch_size=0)
 
 
@@ -143,7 +143,7 @@ def test_bad_arguments():
     x = Input((3,))
     with pytest.raises(ValueError, match="dtype: expected float32 or float64, got float16"):
         Model(x, layers.ReLU()(x), dtype="float16")
-    with pytest.raises(ValueError, match="seed: expected an integer"):
+    with pytest.raises(ValueError, match="seed: expected an integer >= 0, got -1"):
         Model(x, layers.ReLU()(x), seed=-1)
     with pytest.raises(ValueError, match="outputs: expected the output of a layer"):
         Model(x, x)
