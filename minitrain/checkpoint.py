@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
+from minitrain.layer import Layer
 from minitrain.losses import Loss
 from minitrain.model import Model
 from minitrain.optimizers import Optimizer
@@ -26,8 +27,11 @@ def load_checkpoint(
     loss: Loss,
     optimizer: Optimizer,
     metrics: Mapping[str, Metric] | Iterable[Metric] | None = None,
+    layers: Iterable[type[Layer]] = (),
 ) -> Trainer:
     """Make a trainer, model included, from a checkpoint; see `restore` for the errors.
+
+    `layers` are the classes of the model's layers that are not minitrain's, as for `Model.load`.
 
     Examples
     --------
@@ -37,6 +41,6 @@ def load_checkpoint(
         trainer = load_checkpoint("run.safetensors", losses.SoftmaxCrossEntropy(), optimizers.Adam(1e-3))
         trainer.fit(x, y, epochs=3)
     """
-    trainer = Trainer(Model.load(path), loss, optimizer, metrics)
+    trainer = Trainer(Model.load(path, layers), loss, optimizer, metrics)
     restore(trainer, path)
     return trainer

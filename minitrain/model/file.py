@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from minitrain.files import write_bytes
 from minitrain.graph.graph import Graph
-from minitrain.graph.json import graph_from_json, graph_to_json
+from minitrain.graph.json import graph_from_json, graph_to_json, known_classes
+from minitrain.layer import Layer
 from minitrain.optional import require
 from nbnorm.jit.arrays import Array
 
@@ -47,14 +48,20 @@ def write(
     write_bytes(path, pack(arrays, {METADATA_KEY: json.dumps(description), **(more or {})}))
 
 
-def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, Array], dict[str, Any]]:
-    """Return graph, arrays (parameters and state) and settings of a model's file; ValueError where it is none."""
+def read(
+    path: str | os.PathLike[str], layers: Iterable[type[Layer]] = ()
+) -> tuple[Graph, dict[str, Array], dict[str, Any]]:
+    """Return graph, arrays (parameters and state) and settings of a model's file; ValueError where it is none.
+
+    `layers` are the classes of layers that are not minitrain's.
+    """
+    classes = known_classes(layers)
     arrays, metadata = read_arrays(path)
     try:
         description = json.loads(metadata[METADATA_KEY])
         if description["version"] != VERSION:
             raise ValueError(f"version {description['version']}, expected {VERSION}")
-        graph = graph_from_json(description["graph"])
+        graph = graph_from_json(description["graph"], classes)
         settings = {name: description[name] for name in SETTINGS}
     except KeyError as error:
         raise ValueError(f"{os.fspath(path)}: not a saved model (no {error} in its metadata)") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from minitrain.compile.fusions import fuse_for_inference, fuse_for_training
 from minitrain.compile.plan import Plan, new_arena
 from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph.graph import Graph, trace
-from minitrain.layer import Node, Shape
+from minitrain.layer import Layer, Node, Shape
 from minitrain.model import file as model_file
 from minitrain.model.summary import summarize
 from minitrain.model.variables import Variables, declared_variables, first_value, flat_views, state_views
@@ -271,8 +271,13 @@ class Model:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write graph, parameters and state as a safetensors file, whole or not at all.
 
+        Layers that are not minitrain's are written, too; whoever loads the file passes their classes.
+
         Raises
         ------
+        TypeError, ValueError
+            Layers that could not be made again from what is written: fields that are neither numbers, strings, layers
+            nor initializers of minitrain, or the name of another class. Names the node; nothing is written.
         ImportError
             safetensors is not installed.
         OSError
@@ -281,8 +286,14 @@ class Model:
         model_file.write(path, self.graph, {**self.params, **self.state}, self.settings)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Model:
+    def load(cls, path: str | os.PathLike[str], layers: Iterable[type[Layer]] = ()) -> Model:
         """Read a model from a file that `save` wrote. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : str or path-like
+        layers : iterable of classes
+            Layers of the model that are not minitrain's, each under a name of its own: `layers=[MyLayer]`.
 
         Raises
         ------
@@ -291,7 +302,7 @@ class Model:
         ValueError
             Not such a file, an unknown layer, arrays that do not fit the graph.
         """
-        graph, arrays, settings = model_file.read(path)
+        graph, arrays, settings = model_file.read(path, layers)
         model = cls.from_graph(graph, **settings)
         model_file.fill({**model.params, **model.state}, arrays, path)
         return model
