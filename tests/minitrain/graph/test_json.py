@@ -84,7 +84,7 @@ class Twice(Initializer):
     [
         (Scaled(np.float32(2), name="own"), TypeError, "own: factor: expected None, booleans, numbers"),
         (Scaled({"a": 1}, name="own"), TypeError, r"own: factor: expected .*, got \{'a': 1\}"),
-        (Scaled((1, {2}), name="own"), TypeError, rr"own: factor: expected .*, got \{2\}"),
+        (Scaled((1, {2}), name="own"), TypeError, r"own: factor: expected .*, got \{2\}"),
         (Scaled(weight_init=Twice(), name="own"), TypeError, r"own: weight_init: expected .*, got Twice\(\)"),
         (Scaled(inner=Scaled(b"x"), name="own"), TypeError, "own: inner: factor: expected"),
         (Doubled(name="own"), ValueError, "own: expected a layer that is made again from its fields"),
