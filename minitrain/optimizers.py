@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from minitrain.kernels import optimizers as kernels
 from minitrain.schedules import Schedule, plain
-from nbnorm.jit.arrays import Array
+from nbnorm.jit.arrays import Array, nothing
 from nbnorm.jit.checks import FLOATS, expect_number, mismatch, set_checked
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "all_finite", "gradient_norm"]
@@ -281,7 +281,7 @@ class RMSprop(Optimizer):
         self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
     ) -> None:
         rule = _floats(self.learning_rate_at(step), self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
-        none = params[:0]
+        none = nothing(params.dtype)
         mean = slots["mean"] if self.centered else none
         velocity = slots["velocity"] if self.momentum else none
         kernels.rmsprop.for_work(params.size)(grads, pieces, shaping, rule, params, slots["square"], mean, velocity)

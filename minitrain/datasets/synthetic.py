@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minitrain.datasets.images import Array, Split, float_dtype
+from minitrain.datasets.images import Split, float_dtype
+from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_integer, expect_number, mismatch
 
 __all__ = ["synthetic"]
