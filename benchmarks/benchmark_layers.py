@@ -1,29 +1,23 @@
-"""Every layer but the convolution, one at a time."""
+"""Every layer but the convolution, one at a time: with the arguments of its first example, on larger inputs."""
 
 from minitrain import layers
 
 from .common import Timed, layer_plan, once, use_threads
 
-IMAGES = (64, 32, 28, 28)
+INPUTS = {2: (64, 784), 3: (64, 28, 28), 4: (64, 32, 28, 28)}  # in place of the example's, by the number of axes
+LARGER = {"Dense": {"out_features": 128}}  # arguments that are too small in the example to be worth measuring
+NOT_HERE = {"Conv2d": "benchmark_conv.py", "Flatten": "a view in both directions"}
 
-# Made when they are measured: a commit that lacks a layer fails that one alone.
-LAYERS = {
-    "Add": (lambda: layers.Add(), IMAGES, IMAGES),
-    "AvgPool2d": (lambda: layers.AvgPool2d(2), IMAGES),
-    "BatchNorm": (lambda: layers.BatchNorm(), IMAGES),
-    "Concat": (lambda: layers.Concat(), IMAGES, IMAGES),
-    "Dense": (lambda: layers.Dense(128), (64, 784)),
-    "Dropout": (lambda: layers.Dropout(0.5), IMAGES),
-    "GlobalAvgPool": (lambda: layers.GlobalAvgPool(), IMAGES),
-    "LeakyReLU": (lambda: layers.LeakyReLU(), IMAGES),
-    "MaxPool2d": (lambda: layers.MaxPool2d(2), IMAGES),
-    "PReLU": (lambda: layers.PReLU(), IMAGES),
-    "ReLU": (lambda: layers.ReLU(), IMAGES),
-    "Sigmoid": (lambda: layers.Sigmoid(), IMAGES),
-    "Tanh": (lambda: layers.Tanh(), IMAGES),
-}
-ELSEWHERE = {"Conv2d"}  # benchmark_conv.py
-NO_WORK = {"Flatten"}  # a view in both directions
+
+def case(name):
+    """Return a function that makes a layer, and the shapes of its inputs."""
+    layer = layers.LAYERS[name]
+    example = layer.examples[0]
+    arguments = {**example.arguments, **LARGER.get(name, {})}
+    return (lambda: layer(**arguments)), *(INPUTS[len(shape)] for shape in example.shapes)
+
+
+LAYERS = {name: case(name) for name in layers.LAYERS if name not in NOT_HERE}
 
 
 class Layer(Timed):

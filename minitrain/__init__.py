@@ -1,7 +1,8 @@
 """minitrain: trains small nets on a CPU, with hand-written backward passes and preallocated memory."""
 
 from minitrain import callbacks, datasets, initializers, layers, losses, metrics, models, optimizers, schedules
-from minitrain.graph import Input, Node
+from minitrain.graph import Input
+from minitrain.layer import Node
 from minitrain.model import Model
 from minitrain.training.trainer import Trainer
 

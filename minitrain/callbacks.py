@@ -8,45 +8,19 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import numpy as np
 
-from minitrain.checkpoint import save_checkpoint
-
-if TYPE_CHECKING:
-    from minitrain.training.trainer import Trainer
+from minitrain.training.callback import Callback
+from minitrain.training.checkpoint_file import save_checkpoint
+from minitrain.training.step import Learner
+from nbnorm.jit.checks import expect_integer, expect_number, expect_one_of
 
 __all__ = ["CSVLog", "Callback", "Checkpoint", "EarlyStopping", "LambdaCallback"]
 
 Mode = Literal["auto", "min", "max"]
-
-
-class Callback:
-    """Base class: override what is needed.
-
-    Everything is called by `Trainer.fit` with the trainer first. `trainer.history` is the history so far, and
-    `trainer.stop()` ends training after the epoch. `on_train_end` runs whatever ended the training, also Ctrl-C and
-    errors; `on_epoch_end` runs for whole epochs only. Epochs count from 1, batches within an epoch from 0.
-    """
-
-    def on_train_begin(self, trainer: Trainer) -> None:
-        """Run before the first epoch."""
-
-    def on_train_end(self, trainer: Trainer) -> None:
-        """Run after the last epoch, or what ended the training before it."""
-
-    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
-        """Run before an epoch."""
-
-    def on_epoch_end(self, trainer: Trainer, epoch: int, values: Mapping[str, float]) -> None:
-        """Run after an epoch and its validation; `values` are what the history got."""
-
-    def on_batch_begin(self, trainer: Trainer, batch: int) -> None:
-        """Run before a step."""
-
-    def on_batch_end(self, trainer: Trainer, batch: int, loss: float) -> None:
-        """Run after a step with the mean loss of its batch."""
+EVENTS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 class LambdaCallback(Callback):
@@ -54,8 +28,8 @@ class LambdaCallback(Callback):
 
     def __init__(self, **functions: Callable[..., object]) -> None:
         for name, function in functions.items():
-            if not name.startswith("on_") or not hasattr(Callback, name):
-                raise TypeError(f"{name}: expected one of {', '.join(n for n in vars(Callback) if n[:3] == 'on_')}")
+            if name not in EVENTS:
+                raise TypeError(f"{name}: expected one of {', '.join(EVENTS)}")
             if not callable(function):
                 raise TypeError(f"{name}: expected a callable, got {function!r}")
             setattr(self, name, function)
@@ -68,12 +42,9 @@ class Monitor:
     """
 
     def __init__(self, name: str, mode: Mode, min_delta: float = 0.0, best: float | None = None) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode: expected 'auto', 'min' or 'max', got {mode!r}")
-        if not min_delta >= 0:
-            raise ValueError(f"min_delta: expected at least 0, got {min_delta!r}")
+        expect_one_of("mode", mode, ("auto", "min", "max"))
         self.name = name
-        self._min_delta = min_delta
+        self._min_delta = expect_number("min_delta", min_delta, 0.0)
         self._sign = 1.0 if mode == "max" or (mode == "auto" and "accuracy" in name) else -1.0
         self.best = -self._sign * math.inf if best is None else best
 
@@ -120,11 +91,9 @@ class EarlyStopping(Callback):
         restore_best: bool = True,
         mode: Mode = "auto",
     ) -> None:
-        if patience < 1:
-            raise ValueError(f"patience: expected at least 1, got {patience!r}")
         self._settings = (monitor, mode, min_delta)
         self._monitor = Monitor(*self._settings)
-        self.patience = patience
+        self.patience = expect_integer("patience", patience, 1)
         self.restore_best = restore_best
         self.best_epoch: int | None = None
         self._best_weights: tuple[Any, Any] | None = None
@@ -135,11 +104,11 @@ class EarlyStopping(Callback):
         """Return the best value so far."""
         return self._monitor.best
 
-    def on_train_begin(self, trainer: Trainer) -> None:
+    def on_train_begin(self, trainer: Learner) -> None:
         self._monitor = Monitor(*self._settings)
         self.best_epoch, self._best_weights, self._waited = None, None, 0
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, values: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
         if self._monitor.improves(values):
             self.best_epoch, self._waited = epoch, 0
             if self.restore_best:
@@ -149,7 +118,7 @@ class EarlyStopping(Callback):
         if self._waited >= self.patience:
             trainer.stop()
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def on_train_end(self, trainer: Learner) -> None:
         if self._best_weights is not None:
             trainer.model.flat_params[...], trainer.model.flat_state[...] = self._best_weights
             self._best_weights = None
@@ -193,7 +162,7 @@ class Checkpoint(Callback):
         """Return the best value so far."""
         return self._monitor.best
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, values: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
         if self.best_only and not self._monitor.improves(values):
             return
         if not np.isfinite(trainer.model.flat_params).all():
@@ -217,7 +186,7 @@ class CSVLog(Callback):
         self.append = append
         self._file: TextIO | None = None
 
-    def on_train_begin(self, trainer: Trainer) -> None:
+    def on_train_begin(self, trainer: Learner) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._columns: list[str] = []
         if self.append and self.path.exists():
@@ -225,7 +194,7 @@ class CSVLog(Callback):
                 self._columns = next(csv.reader(file), [])
         self._file = open(self.path, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: SIM115
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, values: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
         assert self._file is not None
         table = csv.writer(self._file, lineterminator="\n")
         if not self._columns:
@@ -235,7 +204,7 @@ class CSVLog(Callback):
         table.writerow([row.get(name, "") for name in self._columns])
         self._file.flush()
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def on_train_end(self, trainer: Learner) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None

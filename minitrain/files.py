@@ -2,9 +2,10 @@
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+from nbnorm.jit.files import replacing_path
 
 __all__ = ["replacing", "write_bytes", "write_text"]
 
@@ -40,19 +41,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     if target.is_dir():
         raise IsADirectoryError(f"path: expected a file to write, got the folder {str(path)!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}-{secrets.token_hex(8)}{target.suffix}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the user's mask; tempfile: 0o600
-    try:
+    with replacing_path(target, durable=True) as temporary:
         yield temporary
-        _flush(temporary)
-        with contextlib.suppress(FileNotFoundError):  # a file that replaces another keeps its permissions
-            temporary.chmod(target.stat().st_mode & 0o777)
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _flush_folder(target.parent)
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
@@ -64,19 +54,3 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def write_text(path: str | os.PathLike[str], content: str) -> None:
     """Write a text file (UTF-8, line ends as they are) as a whole or not at all; see `replacing`."""
     write_bytes(path, content.encode("utf-8"))
-
-
-def _flush(path: Path) -> None:
-    """Wait until the content is on the disk: a rename may reach it earlier than the content does."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Wait until the new name is on the disk, where the system can (Windows cannot open folders)."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nbnorm.jit.checks import mismatch
+from nbnorm.jit.checks import expect_number, expect_one_of, mismatch, set_checked
 
 __all__ = ["INITIALIZERS", "Constant", "Glorot", "He", "Initializer", "LeCun", "Normal", "Uniform"]
 
@@ -27,14 +27,10 @@ class Initializer:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "distribution":
-                if value not in ("normal", "uniform"):
-                    raise ValueError(mismatch("distribution", "'normal' or 'uniform'", repr(value)))
-            elif isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(mismatch(field.name, "a number", repr(value)))
-            elif not math.isfinite(value):
-                raise ValueError(mismatch(field.name, "a finite number", repr(value)))
-            elif field.name in ("std", "scale") and value < 0:
-                raise ValueError(mismatch(field.name, "a number >= 0", repr(value)))
+                expect_one_of("distribution", value, ("normal", "uniform"))
+            else:
+                low = 0.0 if field.name in ("std", "scale") else -math.inf
+                set_checked(self, **{field.name: expect_number(field.name, value, low)})
 
     def __call__(
         self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int

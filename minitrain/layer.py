@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,13 +24,13 @@ import numpy.typing as npt
 
 from minitrain.initializers import Constant
 
-if TYPE_CHECKING:
-    from minitrain.graph import Node
-
-__all__ = ["Buffer", "Declaration", "Example", "Layer", "Shape", "Tensors", "array", "ones", "weight", "zeros"]
+__all__ = ["Buffer", "Declaration", "Example", "Layer", "Node", "Shape", "Tensors", "array", "ones", "weight", "zeros"]
 
 Shape = tuple[int, ...]
 Fill = Callable[[np.random.Generator, Shape, int, int], npt.NDArray[Any]]
+
+TYPICAL_BATCH = 2  # the smallest batch that batch norm accepts: shapes are inferred with it
+_created = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -181,13 +182,14 @@ class Layer:
     examples: ClassVar[list[Example]] = []
 
     def __call__(self, *inputs: Node | Sequence[Node]) -> Node:
-        nodes: list[Node] = []
+        nodes: list[Any] = []
         for each in inputs:
-            nodes.extend(each if isinstance(each, (list, tuple)) else [each])  # type: ignore[list-item]
-        if not nodes or not all(hasattr(node, "then") for node in nodes):
+            nodes.extend(each if isinstance(each, (list, tuple)) else [each])
+        if not nodes or not all(isinstance(node, Node) for node in nodes):
             received = ", ".join(type(node).__name__ for node in nodes) or "nothing"
             raise TypeError(f"{type(self).__name__}: expected nodes (from Input or from other layers), got {received}")
-        return nodes[0].then(self, tuple(nodes))
+        declaration = self.declare(*((TYPICAL_BATCH, *node.shape) for node in nodes))
+        return Node(self, tuple(nodes), next(iter(declaration.outputs.values()))[1:], self.name)
 
     def declare(self, *shapes: Shape) -> Declaration:
         """Name every buffer for inputs of these shapes, batch axis first; ValueError for shapes that do not fit."""
@@ -214,6 +216,30 @@ class Layer:
     def backward(self, t: Tensors) -> None:
         """Write the gradients of the inputs (those that are not None) and of the parameters."""
         raise TypeError(f"{type(self).__name__} does not define backward")
+
+
+class Node:
+    """The output of a layer, before there are arrays. Made by calling a layer on nodes.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Without the batch axis.
+    layer : Layer or None
+        None for an `Input`.
+    inputs : tuple of Node
+    """
+
+    def __init__(self, layer: Layer | None, inputs: tuple[Node, ...], shape: Shape, name: str | None) -> None:
+        self.layer = layer
+        self.inputs = inputs
+        self.shape = shape
+        self.name = name
+        self.created = next(_created)
+
+    def __repr__(self) -> str:
+        kind = "Input" if self.layer is None else type(self.layer).__name__
+        return f"<Node {self.name or ''} {kind} {self.shape}>".replace("  ", " ")
 
 
 def only_input(layer: Layer, shapes: tuple[Shape, ...], ndim: int | None = None, axes: str = "") -> Shape:

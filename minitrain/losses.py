@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain.kernels import losses as kernels
-from minitrain.metrics import BinaryAccuracy, accuracy
-from nbnorm.jit.checks import expect_number, mismatch
+from nbnorm.jit.arrays import Array, nothing
+from nbnorm.jit.checks import FLOATS, expect_boolean, expect_number, mismatch, set_checked
 
-__all__ = ["LOSSES", "BinaryCrossEntropy", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy", "accuracy_of"]
-
-Array = npt.NDArray[Any]
+__all__ = ["LOSSES", "BinaryCrossEntropy", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"]
 
 INT64 = np.dtype(np.int64)
-NO_LABELS = np.empty(0, INT64)
-NOTHING = {dtype: np.empty((0, 0), dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class SoftmaxCrossEntropy(Loss):
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        expect_number("label_smoothing", self.label_smoothing, 0.0, 1.0)
+        set_checked(self, label_smoothing=expect_number("label_smoothing", self.label_smoothing, 0.0, 1.0))
 
     def targets(self, targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
         """Return labels (N,) as int64 or probabilities (N, C).
@@ -97,11 +92,11 @@ class SoftmaxCrossEntropy(Loss):
     def __call__(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
         if not _is_ready(targets, INT64, outputs.shape[:1]) and not _is_ready(targets, None, outputs.shape):
             targets = self.targets(targets, outputs.shape)
-        none = NOTHING[outputs.dtype]
-        labels, probabilities = (targets, none) if targets.ndim == 1 else (NO_LABELS, targets)
+        none = nothing(outputs.dtype, 2)
+        labels, probabilities = (targets, none) if targets.ndim == 1 else (nothing(INT64), targets)
         gradient = none if gradient is None else gradient
         run = kernels.softmax_cross_entropy.for_work(16 * outputs.size)
-        return float(run(outputs, labels, probabilities, float(self.label_smoothing), gradient))
+        return float(run(outputs, labels, probabilities, self.label_smoothing, gradient))
 
 
 @dataclass(frozen=True)
@@ -158,8 +153,7 @@ class BinaryCrossEntropy(Loss):
     from_logits: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.from_logits, bool):
-            raise TypeError(mismatch("from_logits", "True or False", repr(self.from_logits)))
+        set_checked(self, from_logits=expect_boolean("from_logits", self.from_logits))
 
     def targets(self, targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
         """Return targets of the shape of the outputs, float32 or float64.
@@ -186,26 +180,16 @@ LOSSES: dict[str, type[Loss]] = {
 }
 
 
-def accuracy_of(loss: Loss) -> Callable[[Array, Array], float] | None:
-    """Return the accuracy that goes with a loss of classes, and None for any other loss."""
-    if isinstance(loss, SoftmaxCrossEntropy):
-        return accuracy
-    if isinstance(loss, BinaryCrossEntropy):
-        decisions = BinaryAccuracy(0.0 if loss.from_logits else 0.5)
-        return lambda outputs, targets: decisions(outputs.reshape(-1), targets.reshape(-1))
-    return None
-
-
 def _is_ready(targets: Any, dtype: Any, shape: tuple[int, ...]) -> bool:
     """Whether targets are as `Loss.targets` returns them; a dtype of None stands for float32 and float64."""
     if not isinstance(targets, np.ndarray) or targets.shape != shape or not targets.flags.c_contiguous:
         return False
-    return targets.dtype in NOTHING if dtype is None else targets.dtype == dtype
+    return targets.dtype in FLOATS if dtype is None else targets.dtype == dtype
 
 
 def _flat(gradient: Array | None, outputs: Array) -> Array:
     """View the gradient as one axis; an empty array stands for None."""
-    return NOTHING[outputs.dtype].reshape(-1) if gradient is None else gradient.reshape(-1)
+    return nothing(outputs.dtype) if gradient is None else gradient.reshape(-1)
 
 
 def _as_outputs(targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:

@@ -6,16 +6,16 @@ labels (N,) or (N, 1), or one-hot rows or probabilities (N, K), of which the lar
 by their sizes.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nbnorm.jit.checks import mismatch
+from minitrain.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
+from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import expect_integer, mismatch
 
-__all__ = ["BinaryAccuracy", "TopK", "accuracy", "top_k_accuracy"]
-
-Array = NDArray[Any]
+__all__ = ["BinaryAccuracy", "TopK", "accuracy", "accuracy_of", "top_k_accuracy"]
 
 
 def accuracy(outputs: Array, targets: Array) -> float:
@@ -73,9 +73,7 @@ class TopK:
     """`top_k_accuracy` for a fixed k, as a metric with the name `top_<k>`."""
 
     def __init__(self, k: int = 5) -> None:
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(mismatch("k", "an integer >= 1", repr(k)))
-        self.k = k
+        self.k = k = expect_integer("k", k, 1)
         self.__name__ = f"top_{k}"
 
     def __call__(self, outputs: Array, targets: Array) -> float:
@@ -106,6 +104,16 @@ class BinaryAccuracy:
 
     def __repr__(self) -> str:
         return f"BinaryAccuracy({self.threshold})"
+
+
+def accuracy_of(loss: Loss) -> Callable[[Array, Array], float] | None:
+    """Return the accuracy that goes with a loss of classes, and None for any other loss."""
+    if isinstance(loss, SoftmaxCrossEntropy):
+        return accuracy
+    if isinstance(loss, BinaryCrossEntropy):
+        decisions = BinaryAccuracy(0.0 if loss.from_logits else 0.5)
+        return lambda outputs, targets: decisions(outputs.reshape(-1), targets.reshape(-1))
+    return None
 
 
 def _examples(outputs: Array, targets: Array) -> tuple[Array, NDArray[np.int64]]:

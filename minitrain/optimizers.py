@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minitrain.kernels import optimizers as kernels
-from minitrain.schedules import Schedule, check_number, plain
-from nbnorm.jit.checks import FLOATS, mismatch
+from minitrain.schedules import Schedule, plain
+from nbnorm.jit.arrays import Array, nothing
+from nbnorm.jit.checks import FLOATS, expect_number, mismatch, set_checked
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "all_finite", "gradient_norm"]
 
-Array = NDArray[Any]
 Penalized = Sequence[tuple[slice, bool]]
 
 PIECE = 4096  # elements of one unit of parallel work
@@ -62,12 +62,11 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         if not isinstance(self.learning_rate, Schedule):
-            check_number("learning_rate", self.learning_rate)
-        check_number("l1", self.l1)
-        check_number("l2", self.l2)
+            set_checked(self, learning_rate=expect_number("learning_rate", self.learning_rate, 0.0))
+        set_checked(self, l1=expect_number("l1", self.l1, 0.0), l2=expect_number("l2", self.l2, 0.0))
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), open_low=True)
+                set_checked(self, **{name: expect_number(name, getattr(self, name), 0.0, open_low=True)})
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of this step (the first is 0). ValueError if a schedule gives a bad one."""
@@ -175,7 +174,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("momentum", self.momentum, 0.0, 1.0)
+        set_checked(self, momentum=_below_one("momentum", self.momentum), nesterov=bool(self.nesterov))
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: expected a momentum > 0, got 0")
 
@@ -205,9 +204,12 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("beta1", self.beta1, 0.0, 1.0)
-        check_number("beta2", self.beta2, 0.0, 1.0)
-        check_number("eps", self.eps)
+        set_checked(
+            self,
+            beta1=_below_one("beta1", self.beta1),
+            beta2=_below_one("beta2", self.beta2),
+            eps=expect_number("eps", self.eps, 0.0),
+        )
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -243,7 +245,7 @@ class AdamW(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("weight_decay", self.weight_decay)
+        set_checked(self, weight_decay=expect_number("weight_decay", self.weight_decay, 0.0))
 
     def _decay(self) -> float:
         return self.weight_decay
@@ -263,9 +265,13 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("alpha", self.alpha, 0.0, 1.0)
-        check_number("eps", self.eps)
-        check_number("momentum", self.momentum, 0.0, 1.0)
+        set_checked(
+            self,
+            alpha=_below_one("alpha", self.alpha),
+            eps=expect_number("eps", self.eps, 0.0),
+            momentum=_below_one("momentum", self.momentum),
+            centered=bool(self.centered),
+        )
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -275,10 +281,15 @@ class RMSprop(Optimizer):
         self, params: Array, grads: Array, pieces: Array, shaping: tuple[Any, ...], slots: dict[str, Array], step: int
     ) -> None:
         rule = _floats(self.learning_rate_at(step), self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
-        none = params[:0]
+        none = nothing(params.dtype)
         mean = slots["mean"] if self.centered else none
         velocity = slots["velocity"] if self.momentum else none
         kernels.rmsprop.for_work(params.size)(grads, pieces, shaping, rule, params, slots["square"], mean, velocity)
+
+
+def _below_one(name: str, value: Any) -> float:
+    """Return the share of a running mean that is kept: in [0, 1)."""
+    return expect_number(name, value, 0.0, 1.0, open_high=True)
 
 
 def _floats(*values: float) -> tuple[float, ...]:

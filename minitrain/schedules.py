@@ -9,26 +9,9 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
-from nbnorm.jit.checks import mismatch
+from nbnorm.jit.checks import expect_integer, expect_number, mismatch, set_checked
 
 __all__ = ["Constant", "Cosine", "LinearWarmup", "OneCycle", "Schedule", "Step"]
-
-
-def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf, *, open_low: bool = False) -> None:
-    """Raise unless value is a finite number with low <= value < high (low < value where `open_low`)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(mismatch(name, "a number", repr(value)))
-    if not (math.isfinite(value) and low <= value < high) or (open_low and value == low):
-        bounds = f"{'>' if open_low else '>='} {low:g}" + ("" if high == math.inf else f" and < {high:g}")
-        raise ValueError(mismatch(name, f"a finite number {bounds}", repr(value)))
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raise unless value is an integer >= 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(mismatch(name, "an integer", repr(value)))
-    if value < 1:
-        raise ValueError(mismatch(name, "at least 1", value))
 
 
 @dataclass(frozen=True)
@@ -58,7 +41,7 @@ class Constant(Schedule):
     value: float
 
     def __post_init__(self) -> None:
-        check_number("value", self.value)
+        set_checked(self, value=expect_number("value", self.value, 0.0))
 
     def __call__(self, step: int) -> float:
         return float(self.value)
@@ -83,15 +66,15 @@ class Step(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        check_number("start", self.start)
-        check_number("factor", self.factor)
-        object.__setattr__(self, "milestones", tuple(self.milestones))
         if (self.every is None) == (not self.milestones):
             raise ValueError("every, milestones: expected one of the two")
-        if self.every is not None:
-            check_count("every", self.every)
-        for milestone in self.milestones:
-            check_count("milestones", milestone)
+        set_checked(
+            self,
+            start=expect_number("start", self.start, 0.0),
+            every=None if self.every is None else expect_integer("every", self.every, 1),
+            milestones=tuple(expect_integer("milestones", milestone, 1) for milestone in self.milestones),
+            factor=expect_number("factor", self.factor, 0.0),
+        )
         if any(a >= b for a, b in pairwise(self.milestones)):
             raise ValueError(mismatch("milestones", "increasing steps", self.milestones))
 
@@ -117,9 +100,12 @@ class Cosine(Schedule):
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("start", self.start)
-        check_count("total_steps", self.total_steps)
-        check_number("end", self.end)
+        set_checked(
+            self,
+            start=expect_number("start", self.start, 0.0),
+            total_steps=expect_integer("total_steps", self.total_steps, 1),
+            end=expect_number("end", self.end, 0.0),
+        )
 
     def __call__(self, step: int) -> float:
         return _cosine(self.start, self.end, min(step / self.total_steps, 1.0))
@@ -143,9 +129,9 @@ class LinearWarmup(Schedule):
     then: Schedule | float
 
     def __post_init__(self) -> None:
-        check_count("steps", self.steps)
+        set_checked(self, steps=expect_integer("steps", self.steps, 1))
         if not isinstance(self.then, Schedule):
-            check_number("then", self.then)
+            set_checked(self, then=expect_number("then", self.then, 0.0))
 
     def __call__(self, step: int) -> float:
         then = self.then if isinstance(self.then, Schedule) else Constant(self.then)
@@ -167,12 +153,14 @@ class OneCycle(Schedule):
     end_divisor: float = 1e4
 
     def __post_init__(self) -> None:
-        check_number("peak", self.peak)
-        check_count("total_steps", self.total_steps)
-        if self.warmup != 1:
-            check_number("warmup", self.warmup, 0.0, 1.0)
-        check_number("start_divisor", self.start_divisor, open_low=True)
-        check_number("end_divisor", self.end_divisor, open_low=True)
+        set_checked(
+            self,
+            peak=expect_number("peak", self.peak, 0.0),
+            total_steps=expect_integer("total_steps", self.total_steps, 1),
+            warmup=expect_number("warmup", self.warmup, 0.0, 1.0),
+            start_divisor=expect_number("start_divisor", self.start_divisor, 0.0, open_low=True),
+            end_divisor=expect_number("end_divisor", self.end_divisor, 0.0, open_low=True),
+        )
 
     def __call__(self, step: int) -> float:
         start = self.peak / self.start_divisor

@@ -32,12 +32,18 @@ def _apply(layer, inputs, variable, training):
         case layers.Dense():
             return functional.linear(x, variable("weight"), variable("bias") if layer.bias else None)
         case layers.BatchNorm():
+            momentum = layer.momentum
+            if momentum is None:  # all batches alike, as `torch.nn.BatchNorm2d` does it
+                count = variable("num_batches").add_(training)
+                momentum = 1.0 / max(count.item(), 1)
             return functional.batch_norm(
                 x, variable("running_mean"), variable("running_var"), variable("gamma"), variable("beta"),
-                training, layer.momentum, layer.eps,
+                training, momentum, layer.eps,
             )  # fmt: skip
         case layers.ReLU():
             return functional.relu(x)
+        case layers.PReLU():
+            return functional.prelu(x, variable("weight"))
         case layers.LeakyReLU():
             return functional.leaky_relu(x, layer.negative_slope)
         case layers.Sigmoid():
@@ -47,7 +53,9 @@ def _apply(layer, inputs, variable, training):
         case layers.MaxPool2d():
             return functional.max_pool2d(x, layer.kernel_size, layer.stride, layer.padding)
         case layers.AvgPool2d():
-            return functional.avg_pool2d(x, layer.kernel_size, layer.stride, layer.padding)
+            return functional.avg_pool2d(
+                x, layer.kernel_size, layer.stride, layer.padding, count_include_pad=layer.count_include_pad
+            )
         case layers.GlobalAvgPool():
             return x.mean(dim=tuple(range(2, x.ndim)))
         case layers.Flatten():
@@ -56,7 +64,7 @@ def _apply(layer, inputs, variable, training):
             return sum(inputs[1:], start=x)
         case layers.Concat():
             return torch.cat(inputs, dim=layer.axis)
-    raise TypeError(f"no twin for {layer}")
+    raise TypeError(f"no twin of {type(layer).__name__}: add a case for it to _apply in tests/torch_twin.py")
 
 
 def tensors(variables, requires_grad=False):

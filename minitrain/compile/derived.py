@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from minitrain.graph import Graph
 from minitrain.kernels.compare import BLOCK, same_bits
+from nbnorm.jit.arrays import Array
 
 __all__ = ["DerivedArrays"]
 
-Array = npt.NDArray[Any]
 GAP = 64  # bytes between two variables that are compared rather than skipped
 
 

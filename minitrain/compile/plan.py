@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +14,10 @@ from minitrain.compile.schedule import Request, Schedule, Step, schedule_inferen
 from minitrain.graph import Graph
 from minitrain.kernels.add import add
 from minitrain.layer import Tensors, describe
+from nbnorm.jit.arrays import Array
 
 __all__ = ["Plan", "new_arena"]
 
-Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 Call = tuple[str, Callable[[Tensors], None], Tensors]  # name of the node, what runs, on what
 

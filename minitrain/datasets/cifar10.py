@@ -16,7 +16,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from minitrain.datasets.download import fetch
 from minitrain.datasets.idx import read_exactly
-from minitrain.datasets.images import Array, Split, check_labels, existing_folder, float_dtype, scaled
+from minitrain.datasets.images import Split, check_labels, existing_folder, float_dtype, scaled
+from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import mismatch
 
 __all__ = ["cifar10"]

@@ -4,7 +4,7 @@ from numpy.typing import DTypeLike
 
 from minitrain.datasets.images import Split, check_labels, float_dtype, scaled
 from minitrain.optional import require
-from minitrain.schedules import check_number
+from nbnorm.jit.checks import expect_number
 
 __all__ = ["digits"]
 
@@ -36,7 +36,7 @@ def digits(*, test_fraction: float = 0.2, seed: int = 0, dtype: DTypeLike = "flo
         If scikit-learn is not installed.
     """
     chosen = float_dtype(dtype)
-    check_number("test_fraction", test_fraction, 0.0, 1.0, open_low=True)
+    expect_number("test_fraction", test_fraction, 0.0, 1.0, open_low=True, open_high=True)
     bunch = require("sklearn.datasets", "the digits data set").load_digits()
     split = require("sklearn.model_selection", "the digits data set").train_test_split
     x = scaled(bunch.images[:, None], TOP, chosen)

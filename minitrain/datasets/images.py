@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import FLOATS, mismatch
 
 __all__ = ["Split", "check_labels", "existing_folder", "float_dtype", "scaled"]
 
-Array = NDArray[Any]
 Split = tuple[tuple[Array, Array], tuple[Array, Array]]
 
 

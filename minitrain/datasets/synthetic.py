@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minitrain.datasets.images import Array, Split, float_dtype
-from minitrain.schedules import check_count, check_number
-from nbnorm.jit.checks import mismatch
+from minitrain.datasets.images import Split, float_dtype
+from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import expect_integer, expect_number, mismatch
 
 __all__ = ["synthetic"]
 
@@ -52,8 +52,8 @@ def synthetic(
         raise ValueError(mismatch("shape", "(C, H, W)", shape))
     counts = [("shape", length) for length in shape] + [("classes", classes), ("train", train), ("test", test)]
     for name, value in counts:
-        check_count(name, value)
-    check_number("noise", noise)
+        expect_integer(name, value, 1)
+    expect_number("noise", noise, 0.0)
     pattern_seed, train_seed, test_seed = np.random.SeedSequence(seed).spawn(3)
     patterns = _patterns(np.random.default_rng(pattern_seed), classes, shape)
     return (

@@ -6,41 +6,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from minitrain.layer import Declaration, Layer, Shape
+from minitrain.layer import Declaration, Layer, Node, Shape
 
-__all__ = ["Graph", "GraphNode", "Input", "Node", "trace"]
-
-_created = itertools.count()
-TYPICAL_BATCH = 2  # the smallest batch that batch norm accepts: shapes are inferred with it
-
-
-class Node:
-    """The output of a layer, before there are arrays. Made by calling a layer on nodes.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Without the batch axis.
-    layer : Layer or None
-        None for an `Input`.
-    inputs : tuple of Node
-    """
-
-    def __init__(self, layer: Layer | None, inputs: tuple[Node, ...], shape: Shape, name: str | None) -> None:
-        self.layer = layer
-        self.inputs = inputs
-        self.shape = shape
-        self.name = name
-        self.created = next(_created)
-
-    def then(self, layer: Layer, inputs: tuple[Node, ...]) -> Node:
-        """Return the node of `layer` applied to `inputs`; raises ValueError for shapes that don't fit."""
-        declaration = layer.declare(*((TYPICAL_BATCH, *node.shape) for node in inputs))
-        return Node(layer, inputs, next(iter(declaration.outputs.values()))[1:], layer.name)
-
-    def __repr__(self) -> str:
-        kind = "Input" if self.layer is None else type(self.layer).__name__
-        return f"<Node {self.name or ''} {kind} {self.shape}>".replace("  ", " ")
+__all__ = ["Graph", "GraphNode", "Input", "trace"]
 
 
 class Input(Node):
@@ -56,7 +24,7 @@ class Input(Node):
 
     def __init__(self, shape: Sequence[int], name: str | None = None) -> None:
         sizes = tuple(int(size) for size in shape)
-        if not sizes or min(sizes) < 1:
+        if not sizes or min(sizes) < 1 or sizes != tuple(shape):
             raise ValueError(f"shape: expected positive sizes without the batch axis, got {tuple(shape)}")
         super().__init__(None, (), sizes, name)
 

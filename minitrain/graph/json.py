@@ -1,36 +1,66 @@
-"""A graph as JSON and back. Only classes of two fixed tables are made, only from their own fields."""
+"""A graph as JSON and back.
+
+Only classes of fixed tables are made, only from their own fields: minitrain's layers and initializers, and the layers
+that whoever reads a file passes by name. Nothing that a file names is imported.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from minitrain.graph.graph import Graph, GraphNode
 from minitrain.initializers import INITIALIZERS, Initializer
 from minitrain.layer import Layer
 from minitrain.layers import LAYERS
+from nbnorm.jit.checks import mismatch
 
-__all__ = ["graph_from_json", "graph_to_json"]
+__all__ = ["Classes", "graph_from_json", "graph_to_json", "known_classes"]
+
+Classes = Mapping[str, type[Any]]
+OWN: Classes = {**LAYERS, **INITIALIZERS}
+VALUES = "None, booleans, numbers, strings, layers, initializers of minitrain, or tuples of these"
 
 
 def graph_to_json(graph: Graph) -> dict[str, Any]:
-    """Describe a graph by dictionaries, lists, strings and numbers."""
+    """Describe a graph by dictionaries, lists, strings and numbers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        What could not be read again: fields of a layer that JSON has no words for, classes of one name, a fused graph.
+        The message names the node and the field.
+    """
+    classes = dict(OWN)
     return {
         "inputs": {name: list(shape) for name, shape in graph.inputs.items()},
         "nodes": [
-            {"name": node.name, "layer": _to_json(node.layer), "inputs": list(node.inputs)} for node in graph.nodes
+            {"name": node.name, "layer": _layer_to_json(node, classes), "inputs": list(node.inputs)}
+            for node in graph.nodes
         ],
         "output": graph.output,
     }
 
 
-def graph_from_json(data: Any) -> Graph:
-    """Build a graph from what `graph_to_json` gave. Raises ValueError that says what is wrong with it."""
+def known_classes(layers: Iterable[type[Layer]]) -> Classes:
+    """Return what a graph may name: minitrain's classes and a user's layers, which must not hide any other."""
+    classes = dict(OWN)
+    for layer in layers:
+        if not (isinstance(layer, type) and issubclass(layer, Layer)):
+            raise TypeError(mismatch("layers", "classes of layers", repr(layer)))
+        if classes.setdefault(layer.__name__, layer) is not layer:
+            raise ValueError(f"layers: two classes are called {layer.__name__}; give yours a name of its own")
+    return classes
+
+
+def graph_from_json(data: Any, classes: Classes = OWN) -> Graph:
+    """Build a graph of these classes from what `graph_to_json` gave; ValueError says what is wrong with it."""
     try:
         inputs = {str(name): tuple(int(size) for size in shape) for name, shape in data["inputs"].items()}
         nodes = [
-            GraphNode(str(each["name"]), _layer(each["layer"]), tuple(map(str, each["inputs"])))
+            GraphNode(str(each["name"]), _layer(each["layer"], classes), tuple(map(str, each["inputs"])))
             for each in data["nodes"]
         ]
         output = str(data["output"])
@@ -55,35 +85,64 @@ def _check_order(inputs: Mapping[str, Any], nodes: list[GraphNode], output: str)
         raise ValueError(f"graph: no layer gives the output {output!r}")
 
 
-def _to_json(value: Any) -> Any:
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def _layer_to_json(node: GraphNode, classes: dict[str, type[Any]]) -> Any:
+    """Describe a node's layer; `classes` collects what was met, by name."""
+    if node.names:
+        raise ValueError(f"{node.name}: a {type(node.layer).__name__} stands for other layers; save the unfused graph")
+    description = _to_json(node.layer, node.name, classes)
+    try:
+        again = _to_json(_from_json(description, classes), node.name, classes)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{node.name}: cannot be made again from its fields: {error}") from None
+    if json.dumps(again) != json.dumps(description):
+        raise ValueError(f"{node.name}: expected a layer that is made again from its fields, got {node.layer!r}")
+    return description
+
+
+def _to_json(value: Any, where: str, classes: dict[str, type[Any]]) -> Any:
     if isinstance(value, (Layer, Initializer)):
-        fields = {field.name: _to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"class": type(value).__name__, **fields}
+        kind = type(value)
+        if isinstance(value, Initializer) and kind.__name__ not in INITIALIZERS:
+            raise TypeError(mismatch(where, VALUES, repr(value)))
+        if classes.setdefault(kind.__name__, kind) is not kind:
+            raise ValueError(f"{where}: two classes are called {kind.__name__}; give yours a name of its own")
+        fields = [field.name for field in dataclasses.fields(value) if field.init]
+        return {
+            "class": kind.__name__,
+            **{name: _to_json(getattr(value, name), f"{where}: {name}", classes) for name in fields},
+        }
     if isinstance(value, (list, tuple)):
-        return [_to_json(each) for each in value]
+        return [_to_json(each, where, classes) for each in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"cannot be saved: {value!r}")
+    raise TypeError(mismatch(where, VALUES, repr(value)))
 
 
-def _from_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return _make(value, INITIALIZERS, "initializer")
-    return tuple(_from_json(each) for each in value) if isinstance(value, list) else value
+# ------------------------------------------------------------------------------------------------------------- reading
 
 
-def _layer(data: Any) -> Layer:
-    layer = _make(data, LAYERS, "layer")
-    assert isinstance(layer, Layer)
+def _layer(data: Any, classes: Classes) -> Layer:
+    layer = _make(data, classes, "layer")
+    if not isinstance(layer, Layer):
+        raise ValueError(f"graph: expected a layer, got {data['class']}")
     return layer
 
 
-def _make(data: Mapping[str, Any], classes: Mapping[str, type[Any]], kind: str) -> Any:
+def _from_json(value: Any, classes: Classes) -> Any:
+    if isinstance(value, dict):
+        return _make(value, classes, "layer or initializer")
+    return tuple(_from_json(each, classes) for each in value) if isinstance(value, list) else value
+
+
+def _make(data: Mapping[str, Any], classes: Classes, kind: str) -> Any:
     name = data["class"]
     if name not in classes:
-        raise ValueError(f"graph: unknown {kind} {name!r}; expected one of {', '.join(classes)}")
-    known = {field.name for field in dataclasses.fields(classes[name])}
-    arguments = {key: _from_json(value) for key, value in data.items() if key != "class"}
+        raise ValueError(f"graph: unknown {kind} {name!r}; pass its class: Model.load(path, layers=[{name}])")
+    known = {field.name for field in dataclasses.fields(classes[name]) if field.init}
+    arguments = {key: _from_json(value, classes) for key, value in data.items() if key != "class"}
     unknown = sorted(set(arguments) - known)
     if unknown:
         raise ValueError(f"graph: {name} has no argument {', '.join(unknown)}")

@@ -1,59 +1,27 @@
-"""The layers, one file each. Arguments follow PyTorch; the number of inputs is read from the graph."""
+"""The layers, one file each. Arguments follow PyTorch; the number of inputs is read from the graph.
+
+A layer is registered by its line of import here, and nowhere else: `LAYERS`, the names that this package offers, what
+a saved model may name, what the contract tests run and what the benchmarks measure follow from it.
+"""
 
 from minitrain.layer import Layer
-from minitrain.layers.add import Add
-from minitrain.layers.avg_pool2d import AvgPool2d
-from minitrain.layers.batch_norm import BatchNorm
-from minitrain.layers.concat import Concat
-from minitrain.layers.conv2d import Conv2d
-from minitrain.layers.dense import Dense
-from minitrain.layers.dropout import Dropout
-from minitrain.layers.flatten import Flatten
-from minitrain.layers.global_avg_pool import GlobalAvgPool
-from minitrain.layers.leaky_relu import LeakyReLU
-from minitrain.layers.max_pool2d import MaxPool2d
-from minitrain.layers.prelu import PReLU
-from minitrain.layers.relu import ReLU
-from minitrain.layers.sigmoid import Sigmoid
-from minitrain.layers.tanh import Tanh
-
-__all__ = [
-    "LAYERS",
-    "Add",
-    "AvgPool2d",
-    "BatchNorm",
-    "Concat",
-    "Conv2d",
-    "Dense",
-    "Dropout",
-    "Flatten",
-    "GlobalAvgPool",
-    "LeakyReLU",
-    "MaxPool2d",
-    "PReLU",
-    "ReLU",
-    "Sigmoid",
-    "Tanh",
-]
+from minitrain.layers._registered import layers_of
+from minitrain.layers.add import Add as Add
+from minitrain.layers.avg_pool2d import AvgPool2d as AvgPool2d
+from minitrain.layers.batch_norm import BatchNorm as BatchNorm
+from minitrain.layers.concat import Concat as Concat
+from minitrain.layers.conv2d import Conv2d as Conv2d
+from minitrain.layers.dense import Dense as Dense
+from minitrain.layers.dropout import Dropout as Dropout
+from minitrain.layers.flatten import Flatten as Flatten
+from minitrain.layers.global_avg_pool import GlobalAvgPool as GlobalAvgPool
+from minitrain.layers.leaky_relu import LeakyReLU as LeakyReLU
+from minitrain.layers.max_pool2d import MaxPool2d as MaxPool2d
+from minitrain.layers.prelu import PReLU as PReLU
+from minitrain.layers.relu import ReLU as ReLU
+from minitrain.layers.sigmoid import Sigmoid as Sigmoid
+from minitrain.layers.tanh import Tanh as Tanh
 
 # The fixed set that a saved graph may name: loading looks classes up here and imports nothing.
-LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer
-    for layer in (
-        Add,
-        AvgPool2d,
-        BatchNorm,
-        Concat,
-        Conv2d,
-        Dense,
-        Dropout,
-        Flatten,
-        GlobalAvgPool,
-        LeakyReLU,
-        MaxPool2d,
-        PReLU,
-        ReLU,
-        Sigmoid,
-        Tanh,
-    )
-}
+LAYERS: dict[str, type[Layer]] = layers_of(globals())
+__all__ = sorted({"LAYERS", *LAYERS})  # type checkers go by the form of the imports

@@ -11,7 +11,8 @@ import numpy as np
 
 from minitrain.initializers import Constant, Initializer
 from minitrain.layer import Buffer, Declaration, Layer, Shape, Tensors, array, describe, ones, zeros
-from minitrain.layers._arguments import initializer, normalize, number
+from minitrain.layers._arguments import initializer
+from nbnorm.jit.checks import expect_number, set_checked
 from nbnorm.kernels import batch_norm
 
 
@@ -30,8 +31,8 @@ class Normalization(Layer):
 
     def __post_init__(self) -> None:
         if self.momentum is not None:
-            normalize(self, momentum=number("momentum", self.momentum, 0.0, 1.0))
-        normalize(self, eps=number("eps", self.eps, 0.0))
+            set_checked(self, momentum=expect_number("momentum", self.momentum, 0.0, 1.0))
+        set_checked(self, eps=expect_number("eps", self.eps, 0.0))
         initializer("gamma_init", self.gamma_init)
         initializer("beta_init", self.beta_init)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from minitrain.layer import Layer, Shape, Tensors, only_input
-from minitrain.layers._arguments import normalize, pair
+from nbnorm.jit.checks import expect_pair, set_checked
 
 Geometry = tuple[int, int, int, int, int, int]
 
@@ -22,17 +22,17 @@ class Pool2d(Layer):
     prefix: ClassVar[str] = "pool"
 
     def __post_init__(self) -> None:
-        kernel = pair("kernel_size", self.kernel_size)
-        stride = kernel if self.stride is None else pair("stride", self.stride)
-        padding = pair("padding", self.padding, 0)
+        kernel = expect_pair("kernel_size", self.kernel_size)
+        stride = kernel if self.stride is None else expect_pair("stride", self.stride)
+        padding = expect_pair("padding", self.padding, 0)
         if any(2 * width > size for width, size in zip(padding, kernel, strict=True)):
             raise ValueError(f"padding: expected at most half of kernel_size {kernel}, got {padding}")
-        normalize(self, kernel_size=kernel, stride=stride, padding=padding)
+        set_checked(self, kernel_size=kernel, stride=stride, padding=padding)
 
     @property
     def geometry(self) -> Geometry:
         """The arguments as the kernels take them."""
-        return (*pair("", self.kernel_size), *pair("", self.stride), *pair("", self.padding, 0))
+        return (*expect_pair("", self.kernel_size), *expect_pair("", self.stride), *expect_pair("", self.padding, 0))
 
     def output_shape(self, shapes: tuple[Shape, ...]) -> Shape:
         """Shape of y for the shapes of the inputs; ValueError where the window is larger than the padded input."""

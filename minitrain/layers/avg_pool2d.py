@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from minitrain.kernels.pool import windows as pool
 from minitrain.layer import Declaration, Example, Shape, Tensors
-from minitrain.layers._arguments import boolean
 from minitrain.layers._pool import Pool2d
+from nbnorm.jit.checks import expect_boolean, set_checked
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class AvgPool2d(Pool2d):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        boolean("count_include_pad", self.count_include_pad)
+        set_checked(self, count_include_pad=expect_boolean("count_include_pad", self.count_include_pad))
 
     def declare(self, *shapes: Shape) -> Declaration:
         return Declaration(outputs={"y": self.output_shape(shapes)})

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from minitrain.kernels.elementwise import copy_columns
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, describe
-from minitrain.layers._arguments import integer, normalize
+from nbnorm.jit.checks import expect_integer, set_checked
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Concat(Layer):
     ]
 
     def __post_init__(self) -> None:
-        normalize(self, axis=integer("axis", self.axis, -32))
+        set_checked(self, axis=expect_integer("axis", self.axis, -32))
 
     def declare(self, *shapes: Shape) -> Declaration:
         if not shapes:

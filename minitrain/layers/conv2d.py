@@ -10,7 +10,8 @@ import numpy as np
 from minitrain.initializers import Constant, He, Initializer
 from minitrain.kernels import conv2d
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, only_input, weight
-from minitrain.layers._arguments import Pair, boolean, initializer, integer, normalize, pair
+from minitrain.layers._arguments import initializer
+from nbnorm.jit.checks import expect_boolean, expect_integer, expect_pair, set_checked
 
 
 @dataclass(frozen=True)
@@ -70,31 +71,31 @@ class Conv2d(Layer):
     ]
 
     def __post_init__(self) -> None:
-        normalize(
+        set_checked(
             self,
-            out_channels=integer("out_channels", self.out_channels),
-            kernel_size=pair("kernel_size", self.kernel_size),
-            stride=pair("stride", self.stride),
-            dilation=pair("dilation", self.dilation),
-            groups=integer("groups", self.groups),
+            out_channels=expect_integer("out_channels", self.out_channels),
+            kernel_size=expect_pair("kernel_size", self.kernel_size),
+            stride=expect_pair("stride", self.stride),
+            dilation=expect_pair("dilation", self.dilation),
+            groups=expect_integer("groups", self.groups),
         )
         if self.out_channels % self.groups:
             raise ValueError(f"groups: expected a divisor of out_channels = {self.out_channels}, got {self.groups}")
         if isinstance(self.padding, str):
             self._same_padding()
         else:
-            normalize(self, padding=pair("padding", self.padding, 0))
-        boolean("bias", self.bias)
+            set_checked(self, padding=expect_pair("padding", self.padding, 0))
+        set_checked(self, bias=expect_boolean("bias", self.bias))
         initializer("weight_init", self.weight_init)
         initializer("bias_init", self.bias_init)
 
-    def _same_padding(self) -> Pair:
+    def _same_padding(self) -> tuple[int, int]:
         """Padding that keeps height and width; it is equal on both sides, so the kernel's reach must be odd."""
         if self.padding != "same":
             raise ValueError(f"padding: expected integers or 'same', got {self.padding!r}")
         if self.stride != (1, 1):
             raise ValueError(f"padding: 'same' needs a stride of 1, got {self.stride}")
-        kernel, dilation = pair("", self.kernel_size), pair("", self.dilation)
+        kernel, dilation = expect_pair("", self.kernel_size), expect_pair("", self.dilation)
         total = [step * (size - 1) for step, size in zip(dilation, kernel, strict=True)]
         if any(each % 2 for each in total):
             raise ValueError(f"padding: 'same' needs an odd kernel_size, got {self.kernel_size}")
@@ -105,10 +106,10 @@ class Conv2d(Layer):
         return conv2d.shared_geometry(
             (x[0], x[1], x[2], x[3]),
             self.out_channels,
-            kernel=pair("", self.kernel_size),
-            stride=pair("", self.stride),
-            padding=self._same_padding() if self.padding == "same" else pair("", self.padding, 0),
-            dilation=pair("", self.dilation),
+            kernel=expect_pair("", self.kernel_size),
+            stride=expect_pair("", self.stride),
+            padding=self._same_padding() if self.padding == "same" else expect_pair("", self.padding, 0),
+            dilation=expect_pair("", self.dilation),
             groups=self.groups,
         )
 

@@ -11,7 +11,8 @@ from minitrain.initializers import Constant, He, Initializer
 from minitrain.kernels import dense
 from minitrain.kernels.dense.tiles import SCRATCH
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, describe, only_input, weight
-from minitrain.layers._arguments import boolean, initializer, integer, normalize
+from minitrain.layers._arguments import initializer
+from nbnorm.jit.checks import expect_boolean, expect_integer, set_checked
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Dense(Layer):
     ]
 
     def __post_init__(self) -> None:
-        normalize(self, out_features=integer("out_features", self.out_features))
-        boolean("bias", self.bias)
+        set_checked(self, out_features=expect_integer("out_features", self.out_features))
+        set_checked(self, bias=expect_boolean("bias", self.bias))
         initializer("weight_init", self.weight_init)
         initializer("bias_init", self.bias_init)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from minitrain.initializers import Constant
 from minitrain.kernels import dropout
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, only_input
-from minitrain.layers._arguments import normalize, number
+from nbnorm.jit.checks import expect_number, set_checked
 
 
 def _draw_key(rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int) -> NDArray[Any]:
@@ -50,7 +50,7 @@ class Dropout(Layer):
     ]
 
     def __post_init__(self) -> None:
-        normalize(self, p=number("p", self.p, 0.0, 1.0))
+        set_checked(self, p=expect_number("p", self.p, 0.0, 1.0))
 
     def declare(self, *shapes: Shape) -> Declaration:
         return Declaration(

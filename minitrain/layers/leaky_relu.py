@@ -8,7 +8,7 @@ from typing import ClassVar
 from minitrain.kernels import elementwise
 from minitrain.layer import Example, Tensors
 from minitrain.layers._activation import Activation
-from minitrain.layers._arguments import normalize, number
+from nbnorm.jit.checks import expect_number, set_checked
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LeakyReLU(Activation):
     ]
 
     def __post_init__(self) -> None:
-        normalize(self, negative_slope=number("negative_slope", self.negative_slope))
+        set_checked(self, negative_slope=expect_number("negative_slope", self.negative_slope))
 
     def backward_reads(self) -> str:
         return "y" if self.negative_slope >= 0 else "x"  # a negative slope takes the sign from y

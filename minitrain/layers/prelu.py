@@ -12,7 +12,8 @@ import numpy as np
 from minitrain.initializers import Constant, Initializer
 from minitrain.kernels import elementwise
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, describe, only_input
-from minitrain.layers._arguments import initializer, integer, normalize
+from minitrain.layers._arguments import initializer
+from nbnorm.jit.checks import expect_integer, set_checked
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class PReLU(Layer):
 
     def __post_init__(self) -> None:
         if self.num_parameters != "channel":
-            normalize(self, num_parameters=integer("num_parameters", self.num_parameters))
+            set_checked(self, num_parameters=expect_integer("num_parameters", self.num_parameters))
         initializer("weight_init", self.weight_init)
 
     def declare(self, *shapes: Shape) -> Declaration:

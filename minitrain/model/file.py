@@ -4,43 +4,70 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from minitrain.files import write_bytes
 from minitrain.graph.graph import Graph
-from minitrain.graph.json import graph_from_json, graph_to_json
+from minitrain.graph.json import graph_from_json, graph_to_json, known_classes
+from minitrain.layer import Layer
 from minitrain.optional import require
+from nbnorm.jit.arrays import Array
 
-if TYPE_CHECKING:
-    from minitrain.model.model import Model
-
-__all__ = ["TRAINING_PREFIX", "contents", "fill", "load", "pack", "read", "save"]
+__all__ = ["TRAINING_PREFIX", "check", "fill", "pack", "read", "read_arrays", "write"]
 
 METADATA_KEY = "minitrain"
 TRAINING_PREFIX = ".optimizer."  # of the arrays a checkpoint has beside the model's (no layer's name is empty)
+SETTINGS = ("dtype", "seed", "fuse")
 VERSION = 1
-Array = npt.NDArray[Any]
 
 
-def save(model: Model, path: str | os.PathLike[str]) -> None:
-    """Write a model; see `Model.save`."""
-    write_bytes(path, pack(*contents(model)))
+def write(
+    path: str | os.PathLike[str],
+    graph: Graph,
+    arrays: Mapping[str, Array],
+    settings: Mapping[str, Any],
+    more: Mapping[str, str] | None = None,
+) -> None:
+    """Write a model, whole or not at all; see `Model.save`.
+
+    Parameters
+    ----------
+    path : str or path-like
+    graph : Graph
+    arrays : mapping of name to array
+        Parameters and state, and whatever else the file is to hold under names that begin with `TRAINING_PREFIX`.
+    settings : mapping
+        "dtype", "seed" and "fuse" of the model.
+    more : mapping of str to str, optional
+        Further entries of the metadata.
+    """
+    description = {"version": VERSION, **{name: settings[name] for name in SETTINGS}, "graph": graph_to_json(graph)}
+    write_bytes(path, pack(arrays, {METADATA_KEY: json.dumps(description), **(more or {})}))
 
 
-def contents(model: Model) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return the arrays and the metadata of a model's file."""
-    description = {
-        "version": VERSION,
-        "dtype": str(model.dtype),
-        "seed": model.seed,
-        "fuse": model.fuse,
-        "graph": graph_to_json(model.graph),
-    }
-    return {**model.params, **model.state}, {METADATA_KEY: json.dumps(description)}
+def read(
+    path: str | os.PathLike[str], layers: Iterable[type[Layer]] = ()
+) -> tuple[Graph, dict[str, Array], dict[str, Any]]:
+    """Return graph, arrays (parameters and state) and settings of a model's file; ValueError where it is none.
+
+    `layers` are the classes of layers that are not minitrain's.
+    """
+    classes = known_classes(layers)
+    arrays, metadata = read_arrays(path)
+    try:
+        description = json.loads(metadata[METADATA_KEY])
+        if description["version"] != VERSION:
+            raise ValueError(f"version {description['version']}, expected {VERSION}")
+        graph = graph_from_json(description["graph"], classes)
+        settings = {name: description[name] for name in SETTINGS}
+    except KeyError as error:
+        raise ValueError(f"{os.fspath(path)}: not a saved model (no {error} in its metadata)") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+    return graph, {name: each for name, each in arrays.items() if not name.startswith(TRAINING_PREFIX)}, settings
 
 
 def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
@@ -54,7 +81,7 @@ def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     return packed
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
     """Return the arrays and the metadata of a safetensors file; ValueError where it is not one."""
     safetensors = require("safetensors", "saving and loading models")
     try:
@@ -65,31 +92,20 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]
         raise ValueError(f"{os.fspath(path)}: not a readable safetensors file ({error})") from None
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, Array], dict[str, Any]]:
-    """Return graph, arrays and the model's settings."""
-    arrays, metadata = read(path)
-    try:
-        description = json.loads(metadata[METADATA_KEY])
-        if description["version"] != VERSION:
-            raise ValueError(f"version {description['version']}, expected {VERSION}")
-        graph = graph_from_json(description["graph"])
-        settings = {name: description[name] for name in ("seed", "dtype", "fuse")}
-    except KeyError as error:
-        raise ValueError(f"{os.fspath(path)}: not a saved model (no {error} in its metadata)") from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from None
-    return graph, {name: each for name, each in arrays.items() if not name.startswith(TRAINING_PREFIX)}, settings
+def fill(variables: Mapping[str, Array], arrays: Mapping[str, Array], path: str | os.PathLike[str]) -> None:
+    """Copy what was read into a model's variables, all or, where `check` raises, none."""
+    check(variables, arrays, path)
+    for name, variable in variables.items():
+        variable[...] = arrays[name]
 
 
-def fill(model: Model, arrays: Mapping[str, Array], path: str | os.PathLike[str]) -> None:
-    """Copy arrays into a model; ValueError unless names, shapes and dtypes are exactly the model's."""
-    variables = {**model.params, **model.state}
+def check(variables: Mapping[str, Array], arrays: Mapping[str, Array], path: str | os.PathLike[str]) -> None:
+    """Raise ValueError unless names, shapes and dtypes of what was read are exactly those of the variables."""
     missing, unknown = sorted(set(variables) - set(arrays)), sorted(set(arrays) - set(variables))
     if missing or unknown:
         raise ValueError(f"{os.fspath(path)}: missing arrays {missing}, unknown arrays {unknown}")
-    for name, target in variables.items():
+    for name, variable in variables.items():
         given = arrays[name]
-        if given.shape != target.shape or given.dtype != target.dtype:
-            expected = f"{target.dtype} {target.shape}"
+        if given.shape != variable.shape or given.dtype != variable.dtype:
+            expected = f"{variable.dtype} {variable.shape}"
             raise ValueError(f"{os.fspath(path)}: {name}: expected {expected}, got {given.dtype} {given.shape}")
-        target[...] = given

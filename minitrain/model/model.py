@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from minitrain.compile.derived import DerivedArrays
-from minitrain.compile.fuse import fuse as fuse_graph
-from minitrain.compile.fuse import fuse_for_inference, fuse_for_training
+from minitrain.compile.fusions import fuse as fuse_graph
+from minitrain.compile.fusions import fuse_for_inference, fuse_for_training
 from minitrain.compile.plan import Plan, new_arena
 from minitrain.compile.schedule import schedule_inference, schedule_training
-from minitrain.graph.graph import Graph, Node, trace
-from minitrain.layer import Shape
+from minitrain.graph.graph import Graph, trace
+from minitrain.layer import Layer, Node, Shape
 from minitrain.model import file as model_file
 from minitrain.model.summary import summarize
 from minitrain.model.variables import Variables, declared_variables, first_value, flat_views, state_views
+from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import FLOATS, expect_integer
 
 __all__ = ["Model"]
 
-Array = npt.NDArray[Any]
 MOST_PLANS = 32  # of different batch sizes, kept bound at a time
 
 
@@ -95,11 +96,9 @@ class Model:
 
     def _build(self, graph: Graph, seed: int, dtype: npt.DTypeLike, fuse: bool) -> None:
         self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
+        if self.dtype not in FLOATS:
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"seed: expected an integer of at least 0, got {seed!r}")
-        self.seed, self.fuse, self.graph = int(seed), bool(fuse), graph
+        self.seed, self.fuse, self.graph = expect_integer("seed", seed, 0), bool(fuse), graph
         self._output_shape = graph.shapes(2)[graph.output][1:]
         fused = fuse_graph(graph) if fuse else graph
         self._training_graph = fuse_for_training(fused, self.dtype) if fuse else graph
@@ -152,6 +151,11 @@ class Model:
         if self._gradients is None:
             self._gradients = Variables("gradient", flat_views(self._param_buffers, self.flat_gradients))
         return self._gradients
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes a model of its graph, beside parameters and state: the other arguments of `from_graph`."""
+        return {"dtype": str(self.dtype), "seed": self.seed, "fuse": self.fuse}
 
     def count_parameters(self) -> int:
         """Return the number of learned values."""
@@ -227,8 +231,7 @@ class Model:
         ValueError
             A shape that does not fit.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        batch_size = expect_integer("batch_size", batch_size, 1)
         arrays = self.check_inputs(x)
         samples = len(arrays[0])
         result = np.empty((samples, *self._output_shape), self.dtype)
@@ -263,47 +266,34 @@ class Model:
             raise TypeError(f"{label}: expected numbers, got dtype {each.dtype}")
         return arrays
 
-    def first_non_finite(self, x: Array | Sequence[Array], training: bool = True) -> str | None:
-        """Name the first parameter, input or layer output that is not finite for this batch; None where all are.
-
-        Runs the layers one by one without fusion. State is left as it was.
-        """
-        for name, value in self.params.items():
-            if not np.isfinite(value).all():
-                return name
-        arrays = self.check_inputs(x)
-        for name, each in zip(self.input_shapes, arrays, strict=True):
-            if not np.isfinite(each).all():
-                return name
-        snapshot = self.flat_state.copy()
-        gradients = self.gradients if training else None
-        plan = Plan(self.graph, len(arrays[0]), self.dtype, self.params, self.state, gradients)
-        plan.load(arrays)
-        try:
-            for name, outputs in plan.forward_one_by_one():
-                if not all(np.isfinite(output).all() for output in outputs):
-                    return name
-        finally:
-            self.flat_state[...] = snapshot
-        return None
-
     # ------------------------------------------------------------------------------------------------- keeping it
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write graph, parameters and state as a safetensors file, whole or not at all.
 
+        Layers that are not minitrain's are written, too; whoever loads the file passes their classes.
+
         Raises
         ------
+        TypeError, ValueError
+            Layers that could not be made again from what is written: fields that are neither numbers, strings, layers
+            nor initializers of minitrain, or the name of another class. Names the node; nothing is written.
         ImportError
             safetensors is not installed.
         OSError
             The file cannot be written; what was there before is kept.
         """
-        model_file.save(self, path)
+        model_file.write(path, self.graph, {**self.params, **self.state}, self.settings)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Model:
+    def load(cls, path: str | os.PathLike[str], layers: Iterable[type[Layer]] = ()) -> Model:
         """Read a model from a file that `save` wrote. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : str or path-like
+        layers : iterable of classes
+            Layers of the model that are not minitrain's, each under a name of its own: `layers=[MyLayer]`.
 
         Raises
         ------
@@ -312,7 +302,7 @@ class Model:
         ValueError
             Not such a file, an unknown layer, arrays that do not fit the graph.
         """
-        graph, tensors, settings = model_file.load(path)
+        graph, arrays, settings = model_file.read(path, layers)
         model = cls.from_graph(graph, **settings)
-        model_file.fill(model, tensors, path)
+        model_file.fill({**model.params, **model.state}, arrays, path)
         return model

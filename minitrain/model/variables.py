@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from minitrain.graph.graph import Graph
 from minitrain.layer import Buffer
+from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import mismatch
 
 __all__ = ["Variables", "declared_variables"]
 
-Array = npt.NDArray[Any]
 STATE_ALIGNMENT = 16  # bytes; state mixes dtypes
 
 
@@ -49,14 +49,27 @@ class Variables(Mapping[str, Array]):
 
 
 def declared_variables(graph: Graph) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
-    """Return the parameters and the state that the layers of a graph declare, by the model's names."""
+    """Return the parameters and the state that the layers of a graph declare, by the model's names.
+
+    Raises
+    ------
+    ValueError
+        Two layers that name one variable: each would overwrite what the other found of its gradient.
+    """
     params: dict[str, Buffer] = {}
     state: dict[str, Buffer] = {}
+    owners: dict[str, str] = {}
     declarations = graph.declarations(2)
     for node in graph.nodes:
         declaration = declarations[node.name]
-        params |= {node.variable(local): buffer for local, buffer in declaration.params.items()}
-        state |= {node.variable(local): buffer for local, buffer in declaration.state.items()}
+        for declared, variables in ((declaration.params, params), (declaration.state, state)):
+            for local, buffer in declared.items():
+                name = node.variable(local)
+                owner = owners.setdefault(name, node.name)
+                if owner != node.name or name in params or name in state:
+                    expected = "a variable of one layer (shared ones are not supported)"
+                    raise ValueError(mismatch(name, expected, f"{owner} and {node.name}"))
+                variables[name] = buffer
     return params, state
 
 

@@ -24,6 +24,7 @@ from minitrain.layers import (
     Tanh,
 )
 from minitrain.model import Model
+from nbnorm.jit.checks import expect_one_of
 
 __all__ = ["Activation", "Norm", "Stack"]
 
@@ -59,8 +60,7 @@ class Stack:
     """
 
     def __init__(self, input_shape: Sequence[int], norm: Norm, activation: Activation, weight_scale: float) -> None:
-        if norm not in ("before", "after", None):
-            raise ValueError(f"norm: expected 'before', 'after' or None, got {norm!r}")
+        expect_one_of("norm", norm, ("before", "after", None))
         if isinstance(activation, str):
             if activation not in ACTIVATIONS:
                 raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)} or a layer, got {activation!r}")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from minitrain.layers import GlobalAvgPool
 from minitrain.model import Model
 from minitrain.models._stack import Activation, Norm, Stack
+from nbnorm.jit.checks import expect_integer, expect_one_of
 
 __all__ = ["lenet", "mlp", "plain"]
 
@@ -113,10 +114,8 @@ def plain(
     input_shape, classes, activation, norm, weight_scale, seed, dtype
         As for `mlp`.
     """
-    if depth < 2:
-        raise ValueError(f"depth: expected at least 2, got {depth!r}")
-    if kind not in ("conv", "dense"):
-        raise ValueError(f"kind: expected 'conv' or 'dense', got {kind!r}")
+    depth = expect_integer("depth", depth, 2)
+    expect_one_of("kind", kind, ("conv", "dense"))
     stack = Stack(input_shape, norm, activation, weight_scale)
     for number in range(1, depth):
         if kind == "dense":

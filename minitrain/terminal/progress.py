@@ -7,13 +7,20 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Literal
-
-from minitrain.training.batches import Tally
+from typing import Any, Literal, Protocol
 
 __all__ = ["Lines", "LiveBar", "Progress", "make_progress"]
 
 REFRESH_SECONDS = 0.1  # drawing costs milliseconds: not after each step
+
+
+class Sums(Protocol):
+    """What an epoch has measured so far."""
+
+    samples: int
+
+    def means(self) -> dict[str, float]:
+        """Return loss and metrics by their names."""
 
 
 class Progress:
@@ -30,7 +37,7 @@ class Progress:
     def begin(self, epoch: int, epochs: int, samples: int) -> None:
         """Take the number of an epoch, of the last one, and of the samples to come."""
 
-    def advance(self, tally: Tally) -> None:
+    def advance(self, tally: Sums) -> None:
         """Take the sums of the epoch so far, after each step."""
 
     def end(self, epoch: int, values: Mapping[str, float]) -> None:
@@ -78,7 +85,7 @@ class LiveBar(Progress):
         self._bar = self._bars.add_task(f"epoch {epoch}/{epochs}", total=samples, numbers="")
         self._bars.refresh()
 
-    def advance(self, tally: Tally) -> None:
+    def advance(self, tally: Sums) -> None:
         now = time.perf_counter()
         if now - self._drawn >= REFRESH_SECONDS:
             self._drawn = now

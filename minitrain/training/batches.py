@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from minitrain.compile.plan import Plan
-from minitrain.losses import Loss, accuracy_of
+from minitrain.losses import Loss
+from minitrain.metrics import accuracy_of
 from minitrain.model import Model
+from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import expect_integer
 
 __all__ = ["Metric", "Samples", "Tally", "named_metrics", "ranges"]
 
-Array = npt.NDArray[Any]
 Metric = Callable[[Array, Array], float]
 
 
@@ -91,11 +92,7 @@ def ranges(samples: int, batch_size: int, join_single: bool = False) -> list[tup
 
     With `join_single`, a last batch of one sample becomes part of the batch before.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
-        raise TypeError(f"batch_size: expected an integer, got {batch_size!r}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    starts = list(range(0, samples, int(batch_size)))
+    starts = list(range(0, samples, expect_integer("batch_size", batch_size, 1)))
     if join_single and len(starts) > 1 and starts[-1] == samples - 1:
         del starts[-1]
     return list(zip(starts, [*starts[1:], samples], strict=True))

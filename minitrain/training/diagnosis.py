@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from minitrain.compile.plan import Plan
 from minitrain.model import Model
+from nbnorm.jit.arrays import Array
 
-__all__ = ["NonFiniteLossError", "explain"]
-
-Array = npt.NDArray[Any]
+__all__ = ["NonFiniteLossError", "explain", "first_non_finite"]
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -30,7 +28,7 @@ def explain(model: Model, step: int, loss: float, xb: Array | Sequence[Array], l
     if math.isfinite(loss):
         broken = (name for name, each in model.gradients.items() if not np.isfinite(each).all())
         return f"step {step}: the gradient of {next(broken)} is not finite (the loss is {loss:g}); {advice}"
-    first = model.first_non_finite(xb)
+    first = first_non_finite(model, xb)
     if first in model.input_shapes:
         return f"step {step}: the loss is {loss}: the data of {first} are not finite; nothing was updated"
     if first in model.params:
@@ -40,3 +38,28 @@ def explain(model: Model, step: int, loss: float, xb: Array | Sequence[Array], l
     else:
         cause = "every layer's output is finite, so look at the targets and the size of the outputs"
     return f"step {step}: the loss is {loss}: {cause}; {advice}"
+
+
+def first_non_finite(model: Model, x: Array | Sequence[Array], training: bool = True) -> str | None:
+    """Name the first parameter, input or layer output that is not finite for this batch; None where all are.
+
+    Runs the layers one by one without fusion. State is left as it was.
+    """
+    for name, value in model.params.items():
+        if not np.isfinite(value).all():
+            return name
+    arrays = model.check_inputs(x)
+    for name, each in zip(model.input_shapes, arrays, strict=True):
+        if not np.isfinite(each).all():
+            return name
+    snapshot = model.flat_state.copy()
+    gradients = model.gradients if training else None
+    plan = Plan(model.graph, len(arrays[0]), model.dtype, model.params, model.state, gradients)
+    plan.load(arrays)
+    try:
+        for name, outputs in plan.forward_one_by_one():
+            if not all(np.isfinite(output).all() for output in outputs):
+                return name
+    finally:
+        model.flat_state[...] = snapshot
+    return None

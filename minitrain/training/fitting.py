@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.callbacks import Callback
 from minitrain.terminal.interrupts import deferred_interrupt
 from minitrain.terminal.progress import make_progress
 from minitrain.training.batches import Samples, Tally, ranges
+from minitrain.training.callback import Callback
 from minitrain.training.history import History
-
-if TYPE_CHECKING:
-    from minitrain.training.trainer import Trainer
+from minitrain.training.step import Learner
+from nbnorm.jit.checks import expect_integer
 
 __all__ = ["Fitting"]
 
@@ -28,7 +27,7 @@ class Fitting:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Learner,
         x: Any,
         y: npt.ArrayLike,
         batch_size: int,
@@ -47,7 +46,7 @@ class Fitting:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
         self._shuffle = shuffle
-        self._seed = trainer.model.seed if seed is None else seed
+        self._seed = trainer.model.seed if seed is None else expect_integer("seed", seed, 0)
         self._progress = make_progress(verbose)
         self._announce = verbose is not False
         self._tally: Tally | None = None
@@ -55,13 +54,12 @@ class Fitting:
 
     def run(self, epochs: int) -> History:
         """Train for this many epochs; see `Trainer.fit`."""
-        if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
-            raise ValueError(f"epochs: expected an integer of at least 0, got {epochs!r}")
+        epochs = expect_integer("epochs", epochs, 0)
         trainer = self._trainer
         trainer.history = history = History()
         trainer.stop_requested = False
         self._reserve_memory()
-        last = trainer.epoch + int(epochs)
+        last = trainer.epoch + epochs
         quiet = np.errstate(over="ignore", invalid="ignore")  # a step looks at its numbers itself
         with deferred_interrupt(self._announce) as self._interrupt, self._progress, quiet:
             try:
@@ -162,7 +160,7 @@ class Fitting:
             model.training_plan(size)
 
 
-def _check_validation(trainer: Trainer, validation_data: tuple[Any, npt.ArrayLike] | None) -> Samples | None:
+def _check_validation(trainer: Learner, validation_data: tuple[Any, npt.ArrayLike] | None) -> Samples | None:
     if validation_data is None:
         return None
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:

@@ -1,12 +1,24 @@
-"""Errors that name the argument, what was expected and what came. Shared by nbnorm and minitrain."""
+"""Checks of arguments: errors that name the argument, what was expected and what came. For nbnorm and minitrain.
 
-from typing import Any
+Checks of single values return them as plain Python ones, so that whoever keeps them can write them as JSON: NumPy's
+numbers and truth values of any width are as good as Python's. A bool is no number, and 2.0 is no integer. What is of
+the wrong kind is a TypeError, a value that is out of bounds a ValueError.
+"""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["FLOATS", "expect_float", "expect_number", "expect_one_of", "expect_shape", "expect_writable", "mismatch"]
+__all__ = [
+    "FLOATS", "expect_boolean", "expect_float", "expect_integer", "expect_number", "expect_one_of", "expect_pair",
+    "expect_shape", "expect_writable", "mismatch", "set_checked",
+]  # fmt: skip
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+Choice = TypeVar("Choice")
 
 
 def mismatch(name: str, expected: object, got: object) -> str:
@@ -34,17 +46,65 @@ def expect_writable(name: str, array: Any) -> None:
         raise ValueError(mismatch(name, "a writable array", "a read-only one"))
 
 
-def expect_number(name: str, value: Any, low: float, high: float = float("inf")) -> float:
-    """Return `value` as a float; raise TypeError unless it is a real number, ValueError unless it is in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(mismatch(name, "a number", type(value).__name__))
-    if not low <= value <= high:
-        bounds = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
-        raise ValueError(mismatch(name, f"a number {bounds}", value))
-    return float(value)
+def expect_number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """Return a finite number between `low` and `high` as a float; `open_low` and `open_high` leave these out."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(mismatch(name, "a number", repr(value)))
+    number = float(value)
+    inside = (low < number if open_low else low <= number) and (number < high if open_high else number <= high)
+    if not (inside and math.isfinite(number)):
+        bounds = [f"{'>' if open_low else '>='} {low:g}"] * math.isfinite(low)
+        bounds += [f"{'<' if open_high else '<='} {high:g}"] * math.isfinite(high)
+        raise ValueError(mismatch(name, " ".join(["a finite number", " and ".join(bounds)]).strip(), repr(value)))
+    return number
 
 
-def expect_one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(mismatch(name, " or ".join(map(repr, choices)), repr(value)))
+def expect_integer(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """Return an integer of at least `low` and, where that is given, at most `high` as an int."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(mismatch(name, "an integer", repr(value)))
+    integer = int(value)
+    if integer < low or (high is not None and integer > high):
+        bounds = f">= {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(mismatch(name, f"an integer {bounds}", integer))
+    return integer
+
+
+def expect_pair(name: str, value: Any, low: int = 1) -> tuple[int, int]:
+    """Return an integer, or a pair of integers, as (rows, columns); each of at least `low`."""
+    if not isinstance(value, tuple | list):
+        both = expect_integer(name, value, low)
+        return both, both
+    if len(value) != 2:
+        raise ValueError(mismatch(name, "an integer or a pair (rows, columns)", repr(value)))
+    return expect_integer(name, value[0], low), expect_integer(name, value[1], low)
+
+
+def expect_boolean(name: str, value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(mismatch(name, "True or False", repr(value)))
+    return bool(value)
+
+
+def expect_one_of(name: str, value: Any, choices: Sequence[Choice]) -> Choice:
+    """Return the one of `choices` that this is; they are strings, or None."""
+    for choice in choices:
+        if value is choice or (isinstance(value, str) and value == choice):
+            return choice
+    *others, last = map(repr, choices)
+    raise ValueError(mismatch(name, f"{', '.join(others)} or {last}" if others else last, repr(value)))
+
+
+def set_checked(instance: Any, **values: Any) -> None:
+    """Put checked values into the fields of a frozen dataclass; to be called from its `__post_init__`."""
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)

@@ -173,6 +173,16 @@ def test_checkpoint_is_a_model_file(data, tmp_path):
     assert np.array_equal(Model.load(tmp_path / "c.safetensors").flat_params, trainer.model.flat_params)
 
 
+def test_a_refused_checkpoint_changes_nothing(data, tmp_path):
+    path, sgd = tmp_path / "c.safetensors", optimizers.SGD(0.1)
+    save_checkpoint(make_trainer(1, sgd), path)
+    other = Trainer(models.mlp((6,), 4, hidden=(8,), seed=2), losses.SoftmaxCrossEntropy(), sgd)
+    before = everything(other)
+    with pytest.raises(ValueError, match=r"head.*: expected float32 \("):
+        restore(other, path)
+    assert everything(other) == before
+
+
 def test_checkpoint_path_may_carry_the_epoch(data, tmp_path):
     make_trainer().fit(*data, epochs=2, callbacks=[Checkpoint(tmp_path / "{epoch}.safetensors")], verbose=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.safetensors", "2.safetensors"]

@@ -72,7 +72,7 @@ def test_table_has_every_public_class():
     ("make", "error", "message"),
     [
         (lambda: He("gaussian"), ValueError, "distribution: expected 'normal' or 'uniform', got 'gaussian'"),
-        (lambda: He(scale=-1), ValueError, "scale: expected a number >= 0"),
+        (lambda: He(scale=-1), ValueError, "scale: expected a finite number >= 0, got -1"),
         (lambda: Normal(std=float("nan")), ValueError, "std: expected a finite number"),
         (lambda: Normal(std="1"), TypeError, "std: expected a number"),
         (lambda: Constant(True), TypeError, "value: expected a number"),

@@ -11,7 +11,7 @@ from gradient_check import peak_of, same_bits, serial_below
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minitrain.losses import LOSSES, BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy, accuracy_of
+from minitrain.losses import LOSSES, BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 
 SIZES = st.tuples(st.integers(1, 70), st.integers(2, 12))
 
@@ -220,13 +220,3 @@ def test_the_table_names_every_loss_and_arguments_are_json():
     assert {loss.__name__: loss for loss in Loss.__subclasses__()} == LOSSES
     for loss in (SoftmaxCrossEntropy(0.1), MeanSquaredError(), BinaryCrossEntropy(True)):
         assert LOSSES[type(loss).__name__](**json.loads(json.dumps(asdict(loss)))) == loss
-
-
-def test_accuracy_that_goes_with_a_loss():
-    logits = np.array([[-1.0], [0.3], [2.0]])
-    assert accuracy_of(MeanSquaredError()) is None
-    assert accuracy_of(BinaryCrossEntropy(True))(logits, np.array([[0], [1], [0]])) == pytest.approx(2 / 3)
-    assert accuracy_of(BinaryCrossEntropy())(logits, np.array([[0], [1], [1]])) == pytest.approx(2 / 3)
-    assert accuracy_of(SoftmaxCrossEntropy())(np.eye(3), np.array([0, 1, 1])) == pytest.approx(2 / 3)
-    several = np.array([[-1.0, 1.0], [1.0, 1.0]])
-    assert accuracy_of(BinaryCrossEntropy(True))(several, np.array([[0, 1], [1, 0]])) == 0.75

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain import metrics
-from minitrain.metrics import BinaryAccuracy, TopK, accuracy, top_k_accuracy
+from minitrain.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from minitrain.metrics import BinaryAccuracy, TopK, accuracy, accuracy_of, top_k_accuracy
 
 
 def batch(seed, examples, classes):
@@ -54,7 +55,7 @@ def test_ties_and_nan_win_nothing():
 
 def test_names():
     assert [metric.__name__ for metric in (accuracy, TopK(3), BinaryAccuracy())] == ["accuracy", "top_3", "accuracy"]
-    assert set(metrics.__all__) == {"BinaryAccuracy", "TopK", "accuracy", "top_k_accuracy"}
+    assert set(metrics.__all__) == {"BinaryAccuracy", "TopK", "accuracy", "accuracy_of", "top_k_accuracy"}
 
 
 OUTPUTS = np.zeros((2, 3))
@@ -78,3 +79,13 @@ OUTPUTS = np.zeros((2, 3))
 def test_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_accuracy_that_goes_with_a_loss():
+    logits = np.array([[-1.0], [0.3], [2.0]])
+    assert accuracy_of(MeanSquaredError()) is None
+    assert accuracy_of(BinaryCrossEntropy(True))(logits, np.array([[0], [1], [0]])) == pytest.approx(2 / 3)
+    assert accuracy_of(BinaryCrossEntropy())(logits, np.array([[0], [1], [1]])) == pytest.approx(2 / 3)
+    assert accuracy_of(SoftmaxCrossEntropy())(np.eye(3), np.array([0, 1, 1])) == pytest.approx(2 / 3)
+    several = np.array([[-1.0, 1.0], [1.0, 1.0]])
+    assert accuracy_of(BinaryCrossEntropy(True))(several, np.array([[0, 1], [1, 0]])) == 0.75

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minitrain import Input, Model, layers
-from minitrain.compile.fuse import fuse
+from minitrain.compile.fusions import fuse
 from minitrain.compile.plan import Plan
 
 

@@ -43,7 +43,7 @@ def test_synthetic():
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        (("imagenet",), {}, ValueError, "name: expected 'digits' or .*, got 'imagenet'"),
+        (("imagenet",), {}, ValueError, "name: expected 'digits', .* or 'cifar10', got 'imagenet'"),
         (("digits", "somewhere"), {}, ValueError, "folder: expected None for digits, which has no files"),
         (("digits",), {"dtype": "int8"}, ValueError, "dtype: expected float32 or float64, got 'int8'"),
         (("digits",), {"dtype": "nonsense"}, ValueError, "dtype: expected float32 or float64"),
@@ -53,7 +53,7 @@ def test_synthetic():
         (("mnist", "no/such/folder"), {}, FileNotFoundError, "folder: expected a folder, but .* does not exist"),
         (("mnist", __file__), {}, NotADirectoryError, "folder: expected a folder, but .* is a file"),
         (("synthetic",), {"shape": (3, 3)}, ValueError, r"shape: expected \(C, H, W\), got \(3, 3\)"),
-        (("synthetic",), {"train": 0}, ValueError, "train: expected at least 1, got 0"),
+        (("synthetic",), {"train": 0}, ValueError, "train: expected an integer >= 1, got 0"),
         (("synthetic",), {"noise": -1}, ValueError, "noise: expected"),
     ],
 )

@@ -70,7 +70,7 @@ def test_arrays_are_not_nodes():
         layers.ReLU()([[1.0, 2.0]])
 
 
-@pytest.mark.parametrize("shape", [(), (0, 3), (3, -1)])
+@pytest.mark.parametrize("shape", [(), (0, 3), (3, -1), (4.7,)])
 def test_input_shapes_are_checked(shape):
     with pytest.raises(ValueError, match="shape: expected positive sizes"):
         Input(shape)

@@ -54,6 +54,9 @@ def defined_layers():
 
 
 def test_every_layer_is_listed():
+    for layer in defined_layers():
+        line = f"from {layer.__module__} import {layer.__name__} as {layer.__name__}"
+        assert ALL_LAYERS.get(layer.__name__) is layer, f"add to the __init__.py beside it: {line}"
     assert {layer.__name__ for layer in defined_layers()} == set(ALL_LAYERS)
 
 

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from minitrain import Input, Model, initializers, layers
 from minitrain.layers import LAYERS
-from minitrain.model.file import METADATA_KEY, pack, read
+from minitrain.model.file import METADATA_KEY, pack, read_arrays
 
 
 def net(dtype="float32"):
@@ -49,7 +49,7 @@ def test_transposed_and_strided_arrays_survive(tmp_path):
         "fortran": np.asfortranarray(values),
     }
     (tmp_path / "file").write_bytes(pack(arrays, {}))
-    for name, each in read(tmp_path / "file")[0].items():
+    for name, each in read_arrays(tmp_path / "file")[0].items():
         np.testing.assert_array_equal(each, arrays[name])
 
 
@@ -64,7 +64,7 @@ def test_transposed_weights_survive(tmp_path):
 
 def rewrite(path, change, arrays=None):
     """Save a net's file again with a changed description."""
-    old, metadata = read(path)
+    old, metadata = read_arrays(path)
     description = json.loads(metadata[METADATA_KEY])
     change(description)
     path.write_bytes(pack(arrays or old, {METADATA_KEY: json.dumps(description)}))
@@ -95,7 +95,7 @@ def test_broken_descriptions(tmp_path, change, message):
 def test_arrays_that_do_not_fit(tmp_path):
     path = tmp_path / "net"
     net().save(path)
-    arrays, _ = read(path)
+    arrays, _ = read_arrays(path)
     first = next(iter(arrays))
     rewrite(path, lambda d: None, {**arrays, first: arrays[first].astype("f8")})
     with pytest.raises(ValueError, match=f"{first}: expected float32"):

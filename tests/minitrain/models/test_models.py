@@ -106,7 +106,7 @@ def test_activations_by_name_and_by_layer():
     [
         (lambda: models.mlp(norm="both"), "norm: expected 'before', 'after' or None, got 'both'"),
         (lambda: models.mlp(activation="swish"), "activation: expected one of relu"),
-        (lambda: models.plain(1), "depth: expected at least 2, got 1"),
+        (lambda: models.plain(1), "depth: expected an integer >= 2, got 1"),
         (lambda: models.plain(5, "linear"), "kind: expected 'conv' or 'dense'"),
     ],
 )

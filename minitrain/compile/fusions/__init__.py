@@ -1,0 +1,41 @@
+"""Patterns of layers that one layer does faster, one file each.
+
+A fused layer is an ordinary layer. It keeps the names of the parameters and state it takes over, so that a checkpoint
+does not know what was fused. To add a pattern, write its file and name it below, where its turn is: a pattern sees
+what those before it have made.
+"""
+
+import numpy as np
+
+from minitrain.compile.fusions.batch_norm_add_relu import batch_norm_add_relu
+from minitrain.compile.fusions.batch_norm_relu import batch_norm_relu
+from minitrain.compile.fusions.batch_norm_relu_conv2d import batch_norm_relu_conv2d
+from minitrain.compile.fusions.conv2d_relu import conv2d_relu
+from minitrain.compile.fusions.inference_conv2d import inference_conv2d
+from minitrain.compile.fusions.moments import moments
+from minitrain.compile.rewrite import Pattern, rewrite
+from minitrain.graph.graph import Graph
+
+__all__ = ["ALWAYS", "INFERENCE", "TRAINING", "fuse", "fuse_for_inference", "fuse_for_training"]
+
+ALWAYS: tuple[Pattern, ...] = (batch_norm_relu, batch_norm_add_relu)
+TRAINING: tuple[Pattern, ...] = (batch_norm_relu_conv2d, conv2d_relu, moments)
+INFERENCE: tuple[Pattern, ...] = (inference_conv2d,)
+
+
+def fuse(graph: Graph) -> Graph:
+    """Return the graph with every pattern replaced that pays in training and inference."""
+    return rewrite(graph, ALWAYS)
+
+
+def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:
+    """Return the graph that `fuse` returned with patterns replaced that pay in training alone.
+
+    The batch is not known yet: it is done where it pays for an ordinary one.
+    """
+    return rewrite(graph, TRAINING, dtype)
+
+
+def fuse_for_inference(graph: Graph) -> Graph:
+    """Return the graph that `fuse` returned with patterns replaced that pay in inference alone."""
+    return rewrite(graph, INFERENCE)

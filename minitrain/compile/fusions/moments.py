@@ -1,0 +1,47 @@
+"""Convolutions whose kernels can do it find the statistics of the batch norms after them, in training."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from minitrain import layers
+from minitrain.compile.fusions._parts import NORMS
+from minitrain.compile.rewrite import Replacement, View
+from minitrain.graph.graph import GraphNode, part_of
+from minitrain.layer import Layer
+from minitrain.layers import fused
+
+TAKERS = (*NORMS, fused.BatchNormReLUConv2d)
+GIVERS = (fused.BatchNormReLUConv2d, fused.Conv2dReLU)  # beside Conv2d itself
+
+
+def moments(node: GraphNode, view: View) -> Replacement | None:
+    """Match either end: a layer that normalizes what a convolution gives, and that convolution; some nodes are both."""
+    if view.dtype != np.float32:
+        return None
+    layer, inputs = node.layer, node.inputs
+    giver = view.giver(inputs[0])
+    if isinstance(layer, TAKERS) and giver is not None and _gives(giver, view):
+        layer, inputs = _taking(layer), (*inputs, part_of(giver.name, "moments"))
+    if _gives(node, view):
+        layer = _giving(layer)
+    return None if layer is node.layer else Replacement((node,), GraphNode(node.name, layer, inputs, node.names))
+
+
+def _gives(node: GraphNode, view: View) -> bool:
+    """Whether a node convolves with kernels that find moments, for somebody who wants them."""
+    conv = node.layer.conv if isinstance(node.layer, GIVERS) else node.layer
+    if not isinstance(conv, layers.Conv2d):
+        return False
+    wanted = any(isinstance(each.layer, TAKERS) and each.inputs[0] == node.name for each in view.readers(node.name))
+    return wanted and conv.geometry(view.input_shape(node)).normalizes
+
+
+def _taking(layer: Layer) -> Layer:
+    if isinstance(layer, fused.BatchNormReLUConv2d):
+        return replace(layer, takes_moments=True)
+    return fused.BatchNormOfMoments(layer)  # type: ignore[arg-type]
+
+
+def _giving(layer: Layer) -> Layer:
+    return replace(layer, gives_moments=True) if isinstance(layer, GIVERS) else fused.Conv2dMoments(layer)  # type: ignore[arg-type]

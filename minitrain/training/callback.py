@@ -1,0 +1,36 @@
+"""Callback: what else happens at the beginning and end of training, epochs and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from minitrain.training.step import Learner
+
+__all__ = ["Callback"]
+
+
+class Callback:
+    """Base class: override what is needed.
+
+    Everything is called by `Trainer.fit` with the trainer first. `trainer.history` is the history so far, and
+    `trainer.stop()` ends training after the epoch. `on_train_end` runs whatever ended the training, also Ctrl-C and
+    errors; `on_epoch_end` runs for whole epochs only. Epochs count from 1, batches within an epoch from 0.
+    """
+
+    def on_train_begin(self, trainer: Learner) -> None:
+        """Run before the first epoch."""
+
+    def on_train_end(self, trainer: Learner) -> None:
+        """Run after the last epoch, or what ended the training before it."""
+
+    def on_epoch_begin(self, trainer: Learner, epoch: int) -> None:
+        """Run before an epoch."""
+
+    def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
+        """Run after an epoch and its validation; `values` are what the history got."""
+
+    def on_batch_begin(self, trainer: Learner, batch: int) -> None:
+        """Run before a step."""
+
+    def on_batch_end(self, trainer: Learner, batch: int, loss: float) -> None:
+        """Run after a step with the mean loss of its batch."""

@@ -1,0 +1,85 @@
+"""The file of a checkpoint: a model's file with the optimizer's vectors and the position in the training."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from minitrain.model import file as model_file
+from minitrain.training.step import Learner
+
+__all__ = ["restore", "save_checkpoint"]
+
+METADATA_KEY = "minitrain.training"
+VERSION = 1
+
+
+def save_checkpoint(trainer: Learner, path: str | os.PathLike[str]) -> None:
+    """Write model, optimizer vectors, steps and epochs; the file is whole or not there.
+
+    Raises
+    ------
+    ImportError
+        safetensors is not installed.
+    OSError
+        The file cannot be written; what was there before is kept.
+    """
+    model = trainer.model
+    arrays = {**model.params, **model.state}
+    arrays |= {model_file.TRAINING_PREFIX + name: slot for name, slot in trainer.slots.items()}
+    description = {
+        "version": VERSION,
+        "epoch": trainer.epoch,
+        "steps": trainer.steps,
+        "optimizer": trainer.optimizer.config(),
+    }
+    model_file.write(path, model.graph, arrays, model.settings, {METADATA_KEY: json.dumps(description)})
+
+
+def restore(trainer: Learner, path: str | os.PathLike[str]) -> None:
+    """Put a trainer where it was when the checkpoint was saved.
+
+    The trainer's model has the same layers and its optimizer is of the same class; other hyperparameters, such as the
+    learning rate, may differ. Nothing is changed if an error is raised.
+
+    Raises
+    ------
+    ImportError
+        safetensors is not installed.
+    OSError
+        The file cannot be read.
+    ValueError
+        Not a checkpoint, or one of another model or optimizer.
+    """
+    arrays, metadata = model_file.read_arrays(path)
+    where = os.fspath(path)
+    description = _description(metadata, where)
+    slots, weights = {}, {}
+    for name, each in arrays.items():
+        if name.startswith(model_file.TRAINING_PREFIX):
+            slots[name.removeprefix(model_file.TRAINING_PREFIX)] = each
+        else:
+            weights[name] = each
+    made_by, used = description["optimizer"]["class"], type(trainer.optimizer).__name__
+    if made_by != used or slots.keys() != trainer.slots.keys():
+        raise ValueError(f"{where}: saved by {made_by} with {sorted(slots)}, got {used} with {sorted(trainer.slots)}")
+    model_file.check(trainer.slots, slots, path)
+    model_file.fill({**trainer.model.params, **trainer.model.state}, weights, path)
+    model_file.fill(trainer.slots, slots, path)
+    trainer.epoch, trainer.steps = int(description["epoch"]), int(description["steps"])
+
+
+def _description(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
+    try:
+        description = json.loads(metadata[METADATA_KEY])
+        if description["version"] != VERSION:
+            raise ValueError(f"version {description['version']}, expected {VERSION}")
+        if min(description["epoch"], description["steps"]) < 0 or not description["optimizer"]["class"]:
+            raise ValueError("negative epoch or steps")
+    except KeyError as error:
+        raise ValueError(f"{where}: not a checkpoint (no {error} in its metadata)") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: {error}") from None
+    return dict(description)
