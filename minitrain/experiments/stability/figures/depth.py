@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.experiments.figures import LEVEL, SIDES, legend_below, new_figure, panel_title, plain_logarithm, spread
+from minitrain.experiments.stability.figures.style import (
+    LEVEL,
+    SIDES,
+    legend_below,
+    new_figure,
+    panel_title,
+    plain_logarithm,
+    spread,
+)
 from minitrain.optional import require
 
 __all__ = ["FLOOR", "draw_depth", "draw_first_gradients", "draw_gradients"]

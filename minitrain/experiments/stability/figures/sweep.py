@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from minitrain.experiments.figures import LEVEL, SIDES, legend_below, new_figure, plain_logarithm
+from minitrain.experiments.stability.figures.style import LEVEL, SIDES, legend_below, new_figure, plain_logarithm
 from minitrain.optional import require
 
 __all__ = ["draw_rates", "draw_scales"]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
-from minitrain.experiments import statements
-from minitrain.experiments.report_text import SOURCES, choices
-from minitrain.experiments.summary import HEADINGS, summary_rows
+from minitrain.experiments.stability.words import statements
+from minitrain.experiments.stability.words.page import SOURCES, choices
+from minitrain.experiments.stability.words.summary import HEADINGS, summary_rows
 from minitrain.files import write_text
 
 __all__ = ["render", "write_report"]

@@ -15,15 +15,15 @@ from typing import Any
 import numba
 import numpy as np
 
-from minitrain.experiments import depth, initialization, ioffe_szegedy, learning_rate
 from minitrain.experiments.data import Data, load_data
-from minitrain.experiments.depth import DepthSettings, NetSettings
-from minitrain.experiments.figures import draw_all
-from minitrain.experiments.initialization import ScaleSettings
-from minitrain.experiments.ioffe_szegedy import SigmoidSettings
-from minitrain.experiments.learning_rate import RateSettings
-from minitrain.experiments.report import write_report
-from minitrain.experiments.summary import print_table
+from minitrain.experiments.stability.figures.style import draw_all
+from minitrain.experiments.stability.page import write_report
+from minitrain.experiments.stability.studies import depth, initialization, ioffe_szegedy, learning_rate
+from minitrain.experiments.stability.studies.depth import DepthSettings, NetSettings
+from minitrain.experiments.stability.studies.initialization import ScaleSettings
+from minitrain.experiments.stability.studies.ioffe_szegedy import SigmoidSettings
+from minitrain.experiments.stability.studies.learning_rate import RateSettings
+from minitrain.experiments.stability.words.summary import print_table
 from minitrain.experiments.training import OUTCOMES
 from minitrain.experiments.watch import make_watch
 from minitrain.files import write_bytes, write_text

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from minitrain.compile.plan import Plan
 from minitrain.experiments.data import Data
-from minitrain.experiments.depth import best_rate
 from minitrain.experiments.nets import sigmoid_net
+from minitrain.experiments.stability.studies.depth import best_rate
 from minitrain.experiments.training import Recipe, finite, train
 from minitrain.experiments.watch import Watch
 from minitrain.model import Model

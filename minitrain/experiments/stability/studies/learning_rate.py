@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minitrain.experiments.data import Data
-from minitrain.experiments.sweep import SweepSettings, sweep, values_where_all
+from minitrain.experiments.stability.studies.sweep import SweepSettings, sweep, values_where_all
 from minitrain.experiments.training import Recipe
 from minitrain.experiments.watch import Watch
 from minitrain.model import Model

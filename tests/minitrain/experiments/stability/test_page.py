@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from minitrain.experiments import statements
-from minitrain.experiments.report import FIGURES, render
-from minitrain.experiments.stability import FULL
-from minitrain.experiments.summary import print_table, summary_rows
+from minitrain.experiments.stability.page import FIGURES, render
+from minitrain.experiments.stability.stability import FULL
+from minitrain.experiments.stability.words import statements
+from minitrain.experiments.stability.words.summary import print_table, summary_rows
 from minitrain.experiments.training import OUTCOMES
 
 pytest.importorskip("matplotlib")
@@ -63,7 +63,7 @@ def made_sweep(values, good):
 
 @pytest.fixture
 def results():
-    from minitrain.experiments import initialization, learning_rate
+    from minitrain.experiments.stability.studies import initialization, learning_rate
 
     rates = made_sweep([0.01, 0.1, 1.0, 10.0], {"without": [0.01, 0.1], "with": [0.01, 0.1, 1.0]})
     scales = made_sweep([0.1, 1.0, 10.0], {"without": [1.0], "with": [0.1, 1.0, 10.0]})
@@ -249,7 +249,7 @@ def test_report_of_a_stopped_run_shows_what_was_finished(results):
 
 def test_figures_are_drawn_from_any_results(results):
     """Diverged runs, gradients that vanish or are infinite, and no stable rate are drawn, not raised."""
-    from minitrain.experiments.figures import draw_all
+    from minitrain.experiments.stability.figures.style import draw_all
 
     net = results["experiments"]["depth"]["nets"][2]
     for run in net["runs"]:

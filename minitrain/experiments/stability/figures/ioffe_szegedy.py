@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minitrain.experiments.figures import LEVEL, SIDES, legend_below, new_figure
+from minitrain.experiments.stability.figures.style import LEVEL, SIDES, legend_below, new_figure
 from minitrain.optional import require
 
 __all__ = ["draw_sigmoid"]

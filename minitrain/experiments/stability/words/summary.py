@@ -6,8 +6,8 @@ import importlib.util
 import sys
 from typing import Any
 
-from minitrain.experiments.figures import panel_title
-from minitrain.experiments.statements import (
+from minitrain.experiments.stability.figures.style import panel_title
+from minitrain.experiments.stability.words.statements import (
     MILESTONE,
     accuracy_range,
     deepest_pairs,

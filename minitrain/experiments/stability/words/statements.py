@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from minitrain.experiments.figures import panel_title
-from minitrain.experiments.sweep import values_where_all
+from minitrain.experiments.stability.figures.style import panel_title
+from minitrain.experiments.stability.studies.sweep import values_where_all
 
 __all__ = [
     "MILESTONE",

@@ -55,15 +55,15 @@ def draw_all(results: dict[str, Any]) -> dict[str, bytes]:
     ImportError
         matplotlib is not installed.
     """
-    from minitrain.experiments import figures_depth, figures_sigmoid, figures_sweep
+    from minitrain.experiments.stability.figures import depth, ioffe_szegedy, sweep
 
     drawings: list[tuple[str, str, Callable[[dict[str, Any]], Any]]] = [
-        ("depth", "depth", figures_depth.draw_depth),
-        ("gradients_at_start", "depth", figures_depth.draw_first_gradients),
-        ("gradients_in_training", "depth", figures_depth.draw_gradients),
-        ("learning_rate", "learning_rate", figures_sweep.draw_rates),
-        ("initialization", "initialization", figures_sweep.draw_scales),
-        ("ioffe_szegedy", "ioffe_szegedy", figures_sigmoid.draw_sigmoid),
+        ("depth", "depth", depth.draw_depth),
+        ("gradients_at_start", "depth", depth.draw_first_gradients),
+        ("gradients_in_training", "depth", depth.draw_gradients),
+        ("learning_rate", "learning_rate", sweep.draw_rates),
+        ("initialization", "initialization", sweep.draw_scales),
+        ("ioffe_szegedy", "ioffe_szegedy", ioffe_szegedy.draw_sigmoid),
     ]
     with require("matplotlib", "drawing the figures").rc_context(STYLE):
         return {

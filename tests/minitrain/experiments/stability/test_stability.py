@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from minitrain import Input, Model, layers
-from minitrain.experiments import depth, initialization, ioffe_szegedy, learning_rate, stability, training
+from minitrain.experiments import training
 from minitrain.experiments.data import standardize
 from minitrain.experiments.nets import plain_net, sigmoid_net, weight_names
+from minitrain.experiments.stability import stability
+from minitrain.experiments.stability.studies import depth, initialization, ioffe_szegedy, learning_rate
 from minitrain.experiments.watch import PlainWatch, Watch
 
 pytest.importorskip("matplotlib")
