@@ -2,60 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from minitrain.compile.plan import Plan
 from minitrain.experiments.data import Data
+from minitrain.experiments.experiment import Experiment, Figure
 from minitrain.experiments.nets import sigmoid_net
-from minitrain.experiments.stability.studies.depth import best_rate
-from minitrain.experiments.training import Recipe, finite, train
+from minitrain.experiments.stability.figures.ioffe_szegedy import draw_sigmoid
+from minitrain.experiments.stability.records.ioffe_szegedy import (
+    PERCENTILES,
+    InputsOfUnits,
+    SigmoidResult,
+    SigmoidRun,
+    SigmoidSettings,
+)
+from minitrain.experiments.stability.words import ioffe_szegedy as words
+from minitrain.experiments.training import Recipe, Tuned, finite, train, tune
 from minitrain.experiments.watch import Watch
 from minitrain.model import Model
 from minitrain.training.trainer import Trainer
 
-__all__ = ["NAME", "PERCENTILES", "SigmoidSettings", "drifts", "run", "work"]
-
-NAME = "Ioffe & Szegedy, figure 1"
-PERCENTILES = (15, 50, 85)
+__all__ = ["IOFFE_SZEGEDY", "SigmoidProbe", "drifts"]
 
 
-@dataclass(frozen=True)
-class SigmoidSettings:
-    """Sizes and batch of the paper; it names neither the rate nor the deviation of the Gaussian.
-
-    Both nets are trained at each of `learning_rates` from the first seed and keep the rate that ends with the lowest
-    training loss; the other seeds are run at that rate. Plain SGD at a constant rate, as in the paper.
-    """
-
-    hidden: tuple[int, ...] = (100, 100, 100)
-    std: float = 0.1
-    learning_rates: tuple[float, ...] = (0.3, 1.0)
-    seeds: int = 3
-    steps: int = 1500
-    batch_size: int = 60
-    measurements: int = 40
+def run(data: Data, settings: SigmoidSettings, seed: int, watch: Watch) -> SigmoidResult:
+    """Train both nets."""
+    return SigmoidResult(*(_measure(data, settings, seed, watch, batch_norm) for batch_norm in (False, True)))
 
 
-def work(settings: SigmoidSettings) -> float:
-    """Layers times steps of all runs."""
-    runs = len(settings.learning_rates) + settings.seeds - 1
-    return 2.0 * runs * settings.steps * (len(settings.hidden) + 1)
-
-
-def run(data: Data, settings: SigmoidSettings, seed: int, watch: Watch) -> dict[str, Any]:
-    """Train both nets; returns {"with": ..., "without": ...}."""
-    return {
-        side: _measure(data, settings, seed, watch, batch_norm)
-        for side, batch_norm in (("without", False), ("with", True))
-    }
-
-
-def _measure(data: Data, settings: SigmoidSettings, seed: int, watch: Watch, batch_norm: bool) -> dict[str, Any]:
-    def once(rate: float, run_seed: int) -> dict[str, Any]:
+def _measure(data: Data, settings: SigmoidSettings, seed: int, watch: Watch, batch_norm: bool) -> Tuned[SigmoidRun]:
+    def once(rate: float, run_seed: int) -> SigmoidRun:
         model = sigmoid_net(
             batch_norm=batch_norm,
             image_shape=data.x_train.shape[1:],
@@ -66,17 +43,10 @@ def _measure(data: Data, settings: SigmoidSettings, seed: int, watch: Watch, bat
         )
         probe = SigmoidProbe(model, data, settings)
         watch.run(len(settings.hidden) + 1)
-        result = train(model, data, Recipe(settings.steps, rate, 0.0, settings.batch_size), run_seed, watch, probe)
-        return {"seed": run_seed, "learning_rate": rate, **result, **probe.record()}
+        trained = train(model, data, Recipe(settings.steps, rate, 0.0, settings.batch_size), run_seed, watch, probe)
+        return SigmoidRun(seed=run_seed, learning_rate=rate, **vars(trained), **vars(probe.record()))
 
-    trials = [once(rate, seed) for rate in settings.learning_rates]
-    chosen = best_rate(trials)
-    others = [once(chosen["learning_rate"], seed + number) for number in range(1, settings.seeds)]
-    return {
-        "learning_rate": chosen["learning_rate"],
-        "runs": [chosen, *others],
-        "other_rates": [trial for trial in trials if trial is not chosen],
-    }
+    return tune(once, settings.learning_rates, seed, settings.seeds)
 
 
 class SigmoidProbe:
@@ -108,22 +78,22 @@ class SigmoidProbe:
         self._accuracy.append(finite(trainer.evaluate(self._data.x_test, self._data.y_test)["accuracy"]))
         self._percentiles.append(np.percentile(inputs, PERCENTILES, axis=0))
 
-    def record(self) -> dict[str, Any]:
-        """Return accuracy and percentiles over the steps; the latter of the typical unit, with all units' drifts."""
+    def record(self) -> InputsOfUnits:
+        """Return what was measured; the percentiles are those of the typical unit."""
         percentiles = np.array(self._percentiles)
         drift = drifts(percentiles)
         typical = int(np.argsort(drift, kind="stable")[len(drift) // 2])
-        return {
-            "measured_at": self._steps,
-            "accuracy": self._accuracy,
-            "typical_unit": typical,
-            "percentiles": {
+        return InputsOfUnits(
+            self._steps,
+            self._accuracy,
+            typical_unit=typical,
+            percentiles={
                 str(percentile): [finite(value) for value in percentiles[:, index, typical]]
                 for index, percentile in enumerate(PERCENTILES)
             },
-            "drift_of_units": [finite(value) for value in drift],
-            "median_drift": finite(np.median(drift)),
-        }
+            drift_of_units=[finite(value) for value in drift],
+            median_drift=finite(np.median(drift)),
+        )
 
 
 def drifts(percentiles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -137,3 +107,26 @@ def drifts(percentiles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
         drift: npt.NDArray[np.float64] = (medians.max(axis=0) - medians.min(axis=0)) / width
     return drift
+
+
+IOFFE_SZEGEDY = Experiment(
+    name="ioffe_szegedy",
+    title="Ioffe & Szegedy, figure 1",
+    full=SigmoidSettings(),
+    quick=SigmoidSettings(seeds=1, steps=1000),
+    run=run,
+    result=SigmoidResult,
+    figures=(
+        Figure(
+            "ioffe_szegedy",
+            "Ioffe & Szegedy 2015, figure 1",
+            "Three hidden layers of sigmoid units: test accuracy over training, and the 15th, 50th and 85th percentile "
+            "over the test images of what enters one unit of the last hidden sigmoid. The unit is the one whose drift "
+            "is the median of its layer's; first seed.",
+            draw_sigmoid,
+            words.about,
+        ),
+    ),
+    rows=words.rows,
+    choices=words.choices,
+)

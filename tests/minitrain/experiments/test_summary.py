@@ -1,0 +1,19 @@
+"""The summary holds the numbers of the finished experiments."""
+
+from minitrain.experiments.stability.stability import STABILITY
+from minitrain.experiments.summary import print_summary, summary_rows
+
+
+def test_summary_table_holds_the_same_numbers(made, read, capsys):
+    results = read(made)
+    rows = {row[0]: row[1:] for row in summary_rows(STABILITY, results)}
+    assert rows["40 layers, dense, ReLU: test accuracy"] == (
+        "10.5 % (10 % to 11 %)",
+        "93.5 % (93 % to 94 %)",
+    )
+    assert rows["largest stable learning rate"] == ("0.1", "1 (10 times as large)")
+    print_summary(STABILITY, results)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in rows)
+    results.experiments = {}
+    assert summary_rows(STABILITY, results) == []
