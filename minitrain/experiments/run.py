@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from minitrain.experiments.data import Data
+import numba
+
+from minitrain.experiments.data import Data, load_data
 from minitrain.experiments.experiment import Job, Settings
 from minitrain.experiments.page import render
 from minitrain.experiments.results import Environment, Results
@@ -15,8 +20,35 @@ from minitrain.experiments.summary import print_summary
 from minitrain.experiments.watch import make_watch
 from minitrain.files import write_bytes, write_text
 from nbnorm.jit import serially
+from nbnorm.jit.checks import mismatch
 
-__all__ = ["draw_all", "run_job"]
+__all__ = ["draw_all", "run_job", "run_on"]
+
+
+def run_on(
+    job: Job,
+    out: Path,
+    *,
+    seed: int,
+    threads: int | None,
+    quick: bool,
+    data: str,
+    data_folder: str | os.PathLike[str] | None,
+    show_progress: bool,
+) -> Results:
+    """Run a job on a data set that is loaded by its name.
+
+    Raises
+    ------
+    ValueError
+        A bad seed, number of threads or name of a data set.
+    KeyboardInterrupt, ImportError
+        See `run_job`; scikit-learn is needed for the digits.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(mismatch("seed", "an integer of at least 0", repr(seed)))
+    with _threads(threads):
+        return run_job(job, out, load_data(data, data_folder, seed), job.settings(quick), seed, show_progress)
 
 
 def run_job(job: Job, out: Path, data: Data, settings: Settings, seed: int, show_progress: bool) -> Results:
@@ -87,3 +119,20 @@ def _write_all(job: Job, out: Path, results: Results, began: float) -> None:
 
 def _write_results(out: Path, results: Results) -> None:
     write_text(out / "results.json", json.dumps(results.to_json(), indent=1, allow_nan=False) + "\n")
+
+
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    """Run the kernels on so many threads within the block."""
+    if threads is None:
+        yield
+        return
+    most = numba.config.NUMBA_NUM_THREADS
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= most:
+        raise ValueError(mismatch("threads", f"an integer from 1 to {most}", repr(threads)))
+    former = numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(former)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numba
-
-from minitrain.experiments.data import load_data
 from minitrain.experiments.experiment import Job
-from minitrain.experiments.run import run_job
+from minitrain.experiments.run import run_on
 from minitrain.experiments.stability.studies import EXPERIMENTS
 from minitrain.experiments.stability.words.page import PAGE
-from nbnorm.jit.checks import mismatch
 
 __all__ = ["STABILITY", "run"]
 
@@ -71,25 +65,13 @@ def run(
     >>> results["experiments"]["learning_rate"]["summary"]["ratio"]  # doctest: +SKIP
     30.0
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(mismatch("seed", "an integer of at least 0", repr(seed)))
-    with _threads(threads):
-        loaded = load_data(data, data_folder, seed)
-        return run_job(STABILITY, Path(out), loaded, STABILITY.settings(quick), seed, show_progress).to_json()
-
-
-@contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
-    """Run the kernels on so many threads within the block."""
-    if threads is None:
-        yield
-        return
-    most = numba.config.NUMBA_NUM_THREADS
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= most:
-        raise ValueError(mismatch("threads", f"an integer from 1 to {most}", repr(threads)))
-    former = numba.get_num_threads()
-    numba.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(former)
+    return run_on(
+        STABILITY,
+        Path(out),
+        seed=seed,
+        threads=threads,
+        quick=quick,
+        data=data,
+        data_folder=data_folder,
+        show_progress=show_progress,
+    ).to_json()
