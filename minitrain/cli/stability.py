@@ -35,7 +35,7 @@ def add_commands(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the experiment."""
-    from minitrain.experiments import stability  # loads all that draws figures
+    from minitrain.experiments import stability  # loads all that trains
 
     shared.use_threads(arguments.threads)
     stability.run(

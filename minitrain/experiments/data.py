@@ -10,11 +10,25 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain import datasets
+from minitrain.experiments.record import Record
 
-__all__ = ["MOST_TEST", "MOST_TRAINING", "Data", "load_data", "standardize"]
+__all__ = ["MOST_TEST", "MOST_TRAINING", "Data", "DataSummary", "load_data", "standardize"]
 
 Array = npt.NDArray[Any]
 MOST_TRAINING, MOST_TEST = 8000, 2000  # of a large data set: the demonstration is about training, not about records
+
+
+@dataclass(frozen=True)
+class DataSummary(Record):
+    """What a page and its figures say of the data; see `Data`."""
+
+    name: str
+    training_images: int
+    test_images: int
+    image_shape: list[int]
+    classes: int
+    chance_loss: float
+    chance_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -42,17 +56,17 @@ class Data:
         """Accuracy of a net that always names the same class, for classes of one size."""
         return 1.0 / self.classes
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> DataSummary:
         """Return what the results record of the data."""
-        return {
-            "name": self.name,
-            "training_images": len(self.x_train),
-            "test_images": len(self.x_test),
-            "image_shape": list(self.x_train.shape[1:]),
-            "classes": self.classes,
-            "chance_loss": self.chance_loss,
-            "chance_accuracy": self.chance_accuracy,
-        }
+        return DataSummary(
+            self.name,
+            training_images=len(self.x_train),
+            test_images=len(self.x_test),
+            image_shape=list(self.x_train.shape[1:]),
+            classes=self.classes,
+            chance_loss=self.chance_loss,
+            chance_accuracy=self.chance_accuracy,
+        )
 
 
 def load_data(name: str, folder: str | os.PathLike[str] | None, seed: int) -> Data:

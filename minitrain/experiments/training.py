@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 from minitrain.experiments.data import Data
+from minitrain.experiments.record import Record
 from minitrain.experiments.watch import Watch
 from minitrain.losses import SoftmaxCrossEntropy
 from minitrain.model import Model
 from minitrain.optimizers import SGD
 from minitrain.schedules import Schedule
-from minitrain.training.trainer import NonFiniteLossError, Trainer
+from minitrain.training.batches import ranges
+from minitrain.training.diagnosis import NonFiniteLossError
+from minitrain.training.trainer import Trainer
 
-__all__ = ["OUTCOMES", "Recipe", "batches", "classify", "finite", "train"]
+__all__ = [
+    "OUTCOMES",
+    "Recipe",
+    "Seeded",
+    "Trained",
+    "TrainedTrial",
+    "Trial",
+    "Tuned",
+    "batches",
+    "classify",
+    "finite",
+    "in_threads",
+    "train",
+    "tune",
+]
 
 TRAINED_ACCURACY = 0.5  # of the test images
 CHANCE_LOSS_FRACTION = 0.9  # a final training loss above this part of ln(classes) is no better than guessing
@@ -45,25 +65,99 @@ class Recipe:
     batch_size: int = 64
 
 
+@dataclass(frozen=True)
+class Seeded(Record):
+    """What a run started from: the seed of its first weights and of the order of its batches."""
+
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trial(Seeded):
+    """What a run started from where its learning rate is one of several."""
+
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Trained(Record):
+    """What came of a run.
+
+    The records of an experiment's runs put it behind what a run started from: `class MyRun(Trained, Seeded)`.
+    """
+
+    outcome: str  # a key of OUTCOMES
+    steps: int  # made
+    final_training_loss: float | None  # mean over the last tenth of the steps; None where the run broke off
+    test_loss: float | None
+    test_accuracy: float
+    training_loss: list[list[float | None]]  # [step, mean loss since the entry before]
+
+
+@dataclass(frozen=True)
+class TrainedTrial(Trained, Trial):
+    """A run at one of several learning rates."""
+
+
+Run = TypeVar("Run", bound=TrainedTrial)
+Case = TypeVar("Case")
+Measured = TypeVar("Measured")
+
+
+@dataclass(frozen=True)
+class Tuned(Record, Generic[Run]):
+    """The runs of a net at the learning rate that suits it, and those at the others."""
+
+    learning_rate: float
+    runs: list[Run]  # one for each seed
+    other_rates: list[Run]  # from the first seed
+
+
+def tune(once: Callable[[float, int], Run], rates: Sequence[float], seed: int, seeds: int) -> Tuned[Run]:
+    """Train at each rate from the first seed, then from the others at the rate with the lowest training loss.
+
+    `once(rate, seed)` is a run. A rate whose run broke off is taken only where all did.
+    """
+    trials = [once(rate, seed) for rate in rates]
+    best = min(trials, key=lambda trial: np.inf if trial.final_training_loss is None else trial.final_training_loss)
+    others = [once(best.learning_rate, seed + number) for number in range(1, seeds)]
+    return Tuned(best.learning_rate, [best, *others], [trial for trial in trials if trial is not best])
+
+
+def in_threads(function: Callable[[Case], Measured], cases: Sequence[Case], watch: Watch) -> list[Measured]:
+    """Return what `function` gives for each case, with as many cases at a time as kernels have threads.
+
+    The nets are so small that a kernel does not pay for a second thread; two nets at a time do. Each stays what it
+    is alone: kernels give the same bits for any number of threads.
+    """
+    threads = numba.get_num_threads()
+    if threads == 1:
+        return [function(case) for case in cases]
+    # A count of threads belongs to the thread that sets it, and each case has one to itself.
+    with ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(1,)) as pool:
+        try:
+            return list(pool.map(function, cases))
+        except BaseException:
+            watch.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def batches(data: Data, batch_size: int, steps: int, seed: int) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
     """Yield the batches of a run: each epoch in an order of its own, what is left at its end left out."""
     count = len(data.x_train)
     size = min(batch_size, count)
-    starts = range(0, count - size + 1, size)
-    done = epoch = 0
-    while done < steps:
-        order = np.random.default_rng([seed, epoch]).permutation(count)
-        for start in starts[: steps - done]:
-            chosen = order[start : start + size]
-            yield data.x_train[chosen], data.y_train[chosen]
-        done += len(starts)
-        epoch += 1
+    whole = [slice(start, stop) for start, stop in ranges(count, size) if stop - start == size]
+    orders = (np.random.default_rng([seed, epoch]).permutation(count) for epoch in itertools.count())
+    for chosen in itertools.islice((order[batch] for order in orders for batch in whole), steps):
+        yield data.x_train[chosen], data.y_train[chosen]
 
 
-def train(
-    model: Model, data: Data, recipe: Recipe, seed: int, watch: Watch, probe: Probe | None = None
-) -> dict[str, Any]:
+def train(model: Model, data: Data, recipe: Recipe, seed: int, watch: Watch, probe: Probe | None = None) -> Trained:
     """Train and evaluate; a run that diverges is a result, not an error.
+
+    Not `Trainer.fit`: runs are compared at equal numbers of steps, whatever is left of an epoch, and are measured
+    between the steps.
 
     Parameters
     ----------
@@ -72,18 +166,11 @@ def train(
     data : Data
     recipe : Recipe
     seed : int
-        Of the order of the batches: with and without batch norm a net sees the same ones.
+        Of the order of the batches: a net and its twin see the same ones.
     watch : Watch
         Told of every step.
     probe : callable, optional
         `probe(step, trainer)` before each step and once after the last, to measure.
-
-    Returns
-    -------
-    dict
-        "outcome" (see `OUTCOMES`), "steps" made, "final_training_loss" (mean over the last tenth of the steps; None
-        where the run broke off), "test_loss", "test_accuracy", and "training_loss", a list of [step, mean loss
-        since the entry before].
     """
     optimizer = SGD(recipe.learning_rate, momentum=recipe.momentum)
     trainer = Trainer(model, SoftmaxCrossEntropy(), optimizer)
@@ -103,14 +190,14 @@ def train(
     broke_off = len(losses) < recipe.steps
     last = losses[-max(recipe.steps // 10, 1) :]
     final = None if broke_off else finite(np.mean(last))
-    return {
-        "outcome": classify(final, measured["accuracy"], data.chance_loss),
-        "steps": len(losses),
-        "final_training_loss": final,
-        "test_loss": finite(measured["loss"]),
-        "test_accuracy": finite(measured["accuracy"]),
-        "training_loss": curve(losses),
-    }
+    return Trained(
+        outcome=classify(final, measured["accuracy"], data.chance_loss),
+        steps=len(losses),
+        final_training_loss=final,
+        test_loss=finite(measured["loss"]),
+        test_accuracy=float(measured["accuracy"]),
+        training_loss=curve(losses),
+    )
 
 
 def classify(final_training_loss: float | None, test_accuracy: float, chance_loss: float) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import threading
 import time
 from types import TracebackType
-from typing import Any
+from typing import Self
+
+from minitrain.terminal.live import Bar, is_live
 
 __all__ = ["Cancelled", "LiveWatch", "PlainWatch", "Watch", "make_watch"]
 
@@ -39,7 +39,7 @@ class Watch:
         self._lock = threading.Lock()
         self._cancelled = False
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -99,46 +99,40 @@ class LiveWatch(Watch):
 
     def __init__(self, total: float) -> None:
         super().__init__(total)
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        # Without its own refreshing thread: that would take turns with the training for Python's lock.
-        self._bars: Any = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
             TextColumn("left:"),
             TimeRemainingColumn(),
-            auto_refresh=False,
-            transient=True,
+            seconds=LIVE_SECONDS,
             speed_estimate_period=120.0,
         )
-        self._shown = 0.0
 
-    def __enter__(self) -> Watch:
-        self._bars.start()
-        self._bar = self._bars.add_task("stability", total=self.total)
+    def __enter__(self) -> Self:
+        self._bar.__enter__()
+        self._bar.begin("", self.total)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        self._bar.__exit__(kind, error, trace)
 
     def experiment(self, name: str) -> None:
         super().experiment(name)
-        self._bars.update(self._bar, description=name, refresh=True)
+        self._bar.draw(description=name)
 
     def show(self) -> None:
-        now = time.perf_counter()
-        if now - self._shown >= LIVE_SECONDS:
-            self._shown = now
-            self._bars.update(self._bar, completed=self.done, refresh=True)
+        if self._bar.due():
+            self._bar.draw(completed=self.done)
 
 
 def make_watch(total: float, show: bool) -> Watch:
     """Return what shows the progress: a live bar on a terminal, lines elsewhere, nothing where `show` is False."""
     if not show:
         return Watch(total)
-    live = sys.stdout is not None and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
-    return LiveWatch(total) if live else PlainWatch(total)
+    return LiveWatch(total) if is_live() else PlainWatch(total)

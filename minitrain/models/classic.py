@@ -92,6 +92,7 @@ def plain(
     classes: int = 10,
     *,
     width: int | None = None,
+    stages: int = 1,
     activation: Activation = "relu",
     norm: Norm = "before",
     weight_scale: float = 1.0,
@@ -102,7 +103,8 @@ def plain(
 
     `depth` layers with weights, the head included: depth - 1 equal convolutions 3 x 3 (conv1, conv2 ...), then the
     mean over the plane; or depth - 1 equal dense layers (dense1, dense2 ...). The first convolution takes images of 16
-    and more pixels a side in steps of two.
+    and more pixels a side in steps of two. In several stages the convolutions are the plain nets of He et al. 2016,
+    section 4.2: each later stage has twice the filters, and its first convolution takes steps of two.
 
     Parameters
     ----------
@@ -110,20 +112,32 @@ def plain(
         At least 2.
     kind : "conv" or "dense"
     width : int, optional
-        Filters of each convolution (16 by default) or features of each dense layer (64).
+        Filters of each convolution of the first stage (16 by default) or features of each dense layer (64).
+    stages : int
+        Of convolutions, of equal depth as far as possible.
     input_shape, classes, activation, norm, weight_scale, seed, dtype
         As for `mlp`.
     """
     depth = expect_integer("depth", depth, 2)
     expect_one_of("kind", kind, ("conv", "dense"))
+    stages = expect_integer("stages", stages, 1)
+    if stages > 1 and kind == "dense":
+        raise ValueError(f"stages: expected 1 for dense layers, got {stages}")
     stack = Stack(input_shape, norm, activation, weight_scale)
-    for number in range(1, depth):
-        if kind == "dense":
+    if kind == "dense":
+        for _ in range(depth - 1):
             stack.dense(64 if width is None else width)
-        else:
-            large = number == 1 and min(stack.node.shape[1:], default=0) >= 16
-            stack.conv(16 if width is None else width, stride=2 if large else 1)
-    if kind == "conv":
+    else:
+        _stack_stages(stack, depth - 1, stages, 16 if width is None else width)
         stack.node = GlobalAvgPool(name="pool")(stack.node)
     stack.head(classes)
     return stack.model(seed, dtype)
+
+
+def _stack_stages(stack: Stack, count: int, stages: int, width: int) -> None:
+    """Add `count` convolutions 3 x 3 in stages of twice the filters at half the resolution."""
+    large = min(stack.node.shape[1:], default=0) >= 16  # then the first layer steps by two as well, to save time
+    of_layer = [stages * index // count for index in range(count)]
+    for index, stage in enumerate(of_layer):
+        smaller = stage != of_layer[index - 1] if index else large
+        stack.conv(width * 2**stage, stride=2 if smaller else 1)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-__all__ = ["Lines", "LiveBar", "Progress", "make_progress"]
+from minitrain.terminal.live import Bar, is_live
 
-REFRESH_SECONDS = 0.1  # drawing costs milliseconds: not after each step
+__all__ = ["Lines", "LiveBar", "Progress", "Sums", "make_progress"]
+
+REFRESH_SECONDS = 0.1
 
 
 class Sums(Protocol):
-    """What an epoch has measured so far."""
+    """What is known of an epoch before its end."""
 
     samples: int
 
     def means(self) -> dict[str, float]:
-        """Return loss and metrics by their names."""
+        """Return loss and metrics, means over the samples so far."""
 
 
 class Progress:
@@ -59,43 +59,32 @@ class LiveBar(Progress):
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
 
-        # Without its own refreshing thread: that would take turns with the training for Python's lock.
-        self._bars: Any = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[numbers]}"),
-            TimeRemainingColumn(),
-            auto_refresh=False,
-            transient=True,
-        )
+        numbers = TextColumn("{task.percentage:>3.0f}%  {task.fields[numbers]}")
+        columns = TextColumn("{task.description}"), BarColumn(), numbers, TimeRemainingColumn()
+        self._bar = Bar(*columns, seconds=REFRESH_SECONDS)
 
     def __enter__(self) -> Progress:
-        self._bars.start()
+        self._bar.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        self._bar.__exit__(kind, error, trace)
 
     def begin(self, epoch: int, epochs: int, samples: int) -> None:
-        self._epochs, self._began, self._drawn = epochs, time.perf_counter(), 0.0
-        self._bar = self._bars.add_task(f"epoch {epoch}/{epochs}", total=samples, numbers="")
-        self._bars.refresh()
+        self._epochs, self._began = epochs, time.perf_counter()
+        self._bar.begin(f"epoch {epoch}/{epochs}", samples, numbers="")
 
     def advance(self, tally: Sums) -> None:
-        now = time.perf_counter()
-        if now - self._drawn >= REFRESH_SECONDS:
-            self._drawn = now
-            numbers = {**tally.means(), "images_per_second": tally.samples / (now - self._began)}
-            self._bars.update(self._bar, completed=tally.samples, numbers=describe_values(numbers), refresh=True)
+        if self._bar.due():
+            speed = tally.samples / (time.perf_counter() - self._began)
+            numbers = describe_values({**tally.means(), "images_per_second": speed})
+            self._bar.draw(completed=tally.samples, numbers=numbers)
 
     def end(self, epoch: int, values: Mapping[str, float]) -> None:
-        self._bars.remove_task(self._bar)
-        self._bars.refresh()
-        self._bars.console.print(describe_epoch(epoch, self._epochs, values), highlight=False, soft_wrap=True)
+        self._bar.end(describe_epoch(epoch, self._epochs, values))
 
 
 def make_progress(verbose: bool | Literal["auto"]) -> Progress:
@@ -104,8 +93,7 @@ def make_progress(verbose: bool | Literal["auto"]) -> Progress:
         raise ValueError(f"verbose: expected 'auto', True or False, got {verbose!r}")
     if not verbose:
         return Progress()
-    live = verbose == "auto" and sys.stdout is not None and sys.stdout.isatty()
-    return LiveBar() if live and importlib.util.find_spec("rich") is not None else Lines()
+    return LiveBar() if verbose == "auto" and is_live() else Lines()
 
 
 def describe_epoch(epoch: int, epochs: int, values: Mapping[str, float]) -> str:

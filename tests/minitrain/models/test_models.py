@@ -92,6 +92,12 @@ def test_plain_halves_large_images():
     assert models.plain(3, input_shape=(1, 28, 28)).graph.nodes[0].layer.stride == (2, 2)
 
 
+def test_plain_stages_double_the_filters_and_halve_the_plane():
+    convolutions = [node.layer for node in models.plain(8, width=4, stages=3).graph.nodes if node.name[:4] == "conv"]
+    assert [layer.out_channels for layer in convolutions] == [4, 4, 4, 8, 8, 16, 16]
+    assert [layer.stride[0] for layer in convolutions] == [1, 1, 1, 2, 1, 2, 1]
+
+
 def test_activations_by_name_and_by_layer():
     by_name = models.mlp((4,), 2, hidden=(3, 3), activation="sigmoid")
     assert kinds(by_name).count("Sigmoid") == 2
@@ -108,6 +114,8 @@ def test_activations_by_name_and_by_layer():
         (lambda: models.mlp(activation="swish"), "activation: expected one of relu"),
         (lambda: models.plain(1), "depth: expected an integer >= 2, got 1"),
         (lambda: models.plain(5, "linear"), "kind: expected 'conv' or 'dense'"),
+        (lambda: models.plain(5, stages=0), "stages: expected at least 1, got 0"),
+        (lambda: models.plain(5, "dense", stages=2), "stages: expected 1 for dense layers, got 2"),
     ],
 )
 def test_wrong_arguments_are_named(build, message):

@@ -1,0 +1,1 @@
+"""The drawings of the page; matplotlib is imported when they are drawn."""

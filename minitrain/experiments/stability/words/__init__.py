@@ -1,0 +1,1 @@
+"""What the page says: sentences and cells made from the numbers, and the reasons for the settings."""
