@@ -16,27 +16,28 @@ from functools import partial
 
 import numpy as np
 
+from minitrain.kernels.conv2d.cutting import rounded
 from minitrain.kernels.conv2d.depthwise.cut import Depthwise
 from minitrain.kernels.conv2d.depthwise.forward import correlate_planes
 from minitrain.kernels.conv2d.depthwise.weight_gradient import sum_planes
-from minitrain.kernels.conv2d.direct.cut import Correlation, rounded
+from minitrain.kernels.conv2d.direct.cut import Correlation
 from minitrain.kernels.conv2d.direct.forward import correlation_kernel
 from minitrain.kernels.conv2d.direct.weight_gradient import weight_gradient_kernel
 from minitrain.kernels.conv2d.direct.weights import pack_weights
+from minitrain.kernels.conv2d.epilogue import sum_planes_of_channels
 from minitrain.kernels.conv2d.geometry import Conv2dGeometry, shared_geometry
 from minitrain.kernels.conv2d.outer.weight_gradient import outer_product_kernel
 from minitrain.kernels.conv2d.winograd.cut import Winograd
 from minitrain.kernels.conv2d.winograd.forward import run_winograd
 from minitrain.kernels.conv2d.winograd.weight_gradient import sum_winograd
 from minitrain.kernels.conv2d.winograd.weights import transform_weights
-from nbnorm.jit import device, kernel, prange
+from nbnorm.jit import kernel
 from nbnorm.kernels import statistics
-from nbnorm.simd.lanes import load_between, sum_lanes
-from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, splat
+from nbnorm.simd.vectors import LANES_FLOAT32
 
 __all__ = [
     "Conv2dGeometry", "backward_input", "backward_weight", "convolution", "forward", "normalization_shape",
-    "prepare_weight", "shared_geometry", "sum_plane", "write_normalization",
+    "prepare_weight", "shared_geometry", "write_normalization",
 ]  # fmt: skip
 
 Array = np.ndarray
@@ -64,7 +65,7 @@ def forward(
     to y where `relu` says so.
     """
     winograd = geometry.winograd_forward_plan if y.dtype == np.float32 else None
-    plan = winograd or geometry.forward_plan
+    plan = winograd or geometry.forward_cut(y.itemsize)
     _convolve(geometry, plan, x, weight, bias, normalization, None, relu, scratch, y, sums)
 
 
@@ -76,7 +77,7 @@ def backward_input(
     `before`, another part of the gradient in an array of its own, is added to it.
     """
     winograd = geometry.winograd_input_gradient_plan if dx.dtype == np.float32 else None
-    plan = winograd or geometry.input_gradient_plan
+    plan = winograd or geometry.input_gradient_cut(dx.itemsize)
     _convolve(geometry, plan, dy, weight, scratch[:0], None, before, False, scratch, dx, None)
 
 
@@ -112,7 +113,7 @@ def prepare_weight(
         _pack(winograd, weight, scale, bias, packed[:first])
     else:
         packed[:first] = 0
-    _pack(geometry.forward_plan, weight, scale, bias, packed[first:])
+    _pack(geometry.forward_cut(packed.itemsize), weight, scale, bias, packed[first:])
 
 
 def convolution(
@@ -132,7 +133,7 @@ def convolution(
     `packed` is what `prepare_weight` wrote by the time of the call.
     """
     winograd = geometry.winograd_forward_plan if y.dtype == np.float32 else None
-    plan = winograd or geometry.forward_plan
+    plan = winograd or geometry.forward_cut(y.itemsize)
     packed = packed[: winograd.packed] if winograd is not None else packed[geometry.packed_for_winograd() :]
     return _bind(geometry, plan, x, scratch[:0], packed, residual, affine, relu, scratch, y)
 
@@ -164,7 +165,7 @@ def _bind(
         raise ValueError(f"normalization, sums: expected none for a convolution without Winograd's form, {geometry}")
     if isinstance(plan, Depthwise):
         return partial(correlate_planes.for_work(work), plan.table, source, *finish)
-    return partial(correlation_kernel(*plan.tile).for_work(work), plan.tables[target.itemsize], source, *finish)
+    return partial(correlation_kernel(*plan.tile).for_work(work), plan.row, source, *finish)
 
 
 def backward_weight(
@@ -177,7 +178,7 @@ def backward_weight(
     normalization: Array | None = None,
 ) -> None:
     """Overwrite dweight (K, C / groups, kh, kw) and dbias (K,) or (0,) from dy and x, normalized as in `forward`."""
-    work, size, outer = geometry.flops // FLOPS_PER_ELEMENT, x.itemsize, geometry.outer_product_plan
+    work, outer = geometry.flops // FLOPS_PER_ELEMENT, geometry.outer_product_cut(x.itemsize)
     winograd = geometry.winograd_weight_plan
     if winograd is not None and x.dtype == np.float32 and (geometry.pays_to_transform or normalization is not None):
         sum_winograd.for_work(work)(
@@ -187,18 +188,12 @@ def backward_weight(
     elif geometry.depthwise_weight_plan is not None:
         sum_planes.for_work(work)(geometry.depthwise_weight_plan.table, dy, x, scratch, dweight)
     elif outer is not None:
-        outer_product_kernel(*outer.tile).for_work(work)(
-            outer.problem, outer.planes, outer.steps, outer.blocks, outer.places, outer.vectors[size],
-            outer.lane_places[size], outer.pixels, outer.x_places, outer.dy_places, dy, x, scratch, dweight
-        )  # fmt: skip
+        outer_product_kernel(*outer.tile).for_work(work)(outer.row, dy, x, scratch, dweight)
     else:
-        plan = geometry.weight_gradient_plan
-        weight_gradient_kernel(*plan.tile).for_work(work)(
-            plan.problem, plan.planes, plan.steps, plan.blocks, plan.places, plan.segments[size],
-            plan.vectors[size], plan.offsets, dy, x, scratch, dweight
-        )  # fmt: skip
+        plan = geometry.weight_gradient_cut(x.itemsize)
+        weight_gradient_kernel(*plan.tile).for_work(work)(plan.row, dy, x, scratch, dweight)
     if dbias.size:
-        _sum_planes.for_work(dy.size)(dy, dbias)
+        sum_planes_of_channels.for_work(dy.size)(dy, dbias)
 
 
 def normalization_shape(channels: int) -> tuple[int, int]:
@@ -217,31 +212,3 @@ def write_normalization(mean, inv_std, gamma, beta, normalization):
         factors[:] = 0
         if c < mean.size:
             factors[0], factors[1], factors[2] = statistics.factors(mean, inv_std, gamma, beta, c)
-
-
-@kernel
-def _sum_planes(dy, dbias):
-    """dbias[k] = sum of dy[n, k, p, q] over n, p, q: planes in the array's type, their sums in float64."""
-    images, channels, pixels = dy.shape[0], dy.shape[1], dy.shape[2] * dy.shape[3]
-    source = flat(dy)
-    for k in prange(channels):
-        total = 0.0
-        for n in range(images):
-            total += sum_plane(source, (n * channels + k) * pixels, pixels)
-        dbias[k] = total
-
-
-@device
-def sum_plane(source, at, size):
-    """Sum of source[at : at + size] in four vectors at a time, the first of which takes what remains."""
-    lanes = lanes_of(source)
-    whole = size // (4 * lanes) * 4 * lanes
-    a = b = c = d = splat(source.dtype.type(0))
-    for v in range(at, at + whole, 4 * lanes):
-        a = add(a, load(source, v))
-        b = add(b, load(source, v + lanes))
-        c = add(c, load(source, v + 2 * lanes))
-        d = add(d, load(source, v + 3 * lanes))
-    for v in range(whole, size, lanes):
-        a = add(a, load_between(source, at + v, 0, size - v))
-    return sum_lanes(add(add(a, b), add(c, d)))

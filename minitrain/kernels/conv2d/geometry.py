@@ -1,8 +1,11 @@
 """Shapes of a two-dimensional convolution: everything that is known before the first number arrives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
+from minitrain.kernels.conv2d.cutting import rounded
 from minitrain.kernels.conv2d.depthwise.cut import (
     Depthwise,
     DepthwiseWeight,
@@ -10,9 +13,9 @@ from minitrain.kernels.conv2d.depthwise.cut import (
     plan_depthwise,
     plan_depthwise_weight,
 )
-from minitrain.kernels.conv2d.direct.cut import Correlation, plan_forward, plan_input_gradient, rounded
-from minitrain.kernels.conv2d.direct.weight_cut import WeightGradient, plan_weight_gradient
-from minitrain.kernels.conv2d.outer.weight_cut import OuterProducts, pays_to_transpose, plan_outer_products
+from minitrain.kernels.conv2d.direct.cut import Correlation, cut_forward, cut_input_gradient
+from minitrain.kernels.conv2d.direct.weight_cut import WeightGradient, cut_weight_gradient
+from minitrain.kernels.conv2d.outer.weight_cut import OuterProducts, cut_outer_products, pays_to_transpose
 from minitrain.kernels.conv2d.winograd.cut import Winograd, fits, pays, plan_winograd
 from minitrain.kernels.conv2d.winograd.weight_cut import WinogradWeight, pays_to_transform, plan_winograd_weight
 
@@ -89,20 +92,30 @@ class Conv2dGeometry:
 
     def weight_gradient_scratch(self) -> int:
         """Elements of scratch that `backward_weight` needs."""
-        direct = self.depthwise_weight_plan or self.outer_product_plan or self.weight_gradient_plan
+        direct = self.depthwise_weight_plan or self.outer_product_cut(4) or self.weight_gradient_cut(4)
         return max(direct.scratch, self.winograd_weight_plan.scratch if self.winograd_weight_plan else 0)
 
-    @cached_property
-    def forward_plan(self) -> Correlation | Depthwise:
-        """What `forward` does."""
-        return plan_depthwise(self) if is_depthwise(self) else plan_forward(self._with_long_rows)
-
-    @cached_property
-    def input_gradient_plan(self) -> Correlation | Depthwise:
-        """What `backward_input` does."""
+    def forward_cut(self, itemsize: int) -> Correlation | Depthwise:
+        """What `forward` does with items of so many bytes."""
         if is_depthwise(self):
-            return plan_depthwise(self, gradient=True)
-        return plan_input_gradient(self._with_long_rows)
+            return self._cut(plan_depthwise, False)
+        return self._cut(cut_forward, itemsize)
+
+    def input_gradient_cut(self, itemsize: int) -> Correlation | Depthwise:
+        """What `backward_input` does with items of so many bytes."""
+        if is_depthwise(self):
+            return self._cut(plan_depthwise, True)
+        return self._cut(cut_input_gradient, itemsize)
+
+    @property
+    def forward_plan(self) -> Correlation | Depthwise:
+        """What `forward` does in float32; sizes are the same in float64."""
+        return self.forward_cut(4)
+
+    @property
+    def input_gradient_plan(self) -> Correlation | Depthwise:
+        """What `backward_input` does in float32; sizes are the same in float64."""
+        return self.input_gradient_cut(4)
 
     @cached_property
     def winograd_forward_plan(self) -> Winograd | None:
@@ -125,10 +138,9 @@ class Conv2dGeometry:
         """What `backward_weight` does where each output has a channel of its own."""
         return plan_depthwise_weight(self) if is_depthwise(self) else None
 
-    @cached_property
-    def outer_product_plan(self) -> OuterProducts | None:
-        """What `backward_weight` does where there are enough outputs."""
-        return plan_outer_products(self) if pays_to_transpose(self) else None
+    def outer_product_cut(self, itemsize: int) -> OuterProducts | None:
+        """What `backward_weight` does with items of so many bytes where there are enough outputs."""
+        return self._cut(cut_outer_products, itemsize) if pays_to_transpose(self) else None
 
     @cached_property
     def winograd_weight_plan(self) -> WinogradWeight | None:
@@ -151,10 +163,21 @@ class Conv2dGeometry:
         """Whether `forward` and `backward_weight` can normalize x, and `forward` find moments, in float32."""
         return pays(self)
 
+    def weight_gradient_cut(self, itemsize: int) -> WeightGradient:
+        """What `backward_weight` does with items of so many bytes."""
+        return self._cut(cut_weight_gradient, itemsize)
+
     @cached_property
-    def weight_gradient_plan(self) -> WeightGradient:
-        """What `backward_weight` does."""
-        return plan_weight_gradient(self._with_long_rows)
+    def _cuts(self) -> dict[tuple[Any, int], Any]:
+        return {}
+
+    def _cut(self, cut: Callable[["Conv2dGeometry", Any], Any], argument: int) -> Any:
+        """What `cut` returns, made once."""
+        key = (cut, argument)
+        if key not in self._cuts:
+            joins = cut in (cut_forward, cut_input_gradient, cut_weight_gradient)
+            self._cuts[key] = cut(self._with_long_rows if joins else self, argument)
+        return self._cuts[key]
 
     @property
     def _with_long_rows(self) -> "Conv2dGeometry":
