@@ -114,7 +114,7 @@ def test_activations_by_name_and_by_layer():
         (lambda: models.mlp(activation="swish"), "activation: expected one of relu"),
         (lambda: models.plain(1), "depth: expected an integer >= 2, got 1"),
         (lambda: models.plain(5, "linear"), "kind: expected 'conv' or 'dense'"),
-        (lambda: models.plain(5, stages=0), "stages: expected at least 1, got 0"),
+        (lambda: models.plain(5, stages=0), "stages: expected an integer >= 1, got 0"),
         (lambda: models.plain(5, "dense", stages=2), "stages: expected 1 for dense layers, got 2"),
     ],
 )
