@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from minitrain.graph.graph import Graph
+from minitrain.terminal.tables import format_table
 
 __all__ = ["summarize"]
 
@@ -32,20 +33,12 @@ def summarize(graph: Graph, dtype: np.dtype, arenas: Mapping[str, int]) -> str:
         work += flops
         million = f"{flops / 1e6:.3f}" if flops else ""
         rows.append((node.name, kind, inputs, _shape(shapes[node.name]), million, f"{count:,}" if count else ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [_line(row, widths) for row in rows]
-    lines.insert(1, "-" * len(lines[0]))
+    lines = [format_table(rows, align="<<<<>")]
     size = learned * np.dtype(dtype).itemsize / 1e6
-    lines.append("-" * len(lines[0]))
     lines.append(f"{learned:,} parameters ({size:.2f} MB as {dtype}), {kept:,} values of state")
     lines.append(f"{work / 1e6:.3f} Mflop (multiplications and additions) for one sample forward")
     lines.extend(f"{size / 1e6:.2f} MB of memory {purpose}" for purpose, size in arenas.items())
     return "\n".join(lines)
-
-
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    cells = zip(row, widths, strict=True)
-    return "  ".join(cell.ljust(width) if i < 4 else cell.rjust(width) for i, (cell, width) in enumerate(cells))
 
 
 def _shape(shape: tuple[int, ...]) -> str:
