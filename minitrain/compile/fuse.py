@@ -11,6 +11,7 @@ import numpy as np
 
 from minitrain import layers
 from minitrain.graph.graph import Graph, GraphNode, part_of
+from minitrain.kernels.conv2d import Product, normalizes
 from minitrain.layer import Layer
 from minitrain.layers import fused
 from minitrain.layers.fused.inference_conv2d import LAST
@@ -67,7 +68,7 @@ def _fuse_batch_norm_relu_conv2d(graph: Graph) -> Graph:
         if norm is None or not alone or not isinstance(node.layer, layers.Conv2d):
             continue
         geometry = node.layer.geometry(shapes[norm.inputs[0]])
-        if geometry.normalizes and geometry.pays_to_transform:
+        if normalizes(geometry, Product.FORWARD, Product.WEIGHT_GRADIENT):
             layer = fused.BatchNormReLUConv2d(norm.layer, node.layer)  # type: ignore[arg-type]
             declared = node.layer.declare(shapes[norm.inputs[0]])
             names = _norm_names(norm) | {local: node.variable(local) for local in declared.params}
@@ -85,7 +86,9 @@ def _gather_moments(graph: Graph) -> Graph:
 
     def gathers(node: GraphNode) -> bool:
         conv = node.layer.conv if isinstance(node.layer, givers) else node.layer
-        return isinstance(conv, layers.Conv2d) and conv.geometry(shapes[node.inputs[0]]).normalizes
+        if not isinstance(conv, layers.Conv2d):
+            return False
+        return normalizes(conv.geometry(shapes[node.inputs[0]]), Product.FORWARD)
 
     gives = {node.name for node in graph.nodes if node.name in readers and gathers(node)}
 
