@@ -14,16 +14,16 @@ from functools import partial
 from minitrain.kernels.calls import Call, in_order
 from minitrain.kernels.conv2d.algorithm import Correlation, Product
 from minitrain.kernels.conv2d.choose import choose, choose_for_inference
-from minitrain.kernels.conv2d.direct.cut import rounded
+from minitrain.kernels.conv2d.cutting import rounded
+from minitrain.kernels.conv2d.epilogue import sum_planes_of_channels
 from minitrain.kernels.conv2d.geometry import Geometry
-from nbnorm.jit import device, kernel, prange
+from nbnorm.jit import kernel
 from nbnorm.jit.arrays import Array
 from nbnorm.kernels import statistics
-from nbnorm.simd.lanes import load_between, sum_lanes
-from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, splat
+from nbnorm.simd.vectors import LANES_FLOAT32
 
 __all__ = [
-    "convolution", "forward", "input_gradient", "normalization_shape", "prepare_weight", "sum_plane", "weight_gradient",
+    "convolution", "forward", "input_gradient", "normalization_shape", "prepare_weight", "weight_gradient",
     "write_normalization",
 ]  # fmt: skip
 
@@ -91,7 +91,7 @@ def weight_gradient(
     algorithm = choose(geometry, Product.WEIGHT_GRADIENT, x.dtype, normalizing=normalizing)
     return in_order(
         algorithm.bind(dy, x, scratch, dweight, normalization),
-        None if dbias is None else partial(_sum_planes.for_work(dy.size), dy, dbias),
+        None if dbias is None else partial(sum_planes_of_channels.for_work(dy.size), dy, dbias),
     )
 
 
@@ -152,31 +152,3 @@ def write_normalization(mean, inv_std, gamma, beta, normalization):
         factors[:] = 0
         if c < mean.size:
             factors[0], factors[1], factors[2] = statistics.factors(mean, inv_std, gamma, beta, c)
-
-
-@kernel
-def _sum_planes(dy, dbias):
-    """dbias[k] = sum of dy[n, k, p, q] over n, p, q: planes in the array's type, their sums in float64."""
-    images, channels, pixels = dy.shape[0], dy.shape[1], dy.shape[2] * dy.shape[3]
-    source = flat(dy)
-    for k in prange(channels):
-        total = 0.0
-        for n in range(images):
-            total += sum_plane(source, (n * channels + k) * pixels, pixels)
-        dbias[k] = total
-
-
-@device
-def sum_plane(source, at, size):
-    """Sum of source[at : at + size] in four vectors at a time, the first of which takes what remains."""
-    lanes = lanes_of(source)
-    whole = size // (4 * lanes) * 4 * lanes
-    a = b = c = d = splat(source.dtype.type(0))
-    for v in range(at, at + whole, 4 * lanes):
-        a = add(a, load(source, v))
-        b = add(b, load(source, v + lanes))
-        c = add(c, load(source, v + 2 * lanes))
-        d = add(d, load(source, v + 3 * lanes))
-    for v in range(whole, size, lanes):
-        a = add(a, load_between(source, at + v, 0, size - v))
-    return sum_lanes(add(add(a, b), add(c, d)))

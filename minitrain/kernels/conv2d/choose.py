@@ -13,9 +13,9 @@ from typing import Literal, overload
 import numpy as np
 
 from minitrain.kernels.conv2d.algorithm import Correlation, Product, WeightGradient
+from minitrain.kernels.conv2d.cutting import rounded
 from minitrain.kernels.conv2d.depthwise.algorithm import DepthwiseCorrelation, DepthwiseWeightGradient
 from minitrain.kernels.conv2d.direct.algorithm import DirectCorrelation, DirectWeightGradient
-from minitrain.kernels.conv2d.direct.cut import rounded
 from minitrain.kernels.conv2d.geometry import Geometry
 from minitrain.kernels.conv2d.outer.algorithm import OuterWeightGradient
 from minitrain.kernels.conv2d.winograd.algorithm import WinogradCorrelation, WinogradWeightGradient

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numba
 import numpy as np
 
+from minitrain.kernels.conv2d.cutting import TASKS, rounded
+from minitrain.kernels.conv2d.cutting import Row as Table
 from minitrain.kernels.conv2d.depthwise.forward import ROWS
 from minitrain.kernels.conv2d.depthwise.weight_gradient import TAPS
-from minitrain.kernels.conv2d.direct.cut import TASKS, Table, rounded, table
 from nbnorm.simd.vectors import LANES_FLOAT32
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def plan_depthwise(g: Conv2dGeometry, gradient: bool = False) -> Depthwise:
         images * channels, channels, workers, height, width, out_height, out_width, pitch, inside, size, len(taps),
         *(rows * pitch), *(rows * out_width), *[out_width] * ROWS, *taps,
     )  # fmt: skip
-    weights = table([1, channels, 1, kh * kw, kh * kw, *order])
-    return Depthwise(table([*numbers]), weights, channels * (1 + kh * kw), workers * size)
+    weights = np.array([1, channels, 1, kh * kw, kh * kw, *order], dtype=np.int64)
+    return Depthwise(np.array(numbers, dtype=np.int64), weights, channels * (1 + kh * kw), workers * size)
 
 
 def plan_depthwise_weight(g: Conv2dGeometry) -> DepthwiseWeight:
@@ -99,7 +100,8 @@ def plan_depthwise_weight(g: Conv2dGeometry) -> DepthwiseWeight:
         images, channels, workers, chunks, block, height, width, out_height, out_width, pitch, inside,
         chunks * sums, size, padded, len(taps),
     )  # fmt: skip
-    return DepthwiseWeight(table([*numbers, *taps, *taps[-1:] * (padded - len(taps))]), chunks * sums + workers * size)
+    table = np.array([*numbers, *taps, *taps[-1:] * (padded - len(taps))], dtype=np.int64)
+    return DepthwiseWeight(table, chunks * sums + workers * size)
 
 
 def _packed_plane(

@@ -6,8 +6,8 @@ level 1 cache between zeros while it is worked on, and that the next one is on i
 
 import numpy as np
 
-from minitrain.kernels.conv2d.direct.forward import finish
-from minitrain.kernels.conv2d.direct.pack import clear
+from minitrain.kernels.conv2d.epilogue import finish
+from minitrain.kernels.conv2d.memory import clear
 from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import item, load_between, prefetch, prefetch_for_store, store_between
 from nbnorm.simd.tiles import make_tile

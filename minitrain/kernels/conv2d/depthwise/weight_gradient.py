@@ -9,7 +9,7 @@ shapes, not of threads) makes partial sums, which are added in the order of the 
 import numpy as np
 
 from minitrain.kernels.conv2d.depthwise.forward import copy_plane
-from minitrain.kernels.conv2d.direct.pack import clear
+from minitrain.kernels.conv2d.memory import clear
 from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.lanes import item, load_between, prefetch, sum_lanes
 from nbnorm.simd.tiles import make_tile

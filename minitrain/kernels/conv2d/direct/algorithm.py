@@ -8,9 +8,9 @@ import numpy as np
 
 from minitrain.kernels.calls import Call
 from minitrain.kernels.conv2d.algorithm import FLOAT64, Correlation, Product, WeightGradient, or_nothing
-from minitrain.kernels.conv2d.direct.cut import plan_forward, plan_input_gradient
+from minitrain.kernels.conv2d.direct.cut import cut_forward, cut_input_gradient
 from minitrain.kernels.conv2d.direct.forward import correlation_kernel
-from minitrain.kernels.conv2d.direct.weight_cut import plan_weight_gradient
+from minitrain.kernels.conv2d.direct.weight_cut import cut_weight_gradient
 from minitrain.kernels.conv2d.direct.weight_gradient import weight_gradient_kernel
 from minitrain.kernels.conv2d.direct.weights import pack_weights
 from minitrain.kernels.conv2d.geometry import Geometry
@@ -33,8 +33,8 @@ class DirectCorrelation(Correlation):
 
     def __init__(self, geometry: Geometry, product: Product, dtype: np.dtype) -> None:
         super().__init__(geometry, product, dtype)
-        plan = plan_input_gradient if product is Product.INPUT_GRADIENT else plan_forward
-        self._cut = plan(geometry.with_long_rows(LONG_ROW))
+        cut = cut_input_gradient if product is Product.INPUT_GRADIENT else cut_forward
+        self._cut = cut(geometry.with_long_rows(LONG_ROW), dtype.itemsize)
         self.packed, self.scratch = self._cut.packed, self._cut.scratch
 
     @classmethod
@@ -64,8 +64,8 @@ class DirectCorrelation(Correlation):
     ) -> Call:
         self.expect_plain(normalization, sums)
         residual, affine = or_nothing(residual, self.dtype), or_nothing(affine, self.dtype)
-        run, row = correlation_kernel(*self._cut.tile).for_work(self.work), self._cut.tables[self.dtype.itemsize]
-        return partial(run, row, source, packed, residual, affine, relu, scratch, target)
+        run = correlation_kernel(*self._cut.tile).for_work(self.work)
+        return partial(run, self._cut.row, source, packed, residual, affine, relu, scratch, target)
 
 
 class DirectWeightGradient(WeightGradient):
@@ -75,7 +75,7 @@ class DirectWeightGradient(WeightGradient):
 
     def __init__(self, geometry: Geometry, product: Product, dtype: np.dtype) -> None:
         super().__init__(geometry, product, dtype)
-        self._cut = plan_weight_gradient(geometry.with_long_rows(LONG_ROW))
+        self._cut = cut_weight_gradient(geometry.with_long_rows(LONG_ROW), dtype.itemsize)
         self.scratch = self._cut.scratch
 
     @classmethod
@@ -88,8 +88,5 @@ class DirectWeightGradient(WeightGradient):
 
     def bind(self, dy: Array, x: Array, scratch: Array, dweight: Array, normalization: Array | None = None) -> Call:
         self.expect_plain(normalization)
-        plan, size = self._cut, self.dtype.itemsize
-        return partial(
-            weight_gradient_kernel(*plan.tile).for_work(self.work), plan.problem, plan.planes, plan.steps, plan.blocks,
-            plan.places, plan.segments[size], plan.vectors[size], plan.offsets, dy, x, scratch, dweight,
-        )  # fmt: skip
+        run = weight_gradient_kernel(*self._cut.tile).for_work(self.work)
+        return partial(run, self._cut.row, dy, x, scratch, dweight)

@@ -6,231 +6,242 @@ workers get scratch of their own, which moves no result by a bit.
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from minitrain.kernels.conv2d.direct.pack import OVERRUN
-from minitrain.kernels.conv2d.direct.segments import segments_of_copies
-from minitrain.kernels.conv2d.direct.table import joined
+from minitrain.kernels.conv2d.cutting import TASKS, Row, ceil_div, rounded, workers
+from minitrain.kernels.conv2d.direct.records import Bands, Cut, Packed, Phases, Problem, Scratch, TableOffsets
+from minitrain.kernels.conv2d.direct.segments import (
+    Copies,
+    Layout,
+    forward_copies,
+    layout_of,
+    make_copies,
+    segments_of_copies,
+    shares_columns,
+    tap_offset,
+)
+from minitrain.kernels.conv2d.direct.tiles import correlation_tile, fitting_tile, images_of_block
 from minitrain.kernels.conv2d.direct.vectors import band_vectors, vector_table
+from minitrain.kernels.conv2d.direct.weights import WeightCut
+from nbnorm.jit.records import row_of, size_of
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
-    from minitrain.kernels.conv2d.geometry import Conv2dGeometry
+    from minitrain.kernels.conv2d.geometry import Geometry
 
-__all__ = ["Copies", "Correlation", "plan_forward", "plan_input_gradient"]
+__all__ = ["BAND_VALUES", "Correlation", "cut_forward", "cut_input_gradient"]
 
-BAND_VALUES = 64 * 1024  # of a packed band: 256 KiB in float32, which stays in a level 2 cache
-BAND_PIXELS = 128  # fewer than this make too little use of weights that come from memory
-TILE_VALUES = 6 * 1024  # of x and of the weights of two tiles: they fit into a level 1 cache
-WASTE = 1.15  # more lanes than pixels, at most, for the sake of fewer copies of a plane
-TILE_WASTE = 1.04  # more vectors in tiles than in a block of images, where more images can avoid that
-NARROW_TILE_WASTE = 1.1  # from here on a narrower tile is better: that of one small image
-NARROWER = {(8, 3): (8, 2)}  # as high, so that both read the same packed weights
-TASKS = 16  # make at least as many where the shapes allow it
+# All three: found with `benchmarks.peers conv` on 4 cores of an AVX-512 Xeon, 2026-11.
 
-Integers = tuple[int, ...]
-Table = NDArray[np.int64]
+# Values of a packed band, 256 KiB in float32: it stays in a level 2 cache of 1 MiB beside the weights and the results.
+# Above, packed planes are read from further away for every tile of outputs; below, more rows are packed twice, as the
+# halo of two bands, and the weights are read more often.
+BAND_VALUES = 64 * 1024
+
+# Pixels of a band, at least. With fewer, weights that come from memory are used for too few products; with more, there
+# are too few tasks where planes are small.
+BAND_PIXELS = 128
+
+# Values of x and of the weights of two tiles of outputs that are read in one chunk of a sum: 24 KiB, which fit into a
+# level 1 cache of 32 KiB. Above, the next outputs find x in level 2 only; below, sums are stored and loaded more often.
+TILE_VALUES = 6 * 1024
+
+Tap = tuple[int, int]
 
 
 class Correlation(NamedTuple):
-    """What `correlate` does.
+    """What `correlate` does: the kernel's tile (outputs, vectors of pixels) and the row of a `Cut`.
 
-    `tables` has for each item size the row of integers that the kernel works from, in this order:
-
-    problem: images, groups, channels and outputs of a group, workers. planes: height and width of the source, of the
-    result and of one phase. phases: the result consists of phases[0] x phases[1] interleaved ones (one, unless the
-    stride of an input gradient makes more). steps: of rows and columns in the source, values of a packed channel,
-    images of a block, rows of a band, columns that are packed beyond its results, parts of the sums, whether nothing
-    needs to be packed, parts that the outputs are split into. places: size of a worker's scratch, where in it the
-    temporary results begin, size of a packed image. Then four tables: segments belong to `pack`. vectors are those of a
-    band's pixels in a block of images: all their places in the packed planes, all places in the result, all counts of
-    lanes that are used; first for a whole band or block, then for the last one. Part p of phase f has the
-    (channel, tap) pairs from starts[f * parts + p] to the next start, whose `offsets` in the packed planes these are.
-
-    `weights` is what `pack_weights` works from; `packed` and `scratch` are the sizes of its result and of the workers'
-    scratch.
+    `weights` is the row of `pack_weights`; `packed` and `scratch` are the sizes of its result and of the workers'
+    scratch, which do not depend on the item size.
     """
 
     tile: tuple[int, int]
-    tables: dict[int, Table]
-    weights: Table
+    row: Row
+    weights: Row
     packed: int
     scratch: int
 
 
-class Copies(NamedTuple):
-    """Copies along one axis: where each begins in the source, and for each tap its copy and its shift in that."""
+class WeightPitches(NamedTuple):
+    """From one group, output and channel of a correlation to the next in the weights."""
 
-    begins: list[int]
-    taps: list[tuple[int, int]]
-
-    @property
-    def reach(self) -> int:
-        return max(shift for _, shift in self.taps)
+    group: int
+    out: int
+    channel: int
 
 
-def _copies(begins: list[int], step: int, shared: bool = True) -> Copies:
-    """Taps that begin a multiple of the step apart share a copy, or every tap gets its own."""
-    if not shared:
-        return Copies(begins, [(tap, 0) for tap in range(len(begins))])
-    first = {begin % step: begin for begin in sorted(begins, reverse=True)}
-    keys = list(first)
-    taps = [(keys.index(begin % step), (begin - first[begin % step]) // step) for begin in begins]
-    return Copies(list(first.values()), taps)
+class Terms(NamedTuple):
+    """The (channel, tap) pairs of all phases in the order in which they are summed.
+
+    `offsets` are those of their first pixels in the packed planes, `weights` those in the weights of an output; chunk c
+    of phase f has the pairs from starts[f * chunks + c] to the next start.
+    """
+
+    offsets: list[int]
+    weights: list[int]
+    starts: list[int]
 
 
-def _shares_columns(columns: int) -> bool:
-    """Whether one copy of a plane can serve all taps: vectors then end with their row, which wastes some lanes."""
-    return rounded(columns) <= WASTE * columns
-
-
-def forward_copies(g: Conv2dGeometry) -> tuple[Copies, Copies]:
-    """Copies of x by row and by column: tap (i, j) begins at row i * dh - ph, column j * dw - pw."""
-    rows = _copies([i * g.dilation[0] - g.padding[0] for i in range(g.kernel[0])], g.stride[0])
-    begins = [j * g.dilation[1] - g.padding[1] for j in range(g.kernel[1])]
-    return rows, _copies(begins, g.stride[1], _shares_columns(g.output_shape[3]))
-
-
-def plan_forward(g: Conv2dGeometry) -> Correlation:
-    """Plan the forward pass: tap (i, j) of row p meets row p * sh + i * dh - ph."""
-    kh, kw = g.kernel
-    images, _, height, width = g.input_shape
-    out_height, out_width = g.output_shape[2:]
-    rows, columns = forward_copies(g)
+def cut_forward(g: Geometry, itemsize: int) -> Correlation:
+    """Cut the forward pass: tap (i, j) of row p meets row p * sh + i * dh - ph."""
+    (images, _, height, width), (_, _, out_height, out_width), (kh, kw) = g.input_shape, g.output_shape, g.kernel
     outs, channels = g.out_channels // g.groups, g.weight_shape[1]
-    strides = (outs * channels * kh * kw, channels * kh * kw, kh * kw)
-    planes = (height, width, out_height, out_width, out_height, out_width)
+    problem = Problem(images, g.groups, channels, outs, height, width, out_height, out_width)
+    phases = Phases(1, 1, out_height, out_width)
     taps = [[(i, j) for i in range(kh) for j in range(kw)]]
-    return _correlation((images, g.groups, channels, outs), planes, (1, 1), g.stride, rows, columns, taps, strides)
+    pitches = WeightPitches(outs * channels * kh * kw, channels * kh * kw, kh * kw)
+    return _cut(problem, phases, *forward_copies(g), taps, pitches, itemsize)
 
 
-def plan_input_gradient(g: Conv2dGeometry) -> Correlation:
-    """Plan the input gradient: each residue of the stride is a correlation with stride 1.
+def cut_input_gradient(g: Geometry, itemsize: int) -> Correlation:
+    """Cut the input gradient: each residue of the stride is a correlation with stride 1, a phase of the result.
 
     Row h = q * sh + a of the input meets tap i in row p of the output where p * sh = h + ph - i * dh.
     """
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = g.kernel, g.stride, g.padding, g.dilation
     images, _, height, width = g.input_shape
-    phases = (min(sh, height), min(sw, width))
+    channels, outs = g.out_channels // g.groups, g.weight_shape[1]
+    problem = Problem(images, g.groups, channels, outs, *g.output_shape[2:], height, width)
+    phases = Phases(min(sh, height), min(sw, width), ceil_div(height, sh), ceil_div(width, sw))
     row_phases = [(i * dh - ph) % sh for i in range(kh)]
     column_phases = [(j * dw - pw) % sw for j in range(kw)]
-    planes = (*g.output_shape[2:], height, width, -(-height // sh), -(-width // sw))
-    rows = _copies([(a + ph - i * dh) // sh for i, a in enumerate(row_phases)], 1)
+    rows = make_copies([(a + ph - i * dh) // sh for i, a in enumerate(row_phases)], 1)
     begins = [(b + pw - j * dw) // sw for j, b in enumerate(column_phases)]
-    columns = _copies(begins, 1, _shares_columns(planes[5]))
+    columns = make_copies(begins, 1, shares_columns(phases.width))
     taps = [
         [(i, j) for i in range(kh) for j in range(kw) if row_phases[i] == a and column_phases[j] == b]
-        for a in range(phases[0])
-        for b in range(phases[1])
+        for a in range(phases.rows)
+        for b in range(phases.columns)
     ]
-    channels, outs = g.out_channels // g.groups, g.weight_shape[1]
-    strides = (channels * outs * kh * kw, kh * kw, outs * kh * kw)
-    return _correlation((images, g.groups, channels, outs), planes, phases, (1, 1), rows, columns, taps, strides)
+    pitches = WeightPitches(channels * outs * kh * kw, kh * kw, outs * kh * kw)
+    return _cut(problem, phases, rows, columns, taps, pitches, itemsize)
 
 
-def _correlation(
-    problem: Integers,
-    planes: Integers,
-    phases: Integers,
-    steps: Integers,
-    row_copies: Copies,
-    column_copies: Copies,
-    taps: list[list[tuple[int, int]]],
-    strides: Integers,
+def _cut(
+    problem: Problem,
+    phases: Phases,
+    rows: Copies,
+    columns: Copies,
+    taps: list[list[Tap]],
+    pitches: WeightPitches,
+    itemsize: int,
 ) -> Correlation:
-    """Choose the tile and the bands; `taps` are pairs of (row, column) of the kernel, a list for each phase."""
-    images, groups, channels, outs = problem
-    tile = _tile_of_outer_products(outs)
-    halo, gap = row_copies.reach, column_copies.reach
-    rows, columns = planes[4:]
-    copies = len(row_copies.begins) * len(column_copies.begins)
-    several = phases[0] * phases[1] if phases != (1, 1) else 0
-    values = channels * copies * (columns + gap) + outs * several * columns
-    band = max(BAND_VALUES // values - halo, -(-BAND_PIXELS // columns))
-    bands = max(-(-rows // band), min(-(-TASKS // (images * groups)), rows * columns // BAND_PIXELS))
-    bands = max(1, bands)
-    band = -(-rows // bands)
-    shifts = row_copies.begins + column_copies.begins
-    plane = (band + halo) * (columns + gap)
-    # one band of single taps is read where it is: packed, it would look the same
-    direct = int(bands == 1 and steps == (1, 1) and shifts == [0, 0] and planes[:2] == planes[2:4])
-    # what a tile reads of x, and a little for vectors that lie across two lines of the cache
-    lines = copies * (tile[1] * LANES_FLOAT32 + halo * (columns + gap) + LANES_FLOAT32)
-    lines += 2 * tile[0] * max(len(phase) for phase in taps)
-    parts = -(-channels * lines // TILE_VALUES) if outs % tile[0] == 0 else 1
-    sizes = channels * np.array([len(phase) for phase in taps], dtype=np.int64)
-    starts = (np.cumsum(sizes) - sizes)[:, None] + np.arange(parts) * sizes[:, None] // parts
-    channel_size = planes[0] * planes[1] if direct else copies * plane + OVERRUN
-    offsets, indices = [], []
+    """Choose the tile, the bands and the blocks of images; `taps` is a list for each phase."""
+    height, bands = _rows_of_band(problem, phases, layout_of(rows, columns, 1, phases.width))
+    layout = layout_of(rows, columns, height, phases.width)
+    in_place = bands == 1 and _is_the_source(problem, rows, columns)
+    tile = correlation_tile(problem.outs)
+    chunks = _chunks_of_sum(problem, layout, tile, longest=max(len(phase) for phase in taps))
+    source_plane = problem.height * problem.width
+    image = problem.channels * layout.channel
+    packed = Packed(
+        rows.stride, columns.stride, layout.gap, source_plane if in_place else layout.channel, image, in_place
+    )
+    terms = _terms(problem, taps, chunks, rows, columns, layout, packed.channel, pitches.channel)
+    vectors = vector_table(layout.rows, layout.columns, layout.gap, LANES_FLOAT32).shape[1]
+    most = min(problem.images * problem.groups // TASKS, BAND_VALUES // image) if bands == 1 else 1
+    block = images_of_block(vectors, tile[1], most)
+    tile = fitting_tile(tile, vectors * block)
+    image_pitch = problem.groups * problem.channels * source_plane if in_place else image
+    scratch = _scratch(problem, phases, layout, block, max(image, image_pitch), tile)
+    band_tasks = ceil_div(problem.images, block) * problem.groups * ceil_div(phases.height, height)
+    splits = _splits(problem.outs, tile, band_tasks) if phases.number == 1 else 1
+    tables = (
+        segments_of_copies(rows, columns, problem.height, problem.width, layout, bands > 1, VECTOR_BYTES // itemsize),
+        _vectors(problem, phases, layout, block, image_pitch, itemsize, tile),
+        np.array(terms.offsets, dtype=np.int64),
+        np.array(terms.starts, dtype=np.int64),
+    )
+    begins = TableOffsets(*accumulate((table.size for table in tables[:-1]), initial=size_of(Cut)))
+    share = Bands(workers(band_tasks * splits), block, height, chunks, splits)
+    tiles = ceil_div(problem.outs, tile[0])
+    weight_cut = WeightCut(tile[0], problem.groups, problem.outs, pitches.group, pitches.out)
+    return Correlation(
+        tile,
+        row_of(Cut(problem, phases, packed, share, scratch, begins), *tables),
+        row_of(weight_cut, np.array(terms.weights, dtype=np.int64)),
+        problem.groups * tiles * tile[0] * (1 + len(terms.offsets)),
+        share.workers * scratch.worker,
+    )
+
+
+def _rows_of_band(problem: Problem, phases: Phases, one_row: Layout) -> tuple[int, int]:
+    """Rows of results in a band, and how many bands there are."""
+    rows, columns = phases.height, phases.width
+    several = phases.number if phases.number > 1 else 0
+    values_of_row = problem.channels * one_row.copies * one_row.row + problem.outs * several * columns
+    band = max(BAND_VALUES // values_of_row - one_row.halo, ceil_div(BAND_PIXELS, columns))
+    wanted = min(ceil_div(TASKS, problem.images * problem.groups), rows * columns // BAND_PIXELS)
+    bands = max(1, ceil_div(rows, band), wanted)
+    return ceil_div(rows, bands), bands
+
+
+def _is_the_source(problem: Problem, rows: Copies, columns: Copies) -> bool:
+    """Whether a whole packed plane would look like the source itself: single taps are read where they are."""
+    planes_agree = (problem.height, problem.width) == (problem.out_height, problem.out_width)
+    return (rows.stride, columns.stride) == (1, 1) and rows.begins + columns.begins == [0, 0] and planes_agree
+
+
+def _chunks_of_sum(problem: Problem, layout: Layout, tile: tuple[int, int], longest: int) -> int:
+    """Chunks that sums are cut into, so that what a tile reads in one of them stays in a level 1 cache."""
+    if problem.outs % tile[0]:
+        return 1
+    tile_rows, tile_columns = tile
+    # and a little for vectors that lie across two lines of the cache
+    values = layout.copies * (tile_columns * LANES_FLOAT32 + layout.halo * layout.row + LANES_FLOAT32)
+    return ceil_div(problem.channels * (values + 2 * tile_rows * longest), TILE_VALUES)
+
+
+def _terms(
+    problem: Problem,
+    taps: list[list[Tap]],
+    chunks: int,
+    rows: Copies,
+    columns: Copies,
+    layout: Layout,
+    channel_pitch: int,
+    weight_pitch: int,
+) -> Terms:
+    offsets: list[int] = []
+    weights: list[int] = []
+    starts: list[int] = []
     for phase in taps:
-        places = [tap_offset(row_copies, column_copies, tap, plane, columns + gap) for tap in phase]
-        offsets += [channel * channel_size + place for channel in range(channels) for place in places]
-        places = [i * len(column_copies.taps) + j for i, j in phase]
-        indices += [channel * strides[2] + place for channel in range(channels) for place in places]
-    image = channels * (copies * plane + OVERRUN)
-    vectors_of_image = vector_table(band, columns, gap, LANES_FLOAT32).shape[1]
-    most = min(images * groups // TASKS, BAND_VALUES // image) if bands == 1 else 1
-    block = _images_of_block(vectors_of_image, tile[1], most)
-    if _waste(vectors_of_image * block, tile[1]) > NARROW_TILE_WASTE:
-        tile = NARROWER.get(tile, tile)
-    pitches = (groups * channels * planes[0] * planes[1] if direct else image,
-               several * outs * band * columns if several else groups * outs * planes[2] * planes[3])  # fmt: skip
-    last = (rows - (rows - 1) // band * band, images - (images - 1) // block * block)
-    vectors = {size: band_vectors(((band, block), last), columns, gap, pitches, size, tile[1]) for size in (4, 8)}
+        size = problem.channels * len(phase)
+        starts += [len(offsets) + chunk * size // chunks for chunk in range(chunks)]
+        for channel in range(problem.channels):
+            offsets += [channel * channel_pitch + tap_offset(rows, columns, tap, layout) for tap in phase]
+            weights += [channel * weight_pitch + i * len(columns.taps) + j for i, j in phase]
+    return Terms(offsets, weights, [*starts, len(offsets)])
+
+
+def _scratch(
+    problem: Problem, phases: Phases, layout: Layout, block: int, image: int, tile: tuple[int, int]
+) -> Scratch:
+    """Scratch of a worker: a packed block of images, then the results of all phases where there are several."""
     overrun = tile[1] * LANES_FLOAT32
-    packed = rounded(max(image * block, pitches[0] * block if direct else 0) + overrun)
-    temporary = rounded(block * several * outs * band * columns + overrun) if several else 0
-    bands_of_all = -(-images // block) * groups * -(-rows // band)
-    tiles = -(-outs // tile[0])
+    packed = rounded(image * block + overrun)
+    results = block * phases.number * problem.outs * layout.rows * layout.columns
+    return Scratch(packed + (rounded(results + overrun) if phases.number > 1 else 0), packed)
+
+
+def _splits(outs: int, tile: tuple[int, int], tasks: int) -> int:
+    """Parts that the outputs of a band are split into, where there are too few tasks."""
+    tiles = ceil_div(outs, tile[0])
     # the last tile of outputs may reach back over the one before: the last part then gets both
-    splits = 1 if several else max(1, min(-(-TASKS // bands_of_all), tiles // 2 if outs % tile[0] else tiles))
-    workers = min(numba.config.NUMBA_NUM_THREADS, bands_of_all * splits)
-    segments = segments_of_copies(planes, (band, halo, gap), steps, bands, row_copies, column_copies)
-    all_steps = (*steps, copies * plane + OVERRUN, block, band, gap, parts, direct, splits)
-    numbers = (*problem, workers, *planes, *phases, *all_steps, packed + temporary, packed, image)
-    ends = np.append(starts.ravel(), len(offsets))
-    tables = {size: joined(numbers, (segments[size], vectors[size], table(offsets), ends)) for size in (4, 8)}
-    weights = np.concatenate([table([tile[0], groups, outs, *strides[:2]]), table(indices)])
-    packed_weights = groups * tiles * tile[0] * (1 + len(offsets))
-    return Correlation(tile, tables, weights, packed_weights, workers * (packed + temporary))
+    return max(1, min(ceil_div(TASKS, tasks), tiles // 2 if outs % tile[0] else tiles))
 
 
-def tap_offset(rows: Copies, columns: Copies, tap: tuple[int, int], plane: int, row: int) -> int:
-    """Where a tap finds its first pixel in the planes of a channel, which have `plane` values in rows of `row`."""
-    (row_copy, down), (column_copy, right) = rows.taps[tap[0]], columns.taps[tap[1]]
-    return (row_copy * len(columns.begins) + column_copy) * plane + down * row + right
-
-
-def table(values: list[int]) -> Table:
-    return np.array(values, dtype=np.int64)
-
-
-def _images_of_block(vectors: int, columns: int, most: int) -> int:
-    """How many images make whole tiles of their vectors, nearly, at most `most`."""
-    for images in range(1, min(columns, most) + 1):
-        if _waste(images * vectors, columns) <= TILE_WASTE:
-            return images
-    return max(1, min(columns, most))
-
-
-def _waste(vectors: int, columns: int) -> float:
-    """Vectors in whole tiles for one that is needed."""
-    return -(-vectors // columns) * columns / vectors
-
-
-def _tile_of_outer_products(outs: int) -> tuple[int, int]:
-    """Tile of outputs by vectors of pixels: as large as the 32 or 16 registers allow, no higher than the outputs."""
-    if outs < 4:
-        return 1, 6
-    if VECTOR_BYTES < 64:
-        return 4, 3
-    return (8, 3) if outs >= 8 else (4, 4)
-
-
-def rounded(size: int) -> int:
-    """Up to a multiple of a vector, which keeps what follows aligned."""
-    return -(-size // LANES_FLOAT32) * LANES_FLOAT32
+def _vectors(
+    problem: Problem, phases: Phases, layout: Layout, block: int, image_pitch: int, itemsize: int, tile: tuple[int, int]
+) -> Row:
+    """The vectors of a whole band and block of images, then those of the last one."""
+    results = problem.groups * problem.outs * problem.out_height * problem.out_width
+    if phases.number > 1:
+        results = phases.number * problem.outs * layout.rows * layout.columns
+    last = phases.height - (phases.height - 1) // layout.rows * layout.rows, (problem.images - 1) % block + 1
+    bands, lanes = ((layout.rows, block), last), VECTOR_BYTES // itemsize
+    return band_vectors(bands, layout.columns, layout.gap, (image_pitch, results), lanes, tile[1])

@@ -7,59 +7,54 @@ column of the kernel has its own copy, already shifted, in rows as long as those
 the ends of rows.
 """
 
+from typing import Any, NamedTuple
+
 from nbnorm.jit import device
-from nbnorm.simd.lanes import item, load_bits, load_even_bits, prefetch, store_bits
-from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, load, splat, store
+from nbnorm.simd.lanes import item, load_bits, load_even_bits, store_bits
+from nbnorm.simd.vectors import lanes_of, load, store
 
-__all__ = ["OVERRUN", "clear", "fetch", "pack"]
+__all__ = ["Planes", "pack"]
 
-OVERRUN = LANES_FLOAT32  # values after each channel's planes: what reaches beyond a row meets no other channel's
+
+class Planes(NamedTuple):
+    """`channels` planes of height x width, one behind the other from array[offset] on. Inside of kernels only."""
+
+    array: Any
+    offset: int
+    channels: int
+    height: int
+    width: int
 
 
 @device
-def pack(source, at, height, width, channels, first, step, segments, target, to, pitch):
-    """Pack `channels` planes that begin at source[at] into target[to:], `pitch` values apart, from row `first` on.
+def pack(source, first_row, stride, segments, target, target_offset, pitch):
+    """Pack the `source` (Planes) from a row on into target[target_offset:], `pitch` values from channel to channel.
 
-    segments: for each vector of the copies its row after the first, its place in the source after that row's
-    `first * width`, its place among the copies, and as bits which lanes are read and which are written; every `step`-th
-    value of the source is read. What no segment writes is left alone: `clear` made it 0.
+    Every `stride`-th value of a row is read. segments: five columns, one behind the other, with an item for each vector
+    of the copies: its row after the first, its offset in the source after `first_row * width`, its offset among the
+    copies, and as bits which lanes are read and which are written. What no segment writes is left alone: `clear` made
+    it 0.
     """
+    array, height = source.array, source.height
     lanes = lanes_of(target)
     size = segments.size // 5
     whole = (1 << lanes) - 1
-    for _ in range(channels):
-        start = at + first * width
+    plane = source.offset + first_row * source.width
+    for _ in range(source.channels):
         for s in range(size):
-            if 0 <= first + item(segments, s) < height:
-                place, goal = start + item(segments, size + s), to + item(segments, 2 * size + s)
+            if 0 <= first_row + item(segments, s) < height:
+                value, copy = plane + item(segments, size + s), target_offset + item(segments, 2 * size + s)
                 reads, writes = item(segments, 3 * size + s), item(segments, 4 * size + s)
-                if step == 1:
+                if stride == 1:
                     if lanes < 16 and reads == whole and writes == whole:  # not all processors have masks
-                        store(target, goal, load(source, place))
+                        store(target, copy, load(array, value))
                     else:
-                        store_bits(target, goal, load_bits(source, place, reads), writes)
-                elif step == 2:
-                    store_bits(target, goal, load_even_bits(source, place, reads), writes)
+                        store_bits(target, copy, load_bits(array, value, reads), writes)
+                elif stride == 2:
+                    store_bits(target, copy, load_even_bits(array, value, reads), writes)
                 else:
                     for lane in range(lanes):
                         if writes >> lane & 1:
-                            target[goal + lane] = source[place + lane * step]
-        to += pitch
-        at += height * width
-
-
-@device
-def clear(target, to, size):
-    """Set target[to : to + size] to 0, and a little more."""
-    zero = splat(target.dtype.type(0))
-    for v in range(0, size, lanes_of(target)):
-        store(target, to + v, zero)
-
-
-@device
-def fetch(array, ahead):
-    """Fetch the next ahead[1] values of array[ahead[0]:], and return where to go on."""
-    at, count = ahead
-    for i in range(at, at + count, LANES_FLOAT32):
-        prefetch(array, i)
-    return at + count, count
+                            target[copy + lane] = array[value + lane * stride]
+        plane += height * source.width
+        target_offset += pitch

@@ -2,125 +2,139 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-import numba
 import numpy as np
 
-from minitrain.kernels.conv2d.direct.cut import (
-    BAND_VALUES,
-    TASKS,
-    Integers,
-    Table,
+from minitrain.kernels.conv2d.cutting import TASKS, Row, ceil_div, even, rounded, workers
+from minitrain.kernels.conv2d.direct.cut import BAND_VALUES
+from minitrain.kernels.conv2d.direct.records import (
+    Packed,
+    Problem,
+    WeightBlocks,
+    WeightGradientCut,
+    WeightScratch,
+    WeightTableOffsets,
+)
+from minitrain.kernels.conv2d.direct.segments import (
+    Copies,
+    Layout,
     forward_copies,
-    rounded,
-    table,
+    layout_of,
+    segments_of_copies,
     tap_offset,
 )
-from minitrain.kernels.conv2d.direct.pack import OVERRUN
-from minitrain.kernels.conv2d.direct.segments import segments_of_copies
+from minitrain.kernels.conv2d.direct.tiles import weight_tile
 from minitrain.kernels.conv2d.direct.vectors import vector_table, vectors_of_images
 from minitrain.kernels.conv2d.direct.weight_gradient import BLOCK_VECTORS
+from nbnorm.jit.records import row_of, size_of
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
-    from minitrain.kernels.conv2d.geometry import Conv2dGeometry
+    from minitrain.kernels.conv2d.geometry import Geometry
 
-__all__ = ["WeightGradient", "plan_weight_gradient"]
+__all__ = ["WeightGradient", "cut_weight_gradient"]
 
-CHUNK_PIXELS = 4096  # as many are summed by one task where there are enough of them
-PARTIAL_VALUES = 2 * 1024 * 1024  # sums of all chunks together
-OUT_BLOCK = 64  # outputs for which a plane is packed once
+# All numbers below: found with `benchmarks.peers conv` on 4 cores of an AVX-512 Xeon, 2026-11.
+
+# Pixels that are summed by one task where there are enough of them. Above, there are too few tasks for all threads;
+# below, more partial sums are written and added up.
+CHUNK_PIXELS = 4096
+
+# Values of the sums of all chunks together, at most: 8 MiB in float32. Above, adding them up is slower than what more
+# tasks save; below, large weights leave threads without work.
+PARTIAL_VALUES = 2 * 1024 * 1024
+
+# Outputs of a block, for which a plane is packed once. Above, the panel of dy leaves the level 2 cache to nothing else;
+# below, planes are packed more often.
+OUT_BLOCK = 64
 
 
 class WeightGradient(NamedTuple):
-    """What `sum_products` does.
+    """What `sum_products` does: the kernel's tile (outputs, (channel, tap) pairs) and the row of a `WeightGradientCut`.
 
-    `problem`: images, groups, channels and outputs of a group, workers. `planes`: height and width of x, of dy.
-    `steps`: of columns in x, values of a packed channel, whether nothing needs to be packed. `blocks`: chunks, then
-    the size of a block of images, of channels, of outputs. `places`: where the workers' scratch begins, its size, and
-    where in it the panel of dy and the sums begin.
-    `vectors` is like that of a correlation, for a block of images; those of which only some lanes can be read follow
-    the others. `offsets` of (channel, tap) in the packed planes.
+    `scratch` is the size of what the workers and the chunks' sums need; it does not depend on the item size.
     """
 
     tile: tuple[int, int]
-    problem: Integers
-    planes: Integers
-    steps: Integers
-    blocks: Integers
-    places: Integers
-    segments: dict[int, Table]
-    vectors: dict[int, Table]
-    offsets: Table
+    row: Row
     scratch: int
 
 
-def plan_weight_gradient(g: Conv2dGeometry) -> WeightGradient:
-    """Plan the weight gradient: the planes of x packed as for the forward pass, products summed over pixels."""
-    (images, _, height, width), (_, _, rows, columns), groups = g.input_shape, g.output_shape, g.groups
+def cut_weight_gradient(g: Geometry, itemsize: int) -> WeightGradient:
+    """Cut the weight gradient: the planes of x packed as for the forward pass, products summed over pixels."""
+    (images, _, height, width), (_, _, out_height, out_width), groups = g.input_shape, g.output_shape, g.groups
     outs, channels, taps = g.out_channels // groups, g.weight_shape[1], g.kernel[0] * g.kernel[1]
-    row_copies, column_copies = forward_copies(g)
-    halo, gap = row_copies.reach, column_copies.reach
-    tile = _tile(outs)
-    pixels, plane = rows * columns, (rows + halo) * (columns + gap)
-    channel = len(row_copies.begins) * len(column_copies.begins) * plane + OVERRUN
-    count = vector_table(rows, columns, gap, LANES_FLOAT32).shape[1]
-    image_block = max(1, min(images, BLOCK_VECTORS // count))
-    out_block = _even(outs, OUT_BLOCK)
-    channel_block = _even(channels, max(1, BAND_VALUES // (channel * image_block)))
-    others = groups * -(-outs // out_block) * -(-channels // channel_block)
-    chunks = max(-(-images * pixels // CHUNK_PIXELS), -(-TASKS // others))
-    weight_size = groups * outs * channels * taps
-    chunks = max(1, min(chunks, 2 * TASKS, -(-images // image_block), PARTIAL_VALUES // weight_size))
+    problem = Problem(images, groups, channels, outs, height, width, out_height, out_width)
+    rows, columns = forward_copies(g)
+    layout, tile = layout_of(rows, columns, out_height, out_width), weight_tile(outs)
+    blocks = _blocks(problem, taps, layout)
     # single taps are read where they are; a tile reads as many channels as it has columns, which must all exist
-    direct = g.kernel == (1, 1) and g.stride == (1, 1) and g.padding == (0, 0)
-    direct = direct and (channels - 1) % channel_block + 1 >= tile[1]
-    if direct:
-        channel = height * width
-    kernel = [(i, j) for i in range(g.kernel[0]) for j in range(g.kernel[1])]
-    in_channel = [tap_offset(row_copies, column_copies, tap, plane, columns + gap) for tap in kernel]
-    offsets = [c * channel + place for c in range(channel_block) for place in in_channel]
-    segments = segments_of_copies((height, width, columns), (rows, halo, gap), g.stride, 1, row_copies, column_copies)
-    pitches = groups * channels * height * width if direct else channel_block * channel, groups * outs * pixels
-    vectors = {}
-    for size in (4, 8):
-        one = vector_table(rows, columns, gap, VECTOR_BYTES // size)
-        vectors[size] = _vectors_of_images(one, VECTOR_BYTES // size, image_block, pitches, direct)
-    packed = rounded(image_block * channel_block * channel)
-    out_tiles, pair_tiles = -(-out_block // tile[0]), -(-channel_block * taps // tile[1])
-    panel = out_tiles * tile[0] * min(BLOCK_VECTORS + image_block, image_block * count) * LANES_FLOAT32
-    sums = out_tiles * pair_tiles * rounded(tile[0] * tile[1])
-    workers = min(numba.config.NUMBA_NUM_THREADS, chunks * others)
-    places = (rounded(chunks * weight_size), packed + panel + sums, packed, packed + panel)
-    return WeightGradient(
-        tile,
-        (images, groups, channels, outs, workers),
-        (height, width, rows, columns),
-        (g.stride[1], channel, int(direct)),
-        (chunks, image_block, channel_block, out_block),
-        places,
-        segments,
-        vectors,
-        table(offsets + [0] * (tile[1] - len(offsets))),
-        places[0] + workers * places[1],
+    in_place = g.kernel == (1, 1) and g.stride == (1, 1) and g.padding == (0, 0)
+    in_place = in_place and (channels - 1) % blocks.channels + 1 >= tile[1]
+    channel = height * width if in_place else layout.channel
+    packed = Packed(*g.stride, layout.gap, channel, blocks.channels * channel, in_place)
+    scratch = _scratch(problem, taps, layout, blocks, packed, tile)
+    lanes = VECTOR_BYTES // itemsize
+    tables = (
+        segments_of_copies(rows, columns, height, width, layout, False, lanes),
+        _vectors(problem, layout, blocks, packed, lanes),
+        _offsets(g.kernel, rows, columns, layout, blocks.channels, channel, tile[1]),
     )
+    begins = WeightTableOffsets(*accumulate((t.size for t in tables[:-1]), initial=size_of(WeightGradientCut)))
+    row = row_of(WeightGradientCut(problem, taps, packed, blocks, scratch, begins), *tables)
+    return WeightGradient(tile, row, scratch.workers + blocks.workers * scratch.worker)
 
 
-def _vectors_of_images(one: Table, lanes: int, images: int, pitches: Integers, direct: bool) -> Table:
-    """The table `vectors` from that of one image: first all that can be read whole, image by image."""
-    all_images = vectors_of_images(one, images, pitches)
-    whole = one.shape[1] - int(direct and one[2, -1] < lanes)
-    return np.concatenate([part.reshape(3, -1) for part in np.split(all_images, [whole], axis=2)], axis=1).ravel()
+def _vectors_of_image(layout: Layout, lanes: int) -> Row:
+    return vector_table(layout.rows, layout.columns, layout.gap, lanes)
 
 
-def _tile(outs: int) -> tuple[int, int]:
-    """Tile of outputs by (channel, tap) pairs: as large as the 32 or 16 registers allow, no higher than the outputs."""
-    if outs < 4:
-        return 1, 6
-    return (4, 6) if VECTOR_BYTES == 64 else (4, 3)
+def _blocks(problem: Problem, taps: int, layout: Layout) -> WeightBlocks:
+    images = max(1, min(problem.images, BLOCK_VECTORS // _vectors_of_image(layout, LANES_FLOAT32).shape[1]))
+    outs = even(problem.outs, OUT_BLOCK)
+    channels = even(problem.channels, max(1, BAND_VALUES // (layout.channel * images)))
+    others = problem.groups * ceil_div(problem.outs, outs) * ceil_div(problem.channels, channels)
+    pixels = problem.images * problem.out_height * problem.out_width
+    wanted = max(ceil_div(pixels, CHUNK_PIXELS), ceil_div(TASKS, others))
+    most = PARTIAL_VALUES // _weight_size(problem, taps)
+    chunks = max(1, min(wanted, 2 * TASKS, ceil_div(problem.images, images), most))
+    return WeightBlocks(workers(chunks * others), chunks, images, channels, outs)
 
 
-def _even(size: int, most: int) -> int:
-    """The size of parts of at most `most`, alike as far as they can be."""
-    return -(-size // -(-size // most))
+def _weight_size(problem: Problem, taps: int) -> int:
+    return problem.groups * problem.outs * problem.channels * taps
+
+
+def _scratch(
+    problem: Problem, taps: int, layout: Layout, blocks: WeightBlocks, packed: Packed, tile: tuple[int, int]
+) -> WeightScratch:
+    tile_rows, tile_columns = tile
+    planes = rounded(blocks.images * packed.image)
+    out_tiles, pair_tiles = ceil_div(blocks.outs, tile_rows), ceil_div(blocks.channels * taps, tile_columns)
+    vectors = blocks.images * _vectors_of_image(layout, LANES_FLOAT32).shape[1]
+    panel = out_tiles * tile_rows * min(BLOCK_VECTORS + blocks.images, vectors) * LANES_FLOAT32
+    sums = out_tiles * pair_tiles * rounded(tile_rows * tile_columns)
+    all_chunks = rounded(blocks.chunks * _weight_size(problem, taps))
+    return WeightScratch(all_chunks, planes + panel + sums, planes, planes + panel)
+
+
+def _vectors(problem: Problem, layout: Layout, blocks: WeightBlocks, packed: Packed, lanes: int) -> Row:
+    """The vectors of a block of images: first all that can be read whole, image by image."""
+    one = _vectors_of_image(layout, lanes)
+    image = problem.groups * problem.channels * packed.channel if packed.in_place else packed.image
+    result = problem.groups * problem.outs * problem.out_height * problem.out_width
+    all_images = vectors_of_images(one, blocks.images, (image, result))
+    whole = one.shape[1] - int(packed.in_place and one[2, -1] < lanes)
+    parts = [part.reshape(3, -1) for part in np.split(all_images, [whole], axis=2)]
+    return np.concatenate(parts, axis=1).ravel()
+
+
+def _offsets(
+    kernel: tuple[int, int], rows: Copies, columns: Copies, layout: Layout, channels: int, pitch: int, least: int
+) -> Row:
+    """Where each (channel, tap) pair finds its first pixel; at least as many pairs as a tile has."""
+    taps = [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
+    offsets = [c * pitch + tap_offset(rows, columns, tap, layout) for c in range(channels) for tap in taps]
+    return np.array(offsets + [0] * (least - len(offsets)), dtype=np.int64)

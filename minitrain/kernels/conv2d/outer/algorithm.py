@@ -9,7 +9,7 @@ import numpy as np
 from minitrain.kernels.calls import Call
 from minitrain.kernels.conv2d.algorithm import Product, WeightGradient
 from minitrain.kernels.conv2d.geometry import Geometry
-from minitrain.kernels.conv2d.outer.weight_cut import pays_to_transpose, plan_outer_products
+from minitrain.kernels.conv2d.outer.weight_cut import cut_outer_products, pays_to_transpose
 from minitrain.kernels.conv2d.outer.weight_gradient import outer_product_kernel
 from nbnorm.jit.arrays import Array
 
@@ -23,7 +23,7 @@ class OuterWeightGradient(WeightGradient):
 
     def __init__(self, geometry: Geometry, product: Product, dtype: np.dtype) -> None:
         super().__init__(geometry, product, dtype)
-        self._cut = plan_outer_products(geometry)
+        self._cut = cut_outer_products(geometry, dtype.itemsize)
         self.scratch = self._cut.scratch
 
     @classmethod
@@ -36,9 +36,5 @@ class OuterWeightGradient(WeightGradient):
 
     def bind(self, dy: Array, x: Array, scratch: Array, dweight: Array, normalization: Array | None = None) -> Call:
         self.expect_plain(normalization)
-        plan, size = self._cut, self.dtype.itemsize
-        return partial(
-            outer_product_kernel(*plan.tile).for_work(self.work), plan.problem, plan.planes, plan.steps, plan.blocks,
-            plan.places, plan.vectors[size], plan.lane_places[size], plan.pixels, plan.x_places, plan.dy_places, dy, x,
-            scratch, dweight,
-        )  # fmt: skip
+        run = outer_product_kernel(*self._cut.tile).for_work(self.work)
+        return partial(run, self._cut.row, dy, x, scratch, dweight)

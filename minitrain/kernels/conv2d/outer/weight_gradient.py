@@ -1,170 +1,248 @@
-"""The kernel of the weight gradient for many outputs: outer products of dy and x, pixel by pixel.
+"""The weight gradient for many outputs: outer products of dy and x, pixel by pixel.
 
     dweight[k, c, i, j] = sum over pixels p of dy[k, p] * x[c, p * stride + (i, j) * dilation - padding]
 
-With channels last, the values of x that a row of taps reads are one run, and so are some outputs of dy: their outer
-product is a register tile, which sums over pixels. Any stride is a step from pixel to pixel. Each chunk of images (a
-matter of shapes, not of threads) makes partial sums, which are added in the order of the chunks.
+In NumPy, for one group, where x has its borders of zeros already::
+
+    dweight[:] = 0
+    for n in range(images):
+        for p in range(out_height):
+            for q in range(out_width):
+                rows, columns = p * sh + np.arange(kh) * dh, q * sw + np.arange(kw) * dw
+                dweight += np.multiply.outer(dy[n, :, p, q], x[n][:, rows[:, None], columns])
+
+The steps from there to the kernel, and what each of them buys:
+
+- Channels last: the values of x that a row of taps reads are one run, and so are some outputs of dy, so that their
+  outer product is a register tile. Any stride is a step from pixel to pixel; no pixel has tails.
+- Blocks of pixels: what a tile reads stays in a level 1 cache until all tiles have read it.
+- Bands of rows, blocks of channels and outputs: transposed x and dy, and the sums, stay in a level 2 cache.
+- Fetching ahead: the next image comes from memory while this one is multiplied.
+- Chunks of images, a matter of shapes and not of threads, make partial sums, which are added in the order of chunks.
 """
 
 from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from minitrain.kernels.conv2d.direct.pack import clear, fetch
+from minitrain.kernels.conv2d.memory import Operand, Run, clear, fetch
+from minitrain.kernels.conv2d.outer.records import cut_of, tables_of
 from nbnorm.jit import Kernel, device, kernel, prange
 from nbnorm.simd.lanes import item, store_transposed
-from nbnorm.simd.tiles import make_tile
+from nbnorm.simd.tiles import Tile, make_tile
 from nbnorm.simd.vectors import add, flat, lanes_of, load, store
 
 __all__ = ["outer_product_kernel"]
 
-UNROLL = 4  # pixels in one turn of the loop
+# Pixels in one turn of the loop over them. Fewer spend more instructions beside the products, of which the processor
+# issues few; more leave longer rests to the plain loop. Found with `benchmarks.peers conv` on 4 cores of an AVX-512
+# Xeon, 2026-11.
+UNROLL = 4
+
+
+class Block(NamedTuple):
+    """Channels [channel, channel + channels) and outputs [out, out + outs) of a group, over a chunk of the images."""
+
+    chunk: int
+    group: int
+    channel: int
+    channels: int
+    out: int
+    outs: int
 
 
 @device
-def _transpose(source, at, pitch, rows, first, size, places, target, to):
-    """Put pixels [first, first + size) of `rows` channels, `pitch` apart, at target[to + places[pixel]:]."""
+def _tasks_of(cut):
+    """Number of tasks of one chunk."""
+    problem, blocks = cut.problem, cut.blocks
+    channel_blocks = (problem.channels + blocks.channels - 1) // blocks.channels
+    return problem.groups * channel_blocks * ((problem.outs + blocks.outs - 1) // blocks.outs)
+
+
+@device
+def _block_of(task, cut):
+    """The block of this number: those of a chunk of images follow each other."""
+    problem, blocks = cut.problem, cut.blocks
+    out_blocks = (problem.outs + blocks.outs - 1) // blocks.outs
+    channel_blocks = (problem.channels + blocks.channels - 1) // blocks.channels
+    task, out = task // out_blocks, task % out_blocks * blocks.outs
+    task, channel = task // channel_blocks, task % channel_blocks * blocks.channels
+    channels, outs = min(blocks.channels, problem.channels - channel), min(blocks.outs, problem.outs - out)
+    return Block(task // problem.groups, task % problem.groups, channel, channels, out, outs)
+
+
+@device
+def _transpose(planes, first, size, pixels, packed):
+    """Put pixels [first, first + size) of a Run, a plane for each channel, where `pixels` says in an Operand."""
+    source, target = planes.array, packed.array
     lanes = lanes_of(target)
     count = min(lanes, size)
-    for row in range(0, rows, lanes):
-        start, some = at + row * pitch, min(lanes, rows - row)
+    for channel in range(0, planes.number, lanes):
+        plane, channels = planes.offset + channel * planes.pitch, min(lanes, planes.number - channel)
         for p in range(0, size, lanes):
             pixel = first + min(p, size - count)
-            store_transposed(source, start + pixel, pitch, some, count, target, to + row, places, pixel)
+            store_transposed(source, plane + pixel, planes.pitch, channels, count,
+                             target, packed.offset + channel, pixels, pixel)  # fmt: skip
+
+
+@device
+def _transpose_band(cut, tables, row, last_row, x, dy, own):
+    """Pack rows [row, last_row) of dy and the rows of x that they meet, two Runs, into the worker's own scratch.
+
+    Returns where pixel 0 would be in packed x, and in packed dy.
+    """
+    problem, rows, scratch = cut.problem, cut.rows, own.array
+    if rows.band < problem.out_height:  # the borders are elsewhere than those of the band before
+        clear(scratch, own.offset, cut.scratch.x_size)
+    low = max(0, row * rows.stride - rows.padding)
+    high = min(problem.height, (last_row - 1) * rows.stride + rows.reach - rows.padding)
+    packed_x = own.offset - row * rows.stride * rows.pitch
+    _transpose(x, low * problem.width, max(0, high - low) * problem.width, tables.x_pixels, Operand(scratch, packed_x))
+    first, last = row * problem.out_width, last_row * problem.out_width
+    packed_dy = own.offset + cut.scratch.x_size - first * cut.blocks.outs
+    _transpose(dy, first, last - first, tables.dy_pixels, Operand(scratch, packed_dy))
+    return packed_x, packed_dy
+
+
+def _pixel_products(tile: Tile) -> Any:
+    """The function that adds the products of pixels to the sums of a task, for a register tile."""
+    rows, columns, zero, add_outer = tile.rows, tile.columns, tile.zero, tile.add_outer
+    tile_offsets, add_to = tile.offsets, tile.add_to
+
+    @device
+    @tile.named
+    def add_pixels(tables, packed_x, packed_dy, first, last, sums, x, x_ahead, dy, dy_ahead):
+        """Add the products of pixels [first, last) to the tiles sums.array[sums.offset:].
+
+        packed_x: the offset of packed x in the same array. packed_dy: a Run there, a pixel for each of its runs of
+        outputs. Meanwhile some of the next image is fetched for each tile: see `fetch`.
+
+        The last tile in a direction is moved back to end with it: it has sums of its own, some of them once more.
+        """
+        memory, vectors, pixels, pitch = sums.array, tables.vectors, tables.pixels, packed_dy.pitch
+        lanes, tile_sums = lanes_of(memory), sums.offset
+        for v in range(0, vectors.size, columns):
+            tile_vectors = tile_offsets(vectors, min(v, vectors.size - columns))
+            for k in range(0, packed_dy.length, rows):
+                x_ahead = fetch(x, x_ahead)
+                dy_ahead = fetch(dy, dy_ahead)
+                acc = zero(memory)
+                w = packed_dy.offset + first * pitch + min(k, packed_dy.length - rows)
+                p = first
+                while p + UNROLL <= last:
+                    for u in range(UNROLL):
+                        x_pixel = packed_x + item(pixels, p + u)
+                        acc = add_outer(acc, memory, w + u * pitch, memory, tile_vectors, x_pixel)
+                    w += UNROLL * pitch
+                    p += UNROLL
+                while p < last:
+                    acc = add_outer(acc, memory, w, memory, tile_vectors, packed_x + item(pixels, p))
+                    w += pitch
+                    p += 1
+                add_to(acc, memory, tile_sums)
+                tile_sums += rows * columns * lanes
+        return x_ahead, dy_ahead
+
+    return add_pixels
+
+
+def _row_finish(tile: Tile) -> Any:
+    """The function that makes the weight gradient from the sums of all chunks, for a register tile."""
+    rows, columns = tile.rows, tile.columns
+
+    @device
+    @tile.named
+    def finish_row(index, row, scratch, dweight):
+        """Add the chunks' sums of one row of tiles, and put them where they belong in dweight."""
+        cut = cut_of(row)
+        tables, problem = tables_of(row, cut), cut.problem
+        vectors, lanes = tables.vectors, lanes_of(scratch)
+        row_tiles = (cut.blocks.outs + rows - 1) // rows
+        task, k = index // row_tiles, index % row_tiles * rows
+        sums, pitch = task * cut.scratch.sums, _tasks_of(cut) * cut.scratch.sums
+        block = _block_of(task, cut)
+        if k >= block.outs:
+            return
+        size = rows * columns * lanes
+        block_tiles = (block.outs + rows - 1) // rows
+        for v in range(0, vectors.size, columns):
+            tile_sums = sums + (v // columns * block_tiles + k // rows) * size
+            for i in range(tile_sums, tile_sums + size, lanes):
+                total = load(scratch, i)
+                for chunk in range(1, cut.blocks.chunks):
+                    total = add(total, load(scratch, i + chunk * pitch))
+                store(scratch, i, total)
+            first_lane = min(v, vectors.size - columns) * lanes
+            out = block.group * problem.outs + block.out + min(k, block.outs - rows)
+            weights = out * problem.channels + block.channel
+            for r in range(rows):
+                for i in range(columns * lanes):
+                    weight = item(tables.lane_weights, first_lane + i)
+                    if 0 <= weight < block.channels * problem.taps:
+                        total = item(scratch, tile_sums + r * columns * lanes + i)
+                        dweight[(weights + r * problem.channels) * problem.taps + weight] = total
+
+    return finish_row
 
 
 @cache
 def outer_product_kernel(rows: int, columns: int) -> Kernel:
-    """The kernel for tiles of `rows` outputs by `columns` vectors of a run of channels and taps."""
+    """The kernel for tiles of `rows` outputs by `columns` vectors of a run of channels and taps.
+
+    `sum_outer_products(row, dy, x, scratch, dweight)` works from the row of a `Cut`.
+    """
     tile = make_tile(rows, columns)
-    zero, add_outer, tile_offsets, add_to = tile.zero, tile.add_outer, tile.offsets, tile.add_to
+    add_pixels, finish_row = _pixel_products(tile), _row_finish(tile)
 
     @device
     @tile.named
-    def add_pixels(
-        memory, x, panel, outs, used_outs, vectors, pixels, first, last, sums, source, source_ahead, dy, dy_ahead
-    ):
-        """Add the products of pixels [first, last) to the tiles memory[sums:], from memory[x:] and memory[panel:].
-
-        Meanwhile some of the next image is fetched: for each tile, ahead[1] values from source[ahead[0]:] on.
-
-        The last tile in a direction is moved back to end with it: it has sums of its own, some of them once more.
-        """
-        lanes = lanes_of(memory)
-        for v in range(0, vectors.size, columns):
-            tile_vectors = tile_offsets(vectors, min(v, vectors.size - columns))
-            for k in range(0, used_outs, rows):
-                source_ahead = fetch(source, source_ahead)
-                dy_ahead = fetch(dy, dy_ahead)
-                acc = zero(memory)
-                w = panel + first * outs + min(k, used_outs - rows)
-                p = first
-                while p + UNROLL <= last:
-                    for u in range(UNROLL):
-                        acc = add_outer(acc, memory, w + u * outs, memory, tile_vectors, x + item(pixels, p + u))
-                    w += UNROLL * outs
-                    p += UNROLL
-                while p < last:
-                    acc = add_outer(acc, memory, w, memory, tile_vectors, x + item(pixels, p))
-                    w += outs
-                    p += 1
-                add_to(acc, memory, sums)
-                sums += rows * columns * lanes
-        return source_ahead, dy_ahead
-
-    @device
-    @tile.named
-    def sum_task(task, problem, planes, steps, blocks, places, vectors, pixels, x_places, dy_places, dy, source,
-                 scratch, at):  # fmt: skip
-        """One block of channels and outputs of one group over one chunk of images; scratch[at:] is the worker's own."""
-        images, groups, channels, outs, _ = problem
-        height, width, out_height, out_width = planes
-        row_step, row_reach, padding, row_size, band = steps
-        chunks, channel_block, out_block, pixel_block = blocks
-        out_blocks = (outs + out_block - 1) // out_block
-        channel_blocks = (channels + channel_block - 1) // channel_block
-        sums = task * places[4]
-        task, first_out = task // out_blocks, task % out_blocks * out_block
-        task, first_channel = task // channel_blocks, task % channel_blocks * channel_block
-        chunk, group = task // groups, task % groups
-        used, used_outs = min(channel_block, channels - first_channel), min(out_block, outs - first_out)
-        clear(scratch, sums, places[4])
-        tiles = ((used_outs + rows - 1) // rows) * ((vectors.size + columns - 1) // columns)
-        tiles *= (out_height * out_width + pixel_block - 1) // pixel_block
-        x_share, dy_share = used * height * width // tiles + 1, used_outs * out_height * out_width // tiles + 1
-        for n in range(chunk * images // chunks, (chunk + 1) * images // chunks):
-            x_at = ((n * groups + group) * channels + first_channel) * height * width
-            dy_at = ((n * groups + group) * outs + first_out) * out_height * out_width
-            x_next, dy_next = x_at + groups * channels * height * width, dy_at + groups * outs * out_height * out_width
-            x_ahead, dy_ahead = (x_next, x_share), (dy_next, dy_share)
-            for row in range(0, out_height, band):
-                if band < out_height:  # the borders are elsewhere than those of the band before
-                    clear(scratch, at, places[2])
-                last_row = min(out_height, row + band)
-                low = max(0, row * row_step - padding)
-                high = min(height, (last_row - 1) * row_step + row_reach - padding)
-                x = at - row * row_step * row_size
-                _transpose(source, x_at, height * width, used, low * width, max(0, high - low) * width, x_places,
-                           scratch, x)  # fmt: skip
-                first, last = row * out_width, last_row * out_width
-                panel = at + places[3] - first * out_block
-                _transpose(dy, dy_at, out_height * out_width, used_outs, first, last - first, dy_places, scratch, panel)
-                for p in range(first, last, pixel_block):
+    def sum_task(cut, tables, task, dy, x, scratch, own):
+        """One block of channels and outputs of one group over one chunk of images; scratch[own:] is the worker's."""
+        problem, blocks, block = cut.problem, cut.blocks, _block_of(task, cut)
+        plane, out_plane = problem.height * problem.width, problem.out_height * problem.out_width
+        sums, memory = Operand(scratch, task * cut.scratch.sums), Operand(scratch, own)
+        clear(scratch, sums.offset, cut.scratch.sums)
+        tiles = ((block.outs + rows - 1) // rows) * ((tables.vectors.size + columns - 1) // columns)
+        tiles *= (out_plane + blocks.pixels - 1) // blocks.pixels
+        x_share, dy_share = block.channels * plane // tiles + 1, block.outs * out_plane // tiles + 1
+        last_image = (block.chunk + 1) * problem.images // blocks.chunks
+        for n in range(block.chunk * problem.images // blocks.chunks, last_image):
+            group = n * problem.groups + block.group
+            first_x = (group * problem.channels + block.channel) * plane
+            first_dy = (group * problem.outs + block.out) * out_plane
+            x_ahead = (first_x + problem.groups * problem.channels * plane, x_share)
+            dy_ahead = (first_dy + problem.groups * problem.outs * out_plane, dy_share)
+            x_planes = Run(x, first_x, plane, block.channels, plane)
+            dy_planes = Run(dy, first_dy, out_plane, block.outs, out_plane)
+            for row in range(0, problem.out_height, cut.rows.band):
+                last_row = min(problem.out_height, row + cut.rows.band)
+                packed_x, packed_dy = _transpose_band(cut, tables, row, last_row, x_planes, dy_planes, memory)
+                dy_pixels = Run(scratch, packed_dy, blocks.outs, out_plane, block.outs)
+                first, last = row * problem.out_width, last_row * problem.out_width
+                for p in range(first, last, blocks.pixels):
                     x_ahead, dy_ahead = add_pixels(
-                        scratch, x, panel, out_block, used_outs, vectors, pixels, p, min(last, p + pixel_block), sums,
-                        source, x_ahead, dy, dy_ahead
-                    )  # fmt: skip
+                        tables, packed_x, dy_pixels, p, min(last, p + blocks.pixels), sums, x, x_ahead, dy, dy_ahead
+                    )
 
     @device
     @tile.named
-    def finish_row(index, problem, blocks, places, vectors, lane_places, taps, scratch, dweight):
-        """Add the chunks' sums of one row of tiles, and put them where they belong in dweight."""
-        _, groups, channels, outs, _ = problem
-        chunks, channel_block, out_block, _ = blocks
-        lanes = lanes_of(scratch)
-        out_blocks = (outs + out_block - 1) // out_block
-        channel_blocks = (channels + channel_block - 1) // channel_block
-        row_tiles = (out_block + rows - 1) // rows
-        task, k = index // row_tiles, index % row_tiles * rows
-        sums, pitch = task * places[4], groups * channel_blocks * out_blocks * places[4]
-        task, first_out = task // out_blocks, task % out_blocks * out_block
-        group, first_channel = task // channel_blocks, task % channel_blocks * channel_block
-        used, used_outs = min(channel_block, channels - first_channel), min(out_block, outs - first_out)
-        if k >= used_outs:
-            return
-        size = rows * columns * lanes
-        used_tiles = (used_outs + rows - 1) // rows
-        for v in range(0, vectors.size, columns):
-            at = sums + (v // columns * used_tiles + k // rows) * size
-            for i in range(at, at + size, lanes):
-                total = load(scratch, i)
-                for chunk in range(1, chunks):
-                    total = add(total, load(scratch, i + chunk * pitch))
-                store(scratch, i, total)
-            first = min(v, vectors.size - columns) * lanes
-            to = (group * outs + first_out + min(k, used_outs - rows)) * channels + first_channel
-            for r in range(rows):
-                for i in range(columns * lanes):
-                    place = item(lane_places, first + i)
-                    if 0 <= place < used * taps:
-                        dweight[(to + r * channels) * taps + place] = item(scratch, at + r * columns * lanes + i)
+    def sum_share(worker, row, dy, x, scratch):
+        """The tasks of one worker."""
+        cut = cut_of(row)
+        tables, workers = tables_of(row, cut), cut.blocks.workers
+        own = cut.scratch.workers + worker * cut.scratch.worker
+        clear(scratch, own, cut.scratch.x_size)
+        tasks = _tasks_of(cut) * cut.blocks.chunks
+        for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
+            sum_task(cut, tables, task, dy, x, scratch, own)
 
-    def sum_outer_products(problem, planes, steps, blocks, places, vectors, lane_places, pixels, x_places, dy_places,
-                           dy, x, scratch, dweight):  # fmt: skip
-        taps = dweight.shape[2] * dweight.shape[3]
-        dy, x, scratch, dweight = flat(dy), flat(x), flat(scratch), flat(dweight)
-        _, groups, channels, outs, workers = problem
-        chunks, channel_block, out_block, _ = blocks
-        tasks = groups * ((channels + channel_block - 1) // channel_block) * ((outs + out_block - 1) // out_block)
-        for index in prange(workers):
-            worker = np.intp(index)
-            at = places[0] + worker * places[1]
-            clear(scratch, at, places[2])
-            for task in range(worker * tasks * chunks // workers, (worker + 1) * tasks * chunks // workers):
-                sum_task(task, problem, planes, steps, blocks, places, vectors, pixels, x_places, dy_places, dy, x,
-                         scratch, at)  # fmt: skip
-        for index in prange(tasks * ((out_block + rows - 1) // rows)):
-            finish_row(np.intp(index), problem, blocks, places, vectors, lane_places, taps, scratch, dweight)
+    def sum_outer_products(row, dy, x, scratch, dweight):
+        row, dy, x, scratch, dweight = flat(row), flat(dy), flat(x), flat(scratch), flat(dweight)
+        cut = cut_of(row)
+        for worker in prange(cut.blocks.workers):
+            sum_share(np.intp(worker), row, dy, x, scratch)
+        for index in prange(_tasks_of(cut) * ((cut.blocks.outs + rows - 1) // rows)):
+            finish_row(np.intp(index), row, scratch, dweight)
 
     return kernel(tile.named(sum_outer_products))

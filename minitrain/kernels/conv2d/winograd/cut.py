@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numba
 import numpy as np
 
-from minitrain.kernels.conv2d.direct.cut import Table, rounded
+from minitrain.kernels.conv2d.cutting import Row as Table
+from minitrain.kernels.conv2d.cutting import rounded
 from minitrain.kernels.conv2d.winograd.transforms import POINTS, TILE, WINDOW
 from minitrain.kernels.conv2d.winograd.weights import step_of_weights
 from nbnorm.kernels.batch_norm.moments import MOMENTS

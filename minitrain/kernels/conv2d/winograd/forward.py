@@ -7,8 +7,8 @@ what comes out, in the place of what went in, is transformed back and transposed
 
 import numpy as np
 
-from minitrain.kernels.conv2d.direct.forward import finish
-from minitrain.kernels.conv2d.direct.pack import clear
+from minitrain.kernels.conv2d.epilogue import finish
+from minitrain.kernels.conv2d.memory import clear
 from minitrain.kernels.conv2d.winograd.cut import ROWS
 from minitrain.kernels.conv2d.winograd.pack import place_pixels
 from minitrain.kernels.conv2d.winograd.transforms import POINTS, TILE, WINDOW, transform_input, transform_output

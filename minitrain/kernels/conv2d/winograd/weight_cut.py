@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numba
 import numpy as np
 
-from minitrain.kernels.conv2d.direct.cut import TASKS, Integers, Table, rounded
+from minitrain.kernels.conv2d.cutting import TASKS, rounded
+from minitrain.kernels.conv2d.cutting import Row as Table
 from minitrain.kernels.conv2d.winograd.transforms import POINTS, TILE
 from nbnorm.simd.vectors import LANES_FLOAT32
 
@@ -33,10 +34,10 @@ class WinogradWeight(NamedTuple):
     band of a vector of channels.
     """
 
-    problem: Integers
-    planes: Integers
-    blocks: Integers
-    places: Integers
+    problem: tuple[int, ...]
+    planes: tuple[int, ...]
+    blocks: tuple[int, ...]
+    places: tuple[int, ...]
     x_places: Table
     dy_places: Table
     scratch: int

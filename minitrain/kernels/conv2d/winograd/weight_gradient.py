@@ -9,7 +9,7 @@ sums of its own, which are added in the order of the chunks. The matrices and th
 
 import numpy as np
 
-from minitrain.kernels.conv2d.direct.pack import clear, fetch
+from minitrain.kernels.conv2d.memory import clear, fetch
 from minitrain.kernels.conv2d.winograd.pack import place_pixels
 from minitrain.kernels.conv2d.winograd.transforms import (
     POINTS,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Geometry, Product, algorithm
-from minitrain.kernels.conv2d.direct.cut import plan_forward
+from minitrain.kernels.conv2d.direct.cut import cut_forward
+from minitrain.kernels.conv2d.direct.records import cut_of
 
 FEW_IMAGES = [
     Geometry((1, 16, 8, 8), 32, (3, 3), padding=(1, 1)),  # one band, its outputs divided
@@ -110,9 +111,9 @@ def test_weights_are_packed_alike_for_any_number_of_images(geometry):
 
 def test_few_images_make_several_tasks():
     for geometry in FEW_IMAGES[:5]:
-        table = plan_forward(geometry).tables[4]
-        images, groups, block, band, splits = table[0], table[1], table[16], table[17], table[21]
-        tasks = -(-images // block) * groups * -(-geometry.output_shape[2] // band) * splits
+        cut = cut_of.py_func(cut_forward(geometry, 4).row)
+        blocks = -(-cut.problem.images // cut.bands.images) * cut.problem.groups
+        tasks = blocks * -(-cut.phases.height // cut.bands.rows) * cut.bands.splits
         assert tasks >= 2, geometry
 
 
