@@ -159,11 +159,11 @@ def _bind(
     work, finish = geometry.flops // FLOPS_PER_ELEMENT, (packed, residual, affine, relu, scratch, target)
     if isinstance(plan, Winograd):
         sums = NO_SUMS if sums is None else sums
-        return partial(run_winograd.for_work(work), plan.table, source, normalization, *finish, sums)
+        return partial(run_winograd.for_work(work), plan.row, source, normalization, *finish, sums)
     if normalization.size or sums is not None:
         raise ValueError(f"normalization, sums: expected none for a convolution without Winograd's form, {geometry}")
     if isinstance(plan, Depthwise):
-        return partial(correlate_planes.for_work(work), plan.table, source, *finish)
+        return partial(correlate_planes.for_work(work), plan.row, source, *finish)
     return partial(correlation_kernel(*plan.tile).for_work(work), plan.tables[target.itemsize], source, *finish)
 
 
@@ -180,12 +180,10 @@ def backward_weight(
     work, size, outer = geometry.flops // FLOPS_PER_ELEMENT, x.itemsize, geometry.outer_product_plan
     winograd = geometry.winograd_weight_plan
     if winograd is not None and x.dtype == np.float32 and (geometry.pays_to_transform or normalization is not None):
-        sum_winograd.for_work(work)(
-            winograd.problem, winograd.planes, winograd.blocks, winograd.places, winograd.x_places, winograd.dy_places,
-            dy, x, scratch[:0] if normalization is None else normalization, scratch, dweight
-        )  # fmt: skip
+        normalization = scratch[:0] if normalization is None else normalization
+        sum_winograd.for_work(work)(winograd.row, dy, x, normalization, scratch, dweight)
     elif geometry.depthwise_weight_plan is not None:
-        sum_planes.for_work(work)(geometry.depthwise_weight_plan.table, dy, x, scratch, dweight)
+        sum_planes.for_work(work)(geometry.depthwise_weight_plan.row, dy, x, scratch, dweight)
     elif outer is not None:
         outer_product_kernel(*outer.tile).for_work(work)(
             outer.problem, outer.planes, outer.steps, outer.blocks, outer.places, outer.vectors[size],

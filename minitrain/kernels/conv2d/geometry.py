@@ -3,18 +3,13 @@
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from minitrain.kernels.conv2d.depthwise.cut import (
-    Depthwise,
-    DepthwiseWeight,
-    is_depthwise,
-    plan_depthwise,
-    plan_depthwise_weight,
-)
+from minitrain.kernels.conv2d.depthwise.cut import Depthwise, cut_depthwise, is_depthwise
+from minitrain.kernels.conv2d.depthwise.weight_cut import DepthwiseWeight, cut_depthwise_weight
 from minitrain.kernels.conv2d.direct.cut import Correlation, plan_forward, plan_input_gradient, rounded
 from minitrain.kernels.conv2d.direct.weight_cut import WeightGradient, plan_weight_gradient
 from minitrain.kernels.conv2d.outer.weight_cut import OuterProducts, pays_to_transpose, plan_outer_products
-from minitrain.kernels.conv2d.winograd.cut import Winograd, fits, pays, plan_winograd
-from minitrain.kernels.conv2d.winograd.weight_cut import WinogradWeight, pays_to_transform, plan_winograd_weight
+from minitrain.kernels.conv2d.winograd.cut import Winograd, cut_winograd, fits, pays
+from minitrain.kernels.conv2d.winograd.weight_cut import WinogradWeight, cut_winograd_weight, pays_to_transform
 
 __all__ = ["Conv2dGeometry", "shared_geometry"]
 
@@ -95,35 +90,35 @@ class Conv2dGeometry:
     @cached_property
     def forward_plan(self) -> Correlation | Depthwise:
         """What `forward` does."""
-        return plan_depthwise(self) if is_depthwise(self) else plan_forward(self._with_long_rows)
+        return cut_depthwise(self) if is_depthwise(self) else plan_forward(self._with_long_rows)
 
     @cached_property
     def input_gradient_plan(self) -> Correlation | Depthwise:
         """What `backward_input` does."""
         if is_depthwise(self):
-            return plan_depthwise(self, gradient=True)
+            return cut_depthwise(self, gradient=True)
         return plan_input_gradient(self._with_long_rows)
 
     @cached_property
     def winograd_forward_plan(self) -> Winograd | None:
         """What `forward` does instead in float32, where that is faster."""
-        return plan_winograd(self, gradient=False) if pays(self) else None
+        return cut_winograd(self, gradient=False) if pays(self) else None
 
     @cached_property
     def winograd_plan_of_many(self) -> Winograd | None:
         """What `forward` would do in float32 with many images; the weights are the same as with few."""
         many = replace(self, input_shape=(MANY_IMAGES, *self.input_shape[1:]))
-        return plan_winograd(many, gradient=False) if pays(many) else None
+        return cut_winograd(many, gradient=False) if pays(many) else None
 
     @cached_property
     def winograd_input_gradient_plan(self) -> Winograd | None:
         """What `backward_input` does instead in float32, where that is faster."""
-        return plan_winograd(self, gradient=True) if pays(self) else None
+        return cut_winograd(self, gradient=True) if pays(self) else None
 
     @cached_property
     def depthwise_weight_plan(self) -> DepthwiseWeight | None:
         """What `backward_weight` does where each output has a channel of its own."""
-        return plan_depthwise_weight(self) if is_depthwise(self) else None
+        return cut_depthwise_weight(self) if is_depthwise(self) else None
 
     @cached_property
     def outer_product_plan(self) -> OuterProducts | None:
@@ -133,7 +128,7 @@ class Conv2dGeometry:
     @cached_property
     def winograd_weight_plan(self) -> WinogradWeight | None:
         """What `backward_weight` does instead in float32, where `pays_to_transform` or x is to be normalized."""
-        return plan_winograd_weight(self) if fits(self) else None
+        return cut_winograd_weight(self) if fits(self) else None
 
     @cached_property
     def pays_to_transform(self) -> bool:
