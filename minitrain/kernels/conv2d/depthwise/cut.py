@@ -45,7 +45,7 @@ class DepthwiseCut(NamedTuple):
     each tap in the packed plane.
     """
 
-    count: int  # of planes of all images
+    all_planes: int  # of all images
     channels: int
     planes: Planes
     packing: Packing
@@ -71,7 +71,7 @@ def is_depthwise(g: Conv2dGeometry) -> bool:
 
 def cut_depthwise(g: Conv2dGeometry, gradient: bool = False) -> Depthwise:
     """Cut the forward pass, or the input gradient: a convolution of dy with the kernels turned around."""
-    (images, channels, *source), result = g.input_shape, list(g.output_shape[2:])
+    (images, channels), source, result = g.input_shape[:2], g.input_shape[2:], g.output_shape[2:]
     (kh, kw), (down, right), (above, left) = g.kernel, g.dilation, g.padding
     order = list(range(kh * kw))
     if gradient:

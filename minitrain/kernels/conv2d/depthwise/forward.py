@@ -92,9 +92,9 @@ def _correlate_share(worker, row, source, packed, residual, affine, relu, scratc
     size, out_size = height * width, cut.planes.out_height * cut.planes.out_width
     plane = worker * cut.packing.size
     clear(scratch, plane, cut.packing.size)
-    first = worker * cut.count // cut.workers
+    first = worker * cut.all_planes // cut.workers
     channel = first % cut.channels
-    for index in range(first, (worker + 1) * cut.count // cut.workers):
+    for index in range(first, (worker + 1) * cut.all_planes // cut.workers):
         copy_plane(Plane(source, index * size, height, width, size), scratch, plane + cut.packing.first,
                    cut.packing.row)  # fmt: skip
         y = index * out_size

@@ -80,7 +80,7 @@ class Strips(NamedTuple):
     tile_rows: int  # of a strip
     tile_columns: int  # of an image
     bands: int  # of an image
-    count: int  # of all images
+    total: int  # of all images
     row_vectors: int  # from one row to the next of a packed plane
     fetches: bool  # whether what the next strip reads and writes is fetched ahead
 
@@ -140,7 +140,7 @@ def cut_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
     problem, planes = _sizes(g, gradient)
     strips = _strips(problem, planes)
     workspace = _workspace(problem, planes, strips)
-    shared_by = workers(strips.count)
+    shared_by = workers(strips.total)
     pixel_rows, pixel_columns = np.indices((planes.height, planes.width)).reshape(2, -1)
     pixels = ((pixel_rows + planes.above) * strips.row_vectors + pixel_columns + planes.left) * lanes
     return Winograd(
@@ -148,13 +148,13 @@ def cut_winograd(g: Conv2dGeometry, gradient: bool) -> Winograd:
         row_of_weights(problem.outs, problem.channels, gradient),
         POINTS * point_of_weights(problem.in_vectors, problem.out_vectors, lanes) + problem.out_vectors * lanes,
         shared_by * workspace.size,
-        (strips.count, problem.out_vectors, MOMENTS, lanes),
+        (strips.total, problem.out_vectors, MOMENTS, lanes),
     )
 
 
 def _sizes(g: Conv2dGeometry, gradient: bool) -> tuple[Problem, Planes]:
-    (images, channels, *source), (_, outs, *result) = g.input_shape, g.output_shape
-    padding = g.padding
+    (images, channels), outs = g.input_shape[:2], g.out_channels
+    source, result, padding = g.input_shape[2:], g.output_shape[2:], g.padding
     if gradient:
         channels, outs, source, result = outs, channels, result, source
         padding = TAPS - 1 - padding[0], TAPS - 1 - padding[1]
@@ -174,7 +174,7 @@ def _strips(problem: Problem, planes: Planes) -> Strips:
     weights = POINTS * point_of_weights(problem.in_vectors, problem.out_vectors, lanes)
     return Strips(
         images, band, tile_columns, bands,
-        count=ceil_div(problem.images, images) * bands,
+        total=ceil_div(problem.images, images) * bands,
         row_vectors=tile_columns * TILE + BORDER,
         fetches=values > FETCH_VALUES and weights <= FETCH_WEIGHTS,
     )  # fmt: skip

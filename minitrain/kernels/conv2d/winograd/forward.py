@@ -221,7 +221,7 @@ def _run_share(worker, row, arrays):
     begin = worker * size
     workspace = Workspace(size, point, begin, begin + plane, begin + results, begin + operands)
     clear(arrays.scratch, workspace.plane, results - plane)
-    for number in range(worker * cut.strips.count // cut.workers, (worker + 1) * cut.strips.count // cut.workers):
+    for number in range(worker * cut.strips.total // cut.workers, (worker + 1) * cut.strips.total // cut.workers):
         strip = _strip_of(number, cut)
         _transform_source(arrays, pixels, cut, strip, workspace)
         _multiply(arrays, cut, strip, workspace)

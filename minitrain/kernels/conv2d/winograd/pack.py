@@ -10,7 +10,7 @@ __all__ = ["Channels", "Packed", "place_pixels"]
 
 
 class Channels(NamedTuple):
-    """A vector of channels of an image: `count` planes of `source`, `pitch` values apart, from `offset` on.
+    """A vector of channels of an image: `used` planes of `source`, `pitch` values apart, from `offset` on.
 
     normalization: (4, all channels, up to a whole vector) in one row, of which the vectors from `channel` on are the
     `factors` of `scatter_transposed`; or empty, which changes no value.
@@ -19,7 +19,7 @@ class Channels(NamedTuple):
     source: Any
     offset: int
     pitch: int
-    count: int
+    used: int
     normalization: Any
     channel: int
 
@@ -52,13 +52,13 @@ def place_pixels(channels, first, last, end, packed):
         )
         while pixel < last:
             start = min(pixel, end - lanes)
-            scatter_transposed(channels.source, channels.offset + start, channels.pitch, channels.count, factors,
+            scatter_transposed(channels.source, channels.offset + start, channels.pitch, channels.used, factors,
                                memory, packed.origin, packed.pixels, start)  # fmt: skip
             pixel = start + lanes
     else:
         while pixel < last:
             start = min(pixel, end - lanes)
-            scatter_transposed(channels.source, channels.offset + start, channels.pitch, channels.count, None,
+            scatter_transposed(channels.source, channels.offset + start, channels.pitch, channels.used, None,
                                memory, packed.origin, packed.pixels, start)  # fmt: skip
             pixel = start + lanes
     return pixel
