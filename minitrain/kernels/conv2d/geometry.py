@@ -69,6 +69,3 @@ class Geometry:
         )
         shape = (images, channels, height // join, width * join)
         return Geometry(shape, self.out_channels, self.kernel, groups=self.groups)
-
-
-Conv2dGeometry = Geometry

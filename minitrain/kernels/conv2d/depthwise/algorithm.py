@@ -8,8 +8,9 @@ import numpy as np
 
 from minitrain.kernels.calls import Call
 from minitrain.kernels.conv2d.algorithm import FLOAT64, Correlation, Product, WeightGradient, or_nothing
-from minitrain.kernels.conv2d.depthwise.cut import is_depthwise, plan_depthwise, plan_depthwise_weight
+from minitrain.kernels.conv2d.depthwise.cut import cut_depthwise, is_depthwise
 from minitrain.kernels.conv2d.depthwise.forward import correlate_planes
+from minitrain.kernels.conv2d.depthwise.weight_cut import cut_depthwise_weight
 from minitrain.kernels.conv2d.depthwise.weight_gradient import sum_planes
 from minitrain.kernels.conv2d.direct.weights import pack_weights
 from minitrain.kernels.conv2d.geometry import Geometry
@@ -27,7 +28,7 @@ class DepthwiseCorrelation(Correlation):
 
     def __init__(self, geometry: Geometry, product: Product, dtype: np.dtype) -> None:
         super().__init__(geometry, product, dtype)
-        self._cut = plan_depthwise(geometry, gradient=product is Product.INPUT_GRADIENT)
+        self._cut = cut_depthwise(geometry, gradient=product is Product.INPUT_GRADIENT)
         self.packed, self.scratch = self._cut.packed, self._cut.scratch
 
     @classmethod
@@ -58,7 +59,7 @@ class DepthwiseCorrelation(Correlation):
         self.expect_plain(normalization, sums)
         residual, affine = or_nothing(residual, self.dtype), or_nothing(affine, self.dtype)
         run = correlate_planes.for_work(self.work)
-        return partial(run, self._cut.table, source, packed, residual, affine, relu, scratch, target)
+        return partial(run, self._cut.row, source, packed, residual, affine, relu, scratch, target)
 
 
 class DepthwiseWeightGradient(WeightGradient):
@@ -68,7 +69,7 @@ class DepthwiseWeightGradient(WeightGradient):
 
     def __init__(self, geometry: Geometry, product: Product, dtype: np.dtype) -> None:
         super().__init__(geometry, product, dtype)
-        self._cut = plan_depthwise_weight(geometry)
+        self._cut = cut_depthwise_weight(geometry)
         self.scratch = self._cut.scratch
 
     @classmethod
@@ -81,4 +82,4 @@ class DepthwiseWeightGradient(WeightGradient):
 
     def bind(self, dy: Array, x: Array, scratch: Array, dweight: Array, normalization: Array | None = None) -> Call:
         self.expect_plain(normalization)
-        return partial(sum_planes.for_work(self.work), self._cut.table, dy, x, scratch, dweight)
+        return partial(sum_planes.for_work(self.work), self._cut.row, dy, x, scratch, dweight)

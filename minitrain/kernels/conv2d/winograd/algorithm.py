@@ -11,7 +11,7 @@ from minitrain.kernels.conv2d.algorithm import FLOAT64, Correlation, Product, We
 from minitrain.kernels.conv2d.geometry import Geometry
 from minitrain.kernels.conv2d.winograd import cut
 from minitrain.kernels.conv2d.winograd.forward import run_winograd
-from minitrain.kernels.conv2d.winograd.weight_cut import WinogradWeight, pays_to_transform, plan_winograd_weight
+from minitrain.kernels.conv2d.winograd.weight_cut import WinogradWeight, cut_winograd_weight, pays_to_transform
 from minitrain.kernels.conv2d.winograd.weight_gradient import sum_winograd
 from minitrain.kernels.conv2d.winograd.weights import transform_weights
 from nbnorm.jit.arrays import Array
@@ -29,7 +29,7 @@ class WinogradCorrelation(Correlation):
 
     def __init__(self, geometry: Geometry, product: Product, dtype: np.dtype) -> None:
         super().__init__(geometry, product, dtype)
-        self._cut = cut.plan_winograd(geometry, gradient=product is Product.INPUT_GRADIENT)
+        self._cut = cut.cut_winograd(geometry, gradient=product is Product.INPUT_GRADIENT)
         self.packed, self.scratch, self.sums_shape = self._cut.packed, self._cut.scratch, self._cut.sums_shape
 
     @classmethod
@@ -59,7 +59,7 @@ class WinogradCorrelation(Correlation):
     ) -> Call:
         normalization, residual, affine = (or_nothing(each, self.dtype) for each in (normalization, residual, affine))
         return partial(
-            run_winograd.for_work(self.work), self._cut.table, source, normalization, packed, residual, affine, relu,
+            run_winograd.for_work(self.work), self._cut.row, source, normalization, packed, residual, affine, relu,
             scratch, target, or_nothing(sums, FLOAT64, 4),
         )  # fmt: skip
 
@@ -84,14 +84,11 @@ class WinogradWeightGradient(WeightGradient):
         return pays_to_transform(geometry, _weight_cut(geometry))
 
     def bind(self, dy: Array, x: Array, scratch: Array, dweight: Array, normalization: Array | None = None) -> Call:
-        plan = self._cut
-        return partial(
-            sum_winograd.for_work(self.work), plan.problem, plan.planes, plan.blocks, plan.places, plan.x_places,
-            plan.dy_places, dy, x, or_nothing(normalization, self.dtype), scratch, dweight,
-        )  # fmt: skip
+        normalization = or_nothing(normalization, self.dtype)
+        return partial(sum_winograd.for_work(self.work), self._cut.row, dy, x, normalization, scratch, dweight)
 
 
 @lru_cache(maxsize=64)
 def _weight_cut(geometry: Geometry) -> WinogradWeight:
     """The cut, on which it depends whether it pays."""
-    return plan_winograd_weight(geometry)
+    return cut_winograd_weight(geometry)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Geometry, Product, algorithm
-from minitrain.kernels.conv2d.winograd.cut import pays, plan_winograd
-from minitrain.kernels.conv2d.winograd.forward import run_winograd
+from minitrain.kernels.conv2d.winograd.cut import cut_winograd, pays
+from minitrain.kernels.conv2d.winograd.forward import cut_of, run_winograd
 from minitrain.kernels.conv2d.winograd.weights import transform_weights
 from nbnorm.kernels.batch_norm.moments import combine_moments
 from nbnorm.simd.vectors import LANES_FLOAT32
@@ -56,17 +56,17 @@ def guarded(shape):
 
 def run(g, gradient, source, weight, bias, residual=None, relu=False, run_kernel=run_winograd.serial):
     """One convolution into a buffer that holds NaN, with scratch of random bits; nothing around them is written."""
-    plan = plan_winograd(g, gradient)
+    cut = cut_winograd(g, gradient)
     target, memory = guarded(g.input_shape if gradient else g.output_shape)
-    scratch, scratch_memory = guarded((plan.scratch,))
-    packed, packed_memory = guarded((plan.packed,))
-    bits = np.random.default_rng(1).integers(0, 2**32, plan.scratch, np.uint32)
+    scratch, scratch_memory = guarded((cut.scratch,))
+    packed, packed_memory = guarded((cut.packed,))
+    bits = np.random.default_rng(1).integers(0, 2**32, cut.scratch, np.uint32)
     scratch[:] = bits.view(np.float32)
     none = target[:0]
-    transform_weights.serial(plan.weights, weight, np.empty(0), bias, packed)
-    sums = np.full(plan.sums_shape, np.nan)
+    transform_weights.serial(cut.weights, weight, np.empty(0), bias, packed)
+    sums = np.full(cut.sums_shape, np.nan)
     residual = none if residual is None else residual
-    run_kernel(plan.table, source, none, packed, residual, none, relu, scratch, target, sums)
+    run_kernel(cut.row, source, none, packed, residual, none, relu, scratch, target, sums)
     for outer in (memory, scratch_memory, packed_memory):
         assert (outer[:GUARD] == CANARY).all()
         assert (outer[-GUARD:] == CANARY).all()
@@ -223,12 +223,12 @@ def test_other_convolutions_are_direct(other):
 
 
 def test_few_images_are_cut_into_tasks():
-    images, rows = plan_winograd(geometry(1, 32, 32, 32, 32), False).table[10:12]
-    assert images == 1
-    assert rows <= 2
-    images, rows = plan_winograd(geometry(128, 64, 64, 8, 8), False).table[10:12]
-    assert images == 8
-    assert rows == 2
+    strips = cut_of.py_func(cut_winograd(geometry(1, 32, 32, 32, 32), False).row).strips
+    assert strips.images == 1
+    assert strips.tile_rows <= 2
+    strips = cut_of.py_func(cut_winograd(geometry(128, 64, 64, 8, 8), False).row).strips
+    assert strips.images == 8
+    assert strips.tile_rows == 2
 
 
 WIDTHS = """

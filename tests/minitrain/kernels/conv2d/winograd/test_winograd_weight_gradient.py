@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Geometry, Product
 from minitrain.kernels.conv2d.winograd.cut import fits
-from minitrain.kernels.conv2d.winograd.weight_cut import plan_winograd_weight
+from minitrain.kernels.conv2d.winograd.weight_cut import cut_winograd_weight
 from minitrain.kernels.conv2d.winograd.weight_gradient import sum_winograd
 
 NONE = np.empty(0, "float32")
@@ -37,15 +37,15 @@ def arrays(geometry, seed=0):
 
 def run(geometry, dy, x, kernel=sum_winograd, normalization=NONE):
     """The gradient, with scratch and result full of NaN before; what lies around both stays as it is."""
-    plan = plan_winograd_weight(geometry)
+    cut = cut_winograd_weight(geometry)
     scratch, dweight = (
-        np.full(size + 64, np.nan, "float32") for size in (plan.scratch, int(np.prod(geometry.weight_shape)))
+        np.full(size + 64, np.nan, "float32") for size in (cut.scratch, int(np.prod(geometry.weight_shape)))
     )
     around = np.arange(32, dtype="float32")
     for array in (scratch, dweight):
         array[:32] = array[-32:] = around
     result = dweight[32:-32].reshape(geometry.weight_shape)
-    kernel(*plan[:6], dy, x, normalization, scratch[32:-32], result)
+    kernel(cut.row, dy, x, normalization, scratch[32:-32], result)
     for array in (scratch, dweight):
         np.testing.assert_array_equal(array[:32], around)
         np.testing.assert_array_equal(array[-32:], around)
