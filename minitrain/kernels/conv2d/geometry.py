@@ -1,6 +1,5 @@
 """Shapes of a two-dimensional convolution: everything that is known before the first number arrives."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -97,15 +96,21 @@ class Conv2dGeometry:
 
     def forward_cut(self, itemsize: int) -> Correlation | Depthwise:
         """What `forward` does with items of so many bytes."""
-        if is_depthwise(self):
-            return self._cut(plan_depthwise, False)
-        return self._cut(cut_forward, itemsize)
+        if ("forward_cut", itemsize) not in self._cuts:
+            self._cuts["forward_cut", itemsize] = (
+                plan_depthwise(self) if is_depthwise(self) else cut_forward(self._with_long_rows, itemsize)
+            )
+        return self._cuts["forward_cut", itemsize]  # type: ignore[no-any-return]
 
     def input_gradient_cut(self, itemsize: int) -> Correlation | Depthwise:
         """What `backward_input` does with items of so many bytes."""
-        if is_depthwise(self):
-            return self._cut(plan_depthwise, True)
-        return self._cut(cut_input_gradient, itemsize)
+        if ("input_gradient_cut", itemsize) not in self._cuts:
+            self._cuts["input_gradient_cut", itemsize] = (
+                plan_depthwise(self, gradient=True)
+                if is_depthwise(self)
+                else cut_input_gradient(self._with_long_rows, itemsize)
+            )
+        return self._cuts["input_gradient_cut", itemsize]  # type: ignore[no-any-return]
 
     @property
     def forward_plan(self) -> Correlation | Depthwise:
@@ -140,7 +145,11 @@ class Conv2dGeometry:
 
     def outer_product_cut(self, itemsize: int) -> OuterProducts | None:
         """What `backward_weight` does with items of so many bytes where there are enough outputs."""
-        return self._cut(cut_outer_products, itemsize) if pays_to_transpose(self) else None
+        if ("outer_product_cut", itemsize) not in self._cuts:
+            self._cuts["outer_product_cut", itemsize] = (
+                cut_outer_products(self, itemsize) if pays_to_transpose(self) else None
+            )
+        return self._cuts["outer_product_cut", itemsize]  # type: ignore[no-any-return]
 
     @cached_property
     def winograd_weight_plan(self) -> WinogradWeight | None:
@@ -165,19 +174,13 @@ class Conv2dGeometry:
 
     def weight_gradient_cut(self, itemsize: int) -> WeightGradient:
         """What `backward_weight` does with items of so many bytes."""
-        return self._cut(cut_weight_gradient, itemsize)
+        if ("weight_gradient_cut", itemsize) not in self._cuts:
+            self._cuts["weight_gradient_cut", itemsize] = cut_weight_gradient(self._with_long_rows, itemsize)
+        return self._cuts["weight_gradient_cut", itemsize]  # type: ignore[no-any-return]
 
     @cached_property
-    def _cuts(self) -> dict[tuple[Any, int], Any]:
+    def _cuts(self) -> dict[tuple[str, int], Any]:
         return {}
-
-    def _cut(self, cut: Callable[["Conv2dGeometry", Any], Any], argument: int) -> Any:
-        """What `cut` returns, made once."""
-        key = (cut, argument)
-        if key not in self._cuts:
-            joins = cut in (cut_forward, cut_input_gradient, cut_weight_gradient)
-            self._cuts[key] = cut(self._with_long_rows if joins else self, argument)
-        return self._cuts[key]
 
     @property
     def _with_long_rows(self) -> "Conv2dGeometry":
