@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.timing import Timing, geometric_mean, interleave, markdown
 from minitrain.kernels import conv2d
-from minitrain.kernels.conv2d.bind import Conv2dGeometry
+from minitrain.kernels.conv2d import Geometry, Product
 from nbnorm.jit import kernel, prange
 from nbnorm.layout import ALIGNMENT
 from nbnorm.simd.vectors import LANES_FLOAT32, flat, fma, lanes_of, load, splat, store
@@ -56,23 +56,19 @@ def limit(threads: int) -> tuple[Callable[[], Any], float]:
     return lambda: multiply_add(x, threads, STEPS), 2.0 * CHAINS * STEPS * lanes * threads
 
 
-def calls(shape: tuple[int, ...]) -> tuple[Conv2dGeometry, dict[str, Calls]]:
+def calls(shape: tuple[int, ...]) -> tuple[Geometry, dict[str, Calls]]:
     """Return the geometry and for each pass the calls to compare."""
     images, channels, outs, size, taps, stride, groups = shape
     pair = (taps // 2, taps // 2)
-    geometry = Conv2dGeometry(
-        (images, channels, size, size), outs, (taps, taps), (stride, stride), pair, (1, 1), groups
-    )
+    geometry = Geometry((images, channels, size, size), outs, (taps, taps), (stride, stride), pair, (1, 1), groups)
     x, dx = _random(geometry.input_shape), _random(geometry.input_shape)
     weight, dweight = _random(geometry.weight_shape), _random(geometry.weight_shape)
     dy, y = _random(geometry.output_shape), _random(geometry.output_shape)
-    none = np.empty(0, np.float32)
-    scratch = _random((max(geometry.forward_scratch(), geometry.input_gradient_scratch(),
-                           geometry.weight_gradient_scratch()),))  # fmt: skip
+    scratch = _random((max(conv2d.scratch_size(geometry, product) for product in Product),))
     ours: list[Callable[[], Any]] = [
-        lambda: conv2d.forward(geometry, x, weight, none, scratch, y),
-        lambda: conv2d.backward_input(geometry, dy, weight, scratch, dx),
-        lambda: conv2d.backward_weight(geometry, dy, x, scratch, dweight, none),
+        conv2d.forward(geometry, x, weight, None, scratch, y),
+        conv2d.input_gradient(geometry, dy, weight, scratch, dx),
+        conv2d.weight_gradient(geometry, dy, x, scratch, dweight, None),
     ]
     result: dict[str, Calls] = {name: {"minitrain": call} for name, call in zip(PASSES, ours, strict=True)}
     for peer, theirs in _torch_calls(geometry, x, weight, dy).items():
@@ -81,7 +77,7 @@ def calls(shape: tuple[int, ...]) -> tuple[Conv2dGeometry, dict[str, Calls]]:
     return geometry, result
 
 
-def _torch_calls(g: Conv2dGeometry, x: Any, weight: Any, dy: Any) -> dict[str, list[Callable[[], Any]]]:
+def _torch_calls(g: Geometry, x: Any, weight: Any, dy: Any) -> dict[str, list[Callable[[], Any]]]:
     try:
         import torch
     except ImportError:
@@ -143,7 +139,7 @@ def run(compiled: bool = True) -> dict[str, Any]:
     return {"conv": {"rows": rows, "geometric_mean": means if everything else {}, "shares": shares}}
 
 
-def _row(shape: tuple[int, ...], geometry: Conv2dGeometry, times: dict[str, Timing], peers: list[str], share: float):
+def _row(shape: tuple[int, ...], geometry: Geometry, times: dict[str, Timing], peers: list[str], share: float):
     ours = times["minitrain"]
     best = min((times[peer].p20 for peer in peers), default=None)
     return [

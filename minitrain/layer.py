@@ -3,9 +3,10 @@
 1. A layer is a frozen dataclass of hyperparameters. It owns no arrays.
 2. `declare` takes the shapes of the inputs, batch axis first, and names every buffer by kind. Shape errors are raised
    there, in words.
-3. `forward`, `backward` and `infer` work on the bound arrays of a `Tensors`. They overwrite what they write, never
-   change what they read (where a gradient may take an array's place, the layer says so: `in_place`), and allocate
-   nothing that grows with the batch.
+3. `bind_forward`, `bind_backward` and `bind_infer` are given the arrays of a `Tensors`, once: they choose kernels, make
+   views, and bind calls to arrays. `forward`, `backward` and `infer` then compute: they choose nothing. They overwrite
+   what they write, never change what they read (where a gradient may take an array's place, the layer says so:
+   `in_place`), and allocate nothing that grows with the batch.
 4. `infer` is `forward` unless the layer says otherwise. What it needs of the parameters and the state in another form
    (weights in the order of a kernel, a batch norm folded into them) is a `derived` array, which `derive` writes.
    Inference runs `derive` before `infer` when a parameter or state has changed: a layer need not ask.
@@ -136,7 +137,8 @@ class Tensors:
     `x`, `dx`: the only input and its gradient; `xs`, `dxs`: all of them, as tuples. `y`, `dy` and so on for every
     declared output; `weight`, `dweight` for a parameter called weight; state, saved, scratch and derived arrays by
     their names. A gradient is None where nobody needs it (`dx` of the first layer). `dx_before` is what a layer that
-    declares `adds_gradient` adds to `dx`, or None. `prepare` may add attributes of its own.
+    declares `adds_gradient` adds to `dx`, or None. The gradients are there for training, derived arrays for inference.
+    The layer's `bind_...` may add attributes of its own.
     """
 
     xs: tuple[npt.NDArray[Any], ...]
@@ -199,8 +201,19 @@ class Layer:
         """Multiplications and additions of one forward call, where they are what its time goes into; else 0."""
         return 0
 
-    def prepare(self, t: Tensors) -> None:
-        """Run once for each binding: add views and constants that every call would otherwise make anew."""
+    def algorithms(self, *shapes: Shape, dtype: np.dtype) -> Mapping[str, str]:
+        """Name what is chosen for these inputs, by what it makes: "forward", "input gradient" and so on. For people."""
+        return {}
+
+    def bind_forward(self, t: Tensors) -> None:
+        """Choose and slice for `forward`: what every call would otherwise do anew. For training only."""
+
+    def bind_backward(self, t: Tensors) -> None:
+        """Choose and slice for `backward`, after `bind_forward`. For training only."""
+
+    def bind_infer(self, t: Tensors) -> None:
+        """Choose and slice for `derive` and `infer`. For inference only; there are no gradients in t."""
+        self.bind_forward(t)
 
     def forward(self, t: Tensors) -> None:
         """Write the outputs, the saved arrays and the new state from the inputs and parameters."""

@@ -45,7 +45,8 @@ class BoundLayer:
         if training:
             self._add_gradients(rng, xs, wanted or [True] * len(xs))
         self.first_state = {name: value.copy() for name, value in self.groups["state"].items()}
-        self.tensors = self._bind(xs)
+        self.tensors = self._new_tensors(xs)
+        self.bind()
 
     def _values(self, rng, shape):
         """Values in random order, about 1 in size, none zero and no two equal: no finite difference meets a kink.
@@ -80,7 +81,14 @@ class BoundLayer:
         self.groups["param_gradients"] = {f"d{n}": np.empty_like(p) for n, p in self.groups["params"].items()}
         self.groups["backward_scratch"] = {n: self._empty(b) for n, b in declared.backward_scratch.items()}
 
-    def _bind(self, xs):
+    def bind(self):
+        """Let the layer choose and slice: once more after another array was put into the tensors."""
+        if self.training:
+            self.layer.bind_forward(self.tensors)
+            self.layer.bind_backward(self.tensors)
+        self.layer.bind_infer(self.tensors)
+
+    def _new_tensors(self, xs):
         tensors = Tensors()
         dxs = self.groups.get("input_gradients", {})
         xs = [*xs, *self.side_inputs.values()]
@@ -89,7 +97,6 @@ class BoundLayer:
             if group not in ("inputs", "input_gradients"):
                 for name, array in arrays.items():
                     setattr(tensors, name, array)
-        self.layer.prepare(tensors)
         return tensors
 
     @property

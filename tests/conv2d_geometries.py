@@ -3,36 +3,35 @@
 import pytest
 from hypothesis import strategies as st
 
-from minitrain.kernels.conv2d import bind
-from minitrain.kernels.conv2d.bind import Conv2dGeometry
+from minitrain.kernels.conv2d import Geometry, algorithm
 
 GEOMETRIES = [
-    Conv2dGeometry((2, 3, 7, 9), 5, (3, 3), padding=(1, 1)),
-    Conv2dGeometry((3, 16, 8, 8), 16, (3, 3), padding=(1, 1)),
-    Conv2dGeometry((2, 16, 33, 40), 24, (3, 3), padding=(1, 1)),
-    Conv2dGeometry((5, 8, 16, 16), 12, (3, 3), stride=(2, 2), padding=(1, 1)),
-    Conv2dGeometry((2, 6, 11, 10), 4, (1, 1), stride=(2, 2)),
-    Conv2dGeometry((3, 20, 14, 14), 9, (1, 1)),
-    Conv2dGeometry((2, 6, 9, 12), 8, (3, 2), stride=(2, 3), padding=(2, 1), dilation=(1, 2), groups=2),
-    Conv2dGeometry((2, 10, 12, 13), 10, (3, 3), padding=(1, 1), groups=10),
-    Conv2dGeometry((2, 3, 12, 13), 6, (5, 5), stride=(3, 1), groups=3),
-    Conv2dGeometry((4, 1, 28, 28), 6, (5, 5), padding=(2, 2)),
-    Conv2dGeometry((1, 2, 5, 5), 3, (2, 2), stride=(4, 4), padding=(3, 3)),
-    Conv2dGeometry((2, 3, 5, 7), 5, (1, 1)),
-    Conv2dGeometry((17, 30, 2, 2), 4, (1, 1), groups=2),
-    Conv2dGeometry((2, 2, 1, 1), 3, (3, 3), padding=(1, 1)),
-    Conv2dGeometry((1, 1, 1, 40), 1, (1, 7), padding=(0, 3), dilation=(1, 2)),
-    Conv2dGeometry((2, 70, 11, 10), 72, (1, 1), stride=(2, 2)),  # more outputs than a block of them has
-    Conv2dGeometry((2, 20, 12, 13), 9, (2, 2), stride=(3, 3), padding=(1, 1)),
-    Conv2dGeometry((1, 64, 66, 70), 8, (1, 1), stride=(3, 3)),  # several bands
+    Geometry((2, 3, 7, 9), 5, (3, 3), padding=(1, 1)),
+    Geometry((3, 16, 8, 8), 16, (3, 3), padding=(1, 1)),
+    Geometry((2, 16, 33, 40), 24, (3, 3), padding=(1, 1)),
+    Geometry((5, 8, 16, 16), 12, (3, 3), stride=(2, 2), padding=(1, 1)),
+    Geometry((2, 6, 11, 10), 4, (1, 1), stride=(2, 2)),
+    Geometry((3, 20, 14, 14), 9, (1, 1)),
+    Geometry((2, 6, 9, 12), 8, (3, 2), stride=(2, 3), padding=(2, 1), dilation=(1, 2), groups=2),
+    Geometry((2, 10, 12, 13), 10, (3, 3), padding=(1, 1), groups=10),
+    Geometry((2, 3, 12, 13), 6, (5, 5), stride=(3, 1), groups=3),
+    Geometry((4, 1, 28, 28), 6, (5, 5), padding=(2, 2)),
+    Geometry((1, 2, 5, 5), 3, (2, 2), stride=(4, 4), padding=(3, 3)),
+    Geometry((2, 3, 5, 7), 5, (1, 1)),
+    Geometry((17, 30, 2, 2), 4, (1, 1), groups=2),
+    Geometry((2, 2, 1, 1), 3, (3, 3), padding=(1, 1)),
+    Geometry((1, 1, 1, 40), 1, (1, 7), padding=(0, 3), dilation=(1, 2)),
+    Geometry((2, 70, 11, 10), 72, (1, 1), stride=(2, 2)),  # more outputs than a block of them has
+    Geometry((2, 20, 12, 13), 9, (2, 2), stride=(3, 3), padding=(1, 1)),
+    Geometry((1, 64, 66, 70), 8, (1, 1), stride=(3, 3)),  # several bands
 ]
 
 DEPTHWISE = [
-    Conv2dGeometry((2, 20, 28, 28), 20, (3, 3), padding=(1, 1), groups=20),
-    Conv2dGeometry((3, 5, 40, 37), 5, (5, 3), padding=(2, 1), groups=5),
-    Conv2dGeometry((2, 3, 17, 33), 3, (2, 4), padding=(0, 1), dilation=(3, 2), groups=3),  # taps far apart
-    Conv2dGeometry((5, 4, 5, 7), 4, (3, 3), padding=(2, 2), groups=4),  # rows shorter than a vector
-    Conv2dGeometry((1, 2, 3, 3), 2, (3, 3), groups=2),  # a single result
+    Geometry((2, 20, 28, 28), 20, (3, 3), padding=(1, 1), groups=20),
+    Geometry((3, 5, 40, 37), 5, (5, 3), padding=(2, 1), groups=5),
+    Geometry((2, 3, 17, 33), 3, (2, 4), padding=(0, 1), dilation=(3, 2), groups=3),  # taps far apart
+    Geometry((5, 4, 5, 7), 4, (3, 3), padding=(2, 2), groups=4),  # rows shorter than a vector
+    Geometry((1, 2, 3, 3), 2, (3, 3), groups=2),  # a single result
 ]
 
 
@@ -47,7 +46,7 @@ def geometries(draw):
     height, width = (size + draw(st.integers(0, 24)) for size in least)
     channels, out_channels = (groups * size for size in pair(1, 20))
     shape = (draw(st.integers(1, 5)), channels, height, width)
-    return Conv2dGeometry(shape, out_channels, kernel, pair(1, 4), padding, dilation, groups)
+    return Geometry(shape, out_channels, kernel, pair(1, 4), padding, dilation, groups)
 
 
 @st.composite
@@ -61,12 +60,12 @@ def depthwise_geometries(draw):
     least = [max(1, far + 1 - 2 * pad) for far, pad in zip(reach, padding, strict=True)]
     channels, sizes = draw(st.integers(2, 40)), [size + draw(st.integers(0, 40)) for size in least]
     shape = (draw(st.integers(1, 5)), channels, *sizes)
-    return Conv2dGeometry(shape, channels, kernel, padding=padding, dilation=dilation, groups=channels)
+    return Geometry(shape, channels, kernel, padding=padding, dilation=dilation, groups=channels)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def serial_kernels():
     """Keep to the serial forms, which compile in half the time, where a test is not about threads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bind, "FLOPS_PER_ELEMENT", 10**12)
+        patch.setattr(algorithm, "FLOPS_PER_ELEMENT", 10**12)
         yield

@@ -173,6 +173,7 @@ def check_adds_gradient(layer, shapes, dtype="float64"):
     before = np.random.default_rng(1).standard_normal(shapes[0]).astype(dtype)
     kept = before.copy()
     adding.tensors.dx_before = before
+    adding.bind()
     for bound in (plain, adding):
         bound.forward()
         bound.backward()
@@ -199,7 +200,7 @@ def check_in_place(layer, shapes, dtype="float64"):
             shared.groups["input_gradients"][name] = shared.groups[group][place]
         gradients = shared.groups["input_gradients"]
         shared.tensors.bind_inputs(shared.tensors.xs, [gradients.get(f"dx{i}") for i in range(len(shapes))])
-        layer.prepare(shared.tensors)
+        shared.bind()
         layer.backward(shared.tensors)
         for group in ("input_gradients", "param_gradients"):
             for name, array in separate.groups[group].items():

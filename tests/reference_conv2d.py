@@ -32,7 +32,7 @@ def forward(geometry, x, weight, bias):
     return y + bias.astype(np.float64)[:, None, None] if bias.size else y
 
 
-def backward_input(geometry, dy, weight):
+def input_gradient(geometry, dy, weight):
     weight = _grouped(weight.astype(np.float64), 0, geometry.groups)
     dy = _grouped(dy.astype(np.float64), 1, geometry.groups)
     dx = _pad(geometry, np.zeros(geometry.input_shape))
@@ -42,7 +42,7 @@ def backward_input(geometry, dy, weight):
     return dx[:, :, ph : ph + height, pw : pw + width]
 
 
-def backward_weight(geometry, dy, x):
+def weight_gradient(geometry, dy, x):
     dy = _grouped(dy.astype(np.float64), 1, geometry.groups)
     dweight = np.empty((geometry.groups, dy.shape[2], *geometry.weight_shape[1:]))
     for i, j, part in _taps(geometry, _pad(geometry, x)):

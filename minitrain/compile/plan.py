@@ -19,7 +19,7 @@ from nbnorm.jit.arrays import Array
 __all__ = ["Plan", "new_arena"]
 
 Arrays = Mapping[str, Array]
-Call = tuple[str, Callable[[Tensors], None], Tensors]  # name of the node, what runs, on what
+Call = tuple[str, str, Callable[[Tensors], None], Tensors]  # the node, what kind of call, what runs, on what
 
 
 def new_arena(size: int) -> npt.NDArray[np.uint8]:
@@ -97,8 +97,14 @@ class Plan:
             tensors = _bind_step(binding, step, params, state, gradients, own)
             self.tensors[step.node.name] = tensors
             layer = step.node.layer
+            if self.training:
+                layer.bind_forward(tensors)
+                layer.bind_backward(tensors)
+            else:
+                layer.bind_infer(tensors)
             if not step.declaration.output_is_view:
-                self._forward.append((step.node.name, layer.forward if self.training else layer.infer, tensors))
+                run = layer.forward if self.training else layer.infer
+                self._forward.append((step.node.name, "forward", run, tensors))
         if schedule.output_gradient is not None:
             self.output_gradient = binding[schedule.output_gradient]
             for step in reversed(schedule.steps):
@@ -131,19 +137,19 @@ class Plan:
         """Run all layers on the loaded inputs; `output` holds the result."""
         self._update_derived()
         with np.errstate(over="ignore", invalid="ignore"):  # who runs a plan looks at its numbers
-            for _, run, tensors in self._forward:
+            for _, _, run, tensors in self._forward:
                 run(tensors)
 
     def backward(self) -> None:
         """Write the gradients of all parameters, from `output_gradient`."""
         with np.errstate(over="ignore", invalid="ignore"):
-            for _, run, tensors in self._backward:
+            for _, _, run, tensors in self._backward:
                 run(tensors)
 
     def forward_one_by_one(self) -> Iterator[tuple[str, tuple[Array, ...]]]:
         """Run forward and yield each layer's name and outputs while they are still there."""
         self._update_derived()
-        calls = {name: run for name, run, _ in self._forward}
+        calls = {name: run for name, _, run, _ in self._forward}
         for node in self.graph.nodes:
             tensors = self.tensors[node.name]
             if node.name in calls:
@@ -153,10 +159,8 @@ class Plan:
     def calls(self) -> Iterator[tuple[str, str, Callable[[], None]]]:
         """Yield what `forward` and `backward` do, call by call: node, "forward" or "backward" or "sum", the call."""
         self._update_derived()
-        for direction, calls in (("forward", self._forward), ("backward", self._backward)):
-            for name, run, tensors in calls:
-                kind = direction if hasattr(run, "__self__") else "sum"
-                yield name, kind, partial(run, tensors)
+        for name, kind, run, tensors in (*self._forward, *self._backward):
+            yield name, kind, partial(run, tensors)
 
     def _update_derived(self) -> None:
         if self._derived is not None:
@@ -221,7 +225,6 @@ def _bind_step(
     bound |= derived
     for name, each in bound.items():
         setattr(tensors, name, each)
-    step.node.layer.prepare(tensors)
     return tensors
 
 
@@ -232,7 +235,7 @@ def _backward_calls(binding: _Binding, step: Step, tensors: Tensors) -> list[Cal
     declaration = step.declaration
     idle = declaration.output_is_view or declaration.gradients_are_views
     if not idle and (declaration.params or any(dx is not None for dx in step.dxs)):
-        calls.append((step.node.name, step.node.layer.backward, tensors))
+        calls.append((step.node.name, "backward", step.node.layer.backward, tensors))
     return calls
 
 
@@ -242,6 +245,6 @@ def _sum_calls(name: str, total: Array, parts: Sequence[Array]) -> list[Call]:
     target = total.reshape(-1)
     run = add.for_work(target.size)
     if not flat:
-        return [(name, lambda _: target.fill(0), Tensors())]
+        return [(name, "sum", lambda _: target.fill(0), Tensors())]
     pairs = [(flat[0], flat[1]), *((target, part) for part in flat[2:])]
-    return [(name, lambda _, a=a, b=b: run(a, b, target), Tensors()) for a, b in pairs]  # type: ignore[misc]
+    return [(name, "sum", lambda _, a=a, b=b: run(a, b, target), Tensors()) for a, b in pairs]  # type: ignore[misc]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
+from minitrain.kernels.calls import in_order
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, only_input
 from nbnorm.jit import Kernel
 
@@ -25,15 +27,29 @@ class Activation(Layer):
     ]
 
     def declare(self, *shapes: Shape) -> Declaration:
-        return Declaration(outputs={"y": only_input(self, shapes)}, backward_reads=(self.backward_reads(),))
+        return Declaration(outputs={"y": only_input(self, shapes)}, backward_reads=(self.gradient_reads(),))
 
-    def backward_reads(self) -> str:
+    def gradient_reads(self) -> str:
         """Which of "x" and "y" the gradient is computed from."""
         return "y"
 
-    def prepare(self, t: Tensors) -> None:
-        t.flat_x, t.flat_y = t.x.reshape(-1), t.y.reshape(-1)
-        t.run = self.kernel.for_work(t.x.size * self.cost)
-        if t.dx is not None:
-            t.flat_dx, t.flat_dy = t.dx.reshape(-1), t.dy.reshape(-1)
-            t.run_backward = self.kernel_backward.for_work(t.x.size)
+    def numbers(self) -> tuple[float, ...]:
+        """What the kernels take between what they read and what they write."""
+        return ()
+
+    def bind_forward(self, t: Tensors) -> None:
+        run = self.kernel.for_work(t.x.size * self.cost)
+        t.run_forward = partial(run, t.x.reshape(-1), *self.numbers(), t.y.reshape(-1))
+
+    def bind_backward(self, t: Tensors) -> None:
+        if t.dx is None:
+            t.run_backward = in_order()
+            return
+        run, read = self.kernel_backward.for_work(t.x.size), t.y if self.gradient_reads() == "y" else t.x
+        t.run_backward = partial(run, t.dy.reshape(-1), read.reshape(-1), *self.numbers(), t.dx.reshape(-1))
+
+    def forward(self, t: Tensors) -> None:
+        t.run_forward()
+
+    def backward(self, t: Tensors) -> None:
+        t.run_backward()

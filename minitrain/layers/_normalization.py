@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -10,8 +11,10 @@ from typing import ClassVar
 import numpy as np
 
 from minitrain.initializers import Constant, Initializer
+from minitrain.kernels.calls import Call
 from minitrain.layer import Buffer, Declaration, Layer, Shape, Tensors, array, describe, ones, zeros
 from minitrain.layers._arguments import initializer
+from nbnorm.jit.arrays import nothing
 from nbnorm.jit.checks import expect_number, set_checked
 from nbnorm.kernels import batch_norm
 
@@ -64,43 +67,70 @@ class Normalization(Layer):
             raise ValueError(f"{name}: expected a residual of shape {describe(shapes[0])}, got {describe(shapes[-1])}")
         return shapes[0]
 
-    def prepare(self, t: Tensors) -> None:
+    def bind_forward(self, t: Tensors) -> None:
+        self.expect_statistics(t)
+        x, residual, y, momentum = as_3d(t.xs[0]), self._residual(t), as_3d(t.y), self.bind_momentum(t)
+
+        def run() -> None:
+            batch_norm.forward(
+                x, residual, t.gamma, t.beta, t.running_mean, t.running_var, momentum(), self.eps, self.relu,
+                t.mean, t.inv_std, y,
+            )  # fmt: skip
+
+        t.run_forward = run
+
+    def expect_statistics(self, t: Tensors) -> None:
+        """Raise ValueError where a batch is too small for training."""
         x = t.xs[0]
-        if hasattr(t, "dy") and x.size // x.shape[1] < 2:
+        if x.size // x.shape[1] < 2:
             raise ValueError(
                 f"{type(self).__name__}: training needs two or more values per channel, got an input of shape {x.shape}"
             )
-        absent = np.empty((0, 0, 0), x.dtype)
-        t.x3, t.y3 = as_3d(x), as_3d(t.y)
-        t.residual3 = as_3d(t.xs[1]) if self.adds_residual else absent
-        if hasattr(t, "dy"):
-            t.dy3 = as_3d(t.dy)
-            gradients = [absent if dx is None else as_3d(dx) for dx in t.dxs]
-            t.dx3, t.dresidual3 = (gradients[0], gradients[1] if self.adds_residual else absent)
+
+    def bind_momentum(self, t: Tensors) -> Callable[[], float]:
+        """Return the call that gives the weight of the batch that comes.
+
+        It counts the batches where all of them have the same weight.
+        """
+        momentum = self.momentum
+        if momentum is not None:
+            return lambda: momentum
+
+        def count() -> float:
+            t.num_batches[0] += 1
+            return 1.0 / float(t.num_batches[0])
+
+        return count
+
+    def _residual(self, t: Tensors) -> np.ndarray:
+        return as_3d(t.xs[1]) if self.adds_residual else nothing(t.y.dtype, 3)
+
+    def bind_infer(self, t: Tensors) -> None:
+        t.run_infer = self.bound_to(t, t.running_mean, t.running_var)
+
+    def bound_to(self, t: Tensors, mean: np.ndarray, var: np.ndarray) -> Call:
+        """Return the call that writes y by these statistics, whosever they are."""
+        return partial(
+            batch_norm.infer, as_3d(t.xs[0]), self._residual(t), t.gamma, t.beta, mean, var, self.eps, self.relu,
+            as_3d(t.y),
+        )  # fmt: skip
+
+    def bind_backward(self, t: Tensors) -> None:
+        absent = nothing(t.y.dtype, 3)
+        dx, dresidual, *_ = (absent if dx is None else as_3d(dx) for dx in (*t.dxs, None))
+        t.run_backward = partial(
+            batch_norm.backward, as_3d(t.dy), as_3d(t.xs[0]), as_3d(t.y), t.mean, t.inv_std, t.gamma, t.beta,
+            self.relu, self.adds_residual, dx, t.dgamma, t.dbeta, dresidual if self.adds_residual else absent,
+        )  # fmt: skip
 
     def forward(self, t: Tensors) -> None:
-        batch_norm.forward(
-            t.x3, t.residual3, t.gamma, t.beta, t.running_mean, t.running_var, self.momentum_of(t), self.eps, self.relu,
-            t.mean, t.inv_std, t.y3,
-        )  # fmt: skip
-
-    def momentum_of(self, t: Tensors) -> float:
-        """The weight of the batch that comes, which is counted where all batches have the same weight."""
-        if self.momentum is not None:
-            return self.momentum
-        t.num_batches[0] += 1
-        return 1.0 / float(t.num_batches[0])
+        t.run_forward()
 
     def infer(self, t: Tensors) -> None:
-        batch_norm.infer(
-            t.x3, t.residual3, t.gamma, t.beta, t.running_mean, t.running_var, self.eps, self.relu, t.y3
-        )  # fmt: skip
+        t.run_infer()
 
     def backward(self, t: Tensors) -> None:
-        batch_norm.backward(
-            t.dy3, t.x3, t.y3, t.mean, t.inv_std, t.gamma, t.beta, self.relu, self.adds_residual,
-            t.dx3, t.dgamma, t.dbeta, t.dresidual3,
-        )  # fmt: skip
+        t.run_backward()
 
 
 def as_3d(a: np.ndarray) -> np.ndarray:

@@ -1,11 +1,13 @@
-"""What the pooling layers share: arguments, shapes, and the views of their kernels."""
+"""What the pooling layers share: arguments, shapes, and the view of their kernels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minitrain.layer import Layer, Shape, Tensors, only_input
+import numpy as np
+
+from minitrain.layer import Layer, Shape, only_input
 from nbnorm.jit.checks import expect_pair, set_checked
 
 Geometry = tuple[int, int, int, int, int, int]
@@ -45,10 +47,7 @@ class Pool2d(Layer):
             )
         return x[0], x[1], (x[2] + 2 * ph - kh) // sh + 1, (x[3] + 2 * pw - kw) // sw + 1
 
-    def prepare(self, t: Tensors) -> None:
-        t.geometry = self.geometry
-        t.planes = t.x.reshape(-1, *t.x.shape[2:])
-        t.y_planes = t.y.reshape(-1, *t.y.shape[2:])
-        if t.dx is not None:
-            t.dx_planes = t.dx.reshape(-1, *t.dx.shape[2:])
-            t.dy_planes = t.dy.reshape(-1, *t.dy.shape[2:])
+
+def as_planes(a: np.ndarray) -> np.ndarray:
+    """View (N, C, H, W) as (N * C, H, W)."""
+    return a.reshape(-1, *a.shape[2:])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from minitrain.kernels.add import add
+from minitrain.kernels.calls import in_order
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, describe
 
 
@@ -36,15 +38,13 @@ class Add(Layer):
                 raise ValueError(f"Add: expected inputs of one shape, got {', '.join(map(describe, shapes))}")
         return Declaration(outputs={"y": shapes[0]}, gradients_are_views=True)
 
-    def prepare(self, t: Tensors) -> None:
-        t.flat_xs, t.flat_y = [x.reshape(-1) for x in t.xs], t.y.reshape(-1)
-        t.run = add.for_work(t.y.size)
+    def bind_forward(self, t: Tensors) -> None:
+        run, y = add.for_work(t.y.size), t.y.reshape(-1)
+        first, second, *others = (x.reshape(-1) for x in t.xs)
+        t.run_forward = in_order(partial(run, first, second, y), *(partial(run, y, other, y) for other in others))
 
     def forward(self, t: Tensors) -> None:
-        first, second, *others = t.flat_xs
-        t.run(first, second, t.flat_y)
-        for other in others:
-            t.run(t.flat_y, other, t.flat_y)
+        t.run_forward()
 
     def backward(self, t: Tensors) -> None:
         """Do nothing: each dx is dy."""

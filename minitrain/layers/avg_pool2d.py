@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
+from minitrain.kernels.calls import in_order
 from minitrain.kernels.pool import windows as pool
 from minitrain.layer import Declaration, Example, Shape, Tensors
-from minitrain.layers._pool import Pool2d
+from minitrain.layers._pool import Pool2d, as_planes
 from nbnorm.jit.checks import expect_boolean, set_checked
 
 
@@ -50,14 +52,19 @@ class AvgPool2d(Pool2d):
     def declare(self, *shapes: Shape) -> Declaration:
         return Declaration(outputs={"y": self.output_shape(shapes)})
 
-    def prepare(self, t: Tensors) -> None:
-        super().prepare(t)
-        t.run = pool.average_pool.for_work(t.x.size)
-        t.run_backward = pool.average_pool_backward.for_work(t.x.size)
+    def bind_forward(self, t: Tensors) -> None:
+        run = pool.average_pool.for_work(t.x.size)
+        t.run_forward = partial(run, as_planes(t.x), self.geometry, self.count_include_pad, as_planes(t.y))
+
+    def bind_backward(self, t: Tensors) -> None:
+        if t.dx is None:
+            t.run_backward = in_order()
+            return
+        run = pool.average_pool_backward.for_work(t.x.size)
+        t.run_backward = partial(run, as_planes(t.dy), self.geometry, self.count_include_pad, as_planes(t.dx))
 
     def forward(self, t: Tensors) -> None:
-        t.run(t.planes, t.geometry, self.count_include_pad, t.y_planes)
+        t.run_forward()
 
     def backward(self, t: Tensors) -> None:
-        if t.dx is not None:
-            t.run_backward(t.dy_planes, t.geometry, self.count_include_pad, t.dx_planes)
+        t.run_backward()

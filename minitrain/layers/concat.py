@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import ClassVar
 
+import numpy as np
+
+from minitrain.kernels.calls import in_order
 from minitrain.kernels.elementwise import copy_columns
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, describe
 from nbnorm.jit.checks import expect_integer, set_checked
@@ -57,23 +61,28 @@ class Concat(Layer):
         total = sum(shape[axis] for shape in shapes)
         return Declaration(outputs={"y": (*first[:axis], total, *first[axis + 1 :])})
 
-    def prepare(self, t: Tensors) -> None:
-        def as_rows(shape: Shape) -> tuple[int, int]:
-            return math.prod(shape[: self.axis]), math.prod(shape[self.axis :])
+    def bind_forward(self, t: Tensors) -> None:
+        run, y = copy_columns.for_work(t.y.size), self._as_rows(t.y)
+        columns = self._columns(t)
+        t.run_forward = in_order(*(partial(run, x, 0, x.shape[1], y, start) for x, start in columns))
 
-        t.rows = [x.reshape(as_rows(x.shape)) for x in t.xs]
-        t.y_rows = t.y.reshape(as_rows(t.y.shape))
-        t.starts = [0, *accumulate(row.shape[1] for row in t.rows)][:-1]
-        t.run = copy_columns.for_work(t.y.size)
-        if hasattr(t, "dy"):
-            t.dy_rows = t.dy.reshape(t.y_rows.shape)
-            t.dx_rows = [None if dx is None else dx.reshape(as_rows(dx.shape)) for dx in t.dxs]
+    def bind_backward(self, t: Tensors) -> None:
+        run, dy = copy_columns.for_work(t.y.size), self._as_rows(t.dy)
+        wanted = [(dx, start) for dx, (_, start) in zip(t.dxs, self._columns(t), strict=True) if dx is not None]
+        rows = [(self._as_rows(dx), start) for dx, start in wanted]
+        t.run_backward = in_order(*(partial(run, dy, start, dx.shape[1], dx, 0) for dx, start in rows))
+
+    def _as_rows(self, a: np.ndarray) -> np.ndarray:
+        return a.reshape(math.prod(a.shape[: self.axis]), math.prod(a.shape[self.axis :]))
+
+    def _columns(self, t: Tensors) -> list[tuple[np.ndarray, int]]:
+        """The inputs as rows, and the column of the output's rows in which each begins."""
+        rows = [self._as_rows(x) for x in t.xs]
+        starts = [0, *accumulate(row.shape[1] for row in rows)][:-1]
+        return list(zip(rows, starts, strict=True))
 
     def forward(self, t: Tensors) -> None:
-        for x, start in zip(t.rows, t.starts, strict=True):
-            t.run(x, 0, x.shape[1], t.y_rows, start)
+        t.run_forward()
 
     def backward(self, t: Tensors) -> None:
-        for dx, start in zip(t.dx_rows, t.starts, strict=True):
-            if dx is not None:
-                t.run(t.dy_rows, start, dx.shape[1], dx, 0)
+        t.run_backward()

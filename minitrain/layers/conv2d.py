@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -9,8 +10,10 @@ import numpy as np
 
 from minitrain.initializers import Constant, He, Initializer
 from minitrain.kernels import conv2d
+from minitrain.kernels.calls import Call, in_order
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, only_input, weight
 from minitrain.layers._arguments import initializer
+from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_boolean, expect_integer, expect_pair, set_checked
 
 
@@ -101,9 +104,9 @@ class Conv2d(Layer):
             raise ValueError(f"padding: 'same' needs an odd kernel_size, got {self.kernel_size}")
         return total[0] // 2, total[1] // 2
 
-    def geometry(self, x: Shape) -> conv2d.Conv2dGeometry:
+    def geometry(self, x: Shape) -> conv2d.Geometry:
         """Return the shapes of this convolution of x (N, C, H, W), as the kernels take them."""
-        return conv2d.shared_geometry(
+        return conv2d.Geometry(
             (x[0], x[1], x[2], x[3]),
             self.out_channels,
             kernel=expect_pair("", self.kernel_size),
@@ -128,13 +131,14 @@ class Conv2d(Layer):
         params = {"weight": weight(geometry.weight_shape, fan_in, fan_out, self.weight_init)}
         if self.bias:
             params["bias"] = Buffer((self.out_channels,), None, self.bias_init, fan_in, fan_out)
-        backward_scratch = max(geometry.input_gradient_scratch(), geometry.weight_gradient_scratch())
+        scratch = {product: conv2d.scratch_size(geometry, product) for product in conv2d.Product}
+        forward_scratch = scratch.pop(conv2d.Product.FORWARD)
         return Declaration(
             outputs={"y": geometry.output_shape},
             params=params,
-            scratch={"forward_scratch": array((geometry.forward_scratch(),))},
-            derived={"packed_weight": array((geometry.packed_weight(),))},
-            backward_scratch={"backward_scratch": array((backward_scratch,))},
+            scratch={"forward_scratch": array((forward_scratch,))},
+            derived={"packed_weight": array((conv2d.packed_size(geometry),))},
+            backward_scratch={"backward_scratch": array((max(scratch.values()),))},
             backward_reads=("x",),
             adds_gradient=True,
         )
@@ -142,25 +146,45 @@ class Conv2d(Layer):
     def flops(self, *shapes: Shape) -> int:
         return self.geometry(shapes[0]).flops
 
-    def prepare(self, t: Tensors) -> None:
-        t.geometry, nothing = self.geometry(t.x.shape), np.empty(0, t.x.dtype)
-        if not self.bias:
-            t.bias = t.dbias = nothing
-        if hasattr(t, "packed_weight"):
-            t.convolve = conv2d.convolution(
-                t.geometry, t.x, t.packed_weight, nothing, nothing, False, t.forward_scratch, t.y
-            )  # fmt: skip
+    def algorithms(self, *shapes: Shape, dtype: np.dtype) -> Mapping[str, str]:
+        return conv2d.names_of_algorithms(self.geometry(shapes[0]), dtype)
+
+    def bias_of(self, t: Tensors) -> Array | None:
+        """The bias, or None."""
+        return t.bias if self.bias else None
+
+    def dbias_of(self, t: Tensors) -> Array | None:
+        """The gradient of the bias, or None."""
+        return t.dbias if self.bias else None
+
+    def bind_forward(self, t: Tensors) -> None:
+        geometry = self.geometry(t.x.shape)
+        t.run_forward = conv2d.forward(geometry, t.x, t.weight, self.bias_of(t), t.forward_scratch, t.y)
+
+    def bind_backward(self, t: Tensors) -> None:
+        t.run_backward = self.bound_gradients(t, t.dy, self.dbias_of(t))
+
+    def bound_gradients(self, t: Tensors, dy: Array, dbias: Array | None) -> Call:
+        """Return the call that writes the gradients from `dy`, that of the convolution itself."""
+        geometry, scratch = self.geometry(t.x.shape), t.backward_scratch
+        return in_order(
+            conv2d.weight_gradient(geometry, dy, t.x, scratch, t.dweight, dbias),
+            None if t.dx is None else conv2d.input_gradient(geometry, dy, t.weight, scratch, t.dx, t.dx_before),
+        )
+
+    def bind_infer(self, t: Tensors) -> None:
+        geometry = self.geometry(t.x.shape)
+        t.run_derive = conv2d.prepare_weight(geometry, t.weight, self.bias_of(t), t.packed_weight)
+        t.run_infer = conv2d.convolution(geometry, t.x, t.packed_weight, None, None, False, t.forward_scratch, t.y)
 
     def forward(self, t: Tensors) -> None:
-        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y)
+        t.run_forward()
 
     def derive(self, t: Tensors) -> None:
-        conv2d.prepare_weight(t.geometry, t.weight, t.bias, t.packed_weight)
+        t.run_derive()
 
     def infer(self, t: Tensors) -> None:
-        t.convolve()
+        t.run_infer()
 
     def backward(self, t: Tensors) -> None:
-        conv2d.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias)
-        if t.dx is not None:
-            conv2d.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, t.dx, t.dx_before)
+        t.run_backward()

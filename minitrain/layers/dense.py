@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import numpy as np
-
 from minitrain.initializers import Constant, He, Initializer
 from minitrain.kernels import dense
 from minitrain.kernels.dense.tiles import SCRATCH
@@ -72,12 +70,14 @@ class Dense(Layer):
     def flops(self, *shapes: Shape) -> int:
         return 2 * shapes[0][0] * shapes[0][1] * self.out_features
 
-    def prepare(self, t: Tensors) -> None:
-        if not self.bias:
-            t.bias = t.dbias = np.empty(0, t.x.dtype)
+    def bind_forward(self, t: Tensors) -> None:
+        t.run_forward = dense.forward(t.x, t.weight, t.bias if self.bias else None, t.sums, t.y)
+
+    def bind_backward(self, t: Tensors) -> None:
+        t.run_backward = dense.backward(t.dy, t.x, t.weight, t.dweight, t.dbias if self.bias else None, t.dx)
 
     def forward(self, t: Tensors) -> None:
-        dense.forward(t.x, t.weight, t.bias, t.sums, t.y)
+        t.run_forward()
 
     def backward(self, t: Tensors) -> None:
-        dense.backward(t.dy, t.x, t.weight, t.dweight, t.dbias, t.dx)
+        t.run_backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from minitrain.initializers import Constant
 from minitrain.kernels import dropout
+from minitrain.kernels.calls import in_order
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, only_input
 from nbnorm.jit.checks import expect_number, set_checked
 
@@ -59,20 +61,27 @@ class Dropout(Layer):
             saved={"call": array((1,), "uint64")},
         )
 
-    def prepare(self, t: Tensors) -> None:
-        t.flat_x, t.flat_y = t.x.reshape(-1), t.y.reshape(-1)
-        t.run = dropout.dropout.for_work(4 * t.x.size)
-        if t.dx is not None:
-            t.flat_dx, t.flat_dy = t.dx.reshape(-1), t.dy.reshape(-1)
+    def bind_forward(self, t: Tensors) -> None:
+        run = dropout.dropout.for_work(4 * t.x.size)
+        t.drop = partial(run, t.x.reshape(-1), t.key, t.call, self.p, t.y.reshape(-1))
+
+    def bind_backward(self, t: Tensors) -> None:
+        if t.dx is None:
+            t.run_backward = in_order()
+            return
+        run = dropout.dropout.for_work(4 * t.x.size)
+        t.run_backward = partial(run, t.dy.reshape(-1), t.key, t.call, self.p, t.dx.reshape(-1))
+
+    def bind_infer(self, t: Tensors) -> None:
+        """There is nothing to choose."""
 
     def forward(self, t: Tensors) -> None:
         t.call[0] = t.calls[0]
         t.calls[0] += np.uint64(1)
-        t.run(t.flat_x, t.key, t.call, self.p, t.flat_y)
+        t.drop()
 
     def infer(self, t: Tensors) -> None:
         np.copyto(t.y, t.x)
 
     def backward(self, t: Tensors) -> None:
-        if t.dx is not None:
-            t.run(t.flat_dy, t.key, t.call, self.p, t.flat_dx)
+        t.run_backward()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
+import numpy as np
+
+from minitrain.kernels.calls import in_order
 from minitrain.kernels.pool import windows
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, describe, only_input
 
@@ -37,17 +41,23 @@ class GlobalAvgPool(Layer):
             raise ValueError(f"GlobalAvgPool: expected an input of shape (N, C, ...) with positions, got {describe(x)}")
         return Declaration(outputs={"y": x[:2]})
 
-    def prepare(self, t: Tensors) -> None:
-        planes = (math.prod(t.x.shape[:2]), math.prod(t.x.shape[2:]))
-        t.planes, t.flat_y = t.x.reshape(planes), t.y.reshape(-1)
-        t.run = windows.global_average.for_work(t.x.size)
-        if t.dx is not None:
-            t.flat_dy, t.dx_planes = t.dy.reshape(-1), t.dx.reshape(planes)
-            t.run_backward = windows.global_average_backward.for_work(t.x.size)
+    def bind_forward(self, t: Tensors) -> None:
+        t.run_forward = partial(windows.global_average.for_work(t.x.size), _as_rows(t.x), t.y.reshape(-1))
+
+    def bind_backward(self, t: Tensors) -> None:
+        if t.dx is None:
+            t.run_backward = in_order()
+            return
+        run = windows.global_average_backward.for_work(t.x.size)
+        t.run_backward = partial(run, t.dy.reshape(-1), _as_rows(t.dx))
 
     def forward(self, t: Tensors) -> None:
-        t.run(t.planes, t.flat_y)
+        t.run_forward()
 
     def backward(self, t: Tensors) -> None:
-        if t.dx is not None:
-            t.run_backward(t.flat_dy, t.dx_planes)
+        t.run_backward()
+
+
+def _as_rows(a: np.ndarray) -> np.ndarray:
+    """View (N, C, *spatial) as (N * C, positions)."""
+    return a.reshape(math.prod(a.shape[:2]), math.prod(a.shape[2:]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from minitrain.kernels import elementwise
-from minitrain.layer import Example, Tensors
+from minitrain.layer import Example
 from minitrain.layers._activation import Activation
 from nbnorm.jit.checks import expect_number, set_checked
 
@@ -38,13 +38,8 @@ class LeakyReLU(Activation):
     def __post_init__(self) -> None:
         set_checked(self, negative_slope=expect_number("negative_slope", self.negative_slope))
 
-    def backward_reads(self) -> str:
+    def gradient_reads(self) -> str:
         return "y" if self.negative_slope >= 0 else "x"  # a negative slope takes the sign from y
 
-    def forward(self, t: Tensors) -> None:
-        t.run(t.flat_x, self.negative_slope, t.flat_y)
-
-    def backward(self, t: Tensors) -> None:
-        if t.dx is not None:
-            sign = t.flat_y if self.negative_slope >= 0 else t.flat_x
-            t.run_backward(t.flat_dy, sign, self.negative_slope, t.flat_dx)
+    def numbers(self) -> tuple[float, ...]:
+        return (self.negative_slope,)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+from minitrain.kernels.calls import in_order
 from minitrain.kernels.pool import narrow as pool_narrow
 from minitrain.kernels.pool import windows as pool
 from minitrain.layer import Declaration, Example, Shape, Tensors, array
-from minitrain.layers._pool import Pool2d
+from minitrain.layers._pool import Pool2d, as_planes
 
 
 @dataclass(frozen=True)
@@ -55,31 +56,37 @@ class MaxPool2d(Pool2d):
             backward_scratch={"offsets": array((kernel_height * kernel_width,), "int64")},
         )
 
-    def prepare(self, t: Tensors) -> None:
-        super().prepare(t)
-        t.chosen_planes = t.chosen.reshape(t.y_planes.shape)
-        t.run_pairs = pool.max_pool_of_pairs.for_work(t.x.size)
-        work, x, y, chosen = t.x.size, t.planes, t.y_planes, t.chosen_planes
-        narrow = pool_narrow.fits(x, t.geometry)
-        if narrow:
-            t.pool = partial(pool_narrow.max_pool.for_work(work), x, y, chosen)
+    def bind_forward(self, t: Tensors) -> None:
+        x, y, chosen = (as_planes(a) for a in (t.x, t.y, t.chosen))
+        if pool_narrow.fits(x, self.geometry):
+            t.run_forward = partial(pool_narrow.max_pool.for_work(x.size), x, y, chosen)
         else:
-            t.pool = partial(pool.max_pool.for_work(work), x, t.geometry, y, chosen)
-        if t.dx is not None and narrow:
-            t.pool_backward = partial(pool_narrow.max_pool_backward.for_work(work), t.dy_planes, chosen, t.dx_planes)
-        elif t.dx is not None:
-            run = pool.max_pool_backward.for_work(work)
-            t.pool_backward = partial(run, t.dy_planes, chosen, t.geometry, t.offsets, t.dx_planes)
+            t.run_forward = partial(pool.max_pool.for_work(x.size), x, self.geometry, y, chosen)
+
+    def bind_backward(self, t: Tensors) -> None:
+        if t.dx is None:
+            t.run_backward = in_order()
+            return
+        x, dy, chosen, dx = (as_planes(a) for a in (t.x, t.dy, t.chosen, t.dx))
+        if pool_narrow.fits(x, self.geometry):
+            t.run_backward = partial(pool_narrow.max_pool_backward.for_work(x.size), dy, chosen, dx)
+        else:
+            run = pool.max_pool_backward.for_work(x.size)
+            t.run_backward = partial(run, dy, chosen, self.geometry, t.offsets, dx)
+
+    def bind_infer(self, t: Tensors) -> None:
+        if self.geometry == (2, 2, 2, 2, 0, 0):
+            run = pool.max_pool_of_pairs.for_work(t.x.size)
+            t.run_infer = partial(run, as_planes(t.x), as_planes(t.y))
+        else:
+            self.bind_forward(t)
+            t.run_infer = t.run_forward
 
     def forward(self, t: Tensors) -> None:
-        t.pool()
+        t.run_forward()
 
     def infer(self, t: Tensors) -> None:
-        if t.geometry == (2, 2, 2, 2, 0, 0):
-            t.run_pairs(t.planes, t.y_planes)
-        else:
-            self.forward(t)
+        t.run_infer()
 
     def backward(self, t: Tensors) -> None:
-        if t.dx is not None:
-            t.pool_backward()
+        t.run_backward()

@@ -13,6 +13,7 @@ from minitrain.initializers import Constant, Initializer
 from minitrain.kernels import elementwise
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, describe, only_input
 from minitrain.layers._arguments import initializer
+from nbnorm.jit.arrays import nothing
 from nbnorm.jit.checks import expect_integer, set_checked
 
 
@@ -66,20 +67,22 @@ class PReLU(Layer):
             backward_reads=("x",),
         )
 
-    def prepare(self, t: Tensors) -> None:
-        def view(a: np.ndarray) -> np.ndarray:
-            slopes = len(t.weight)
-            return a.reshape(a.shape[0], slopes, math.prod(a.shape[1:]) // slopes)
+    def bind_forward(self, t: Tensors) -> None:
+        t.run_forward = partial(elementwise.prelu.for_work(t.x.size), _view(t.x, t), t.weight, _view(t.y, t))
 
-        t.x3, t.y3 = view(t.x), view(t.y)
-        t.run = elementwise.prelu.for_work(t.x.size)
-        if hasattr(t, "dy"):
-            t.dy3 = view(t.dy)
-            t.dx3 = np.empty((0, 0, 0), t.x.dtype) if t.dx is None else view(t.dx)
-            t.run_backward = elementwise.prelu_backward.for_work(t.x.size)
+    def bind_backward(self, t: Tensors) -> None:
+        run = elementwise.prelu_backward.for_work(t.x.size)
+        dx = nothing(t.x.dtype, 3) if t.dx is None else _view(t.dx, t)
+        t.run_backward = partial(run, _view(t.dy, t), _view(t.x, t), t.weight, t.partial, dx, t.dweight)
 
     def forward(self, t: Tensors) -> None:
-        t.run(t.x3, t.weight, t.y3)
+        t.run_forward()
 
     def backward(self, t: Tensors) -> None:
-        t.run_backward(t.dy3, t.x3, t.weight, t.partial, t.dx3, t.dweight)
+        t.run_backward()
+
+
+def _view(a: np.ndarray, t: Tensors) -> np.ndarray:
+    """View (N, C, *spatial) as (N, slopes, values of a slope)."""
+    slopes = len(t.weight)
+    return a.reshape(a.shape[0], slopes, math.prod(a.shape[1:]) // slopes)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from minitrain.kernels import elementwise
-from minitrain.layer import Tensors
 from minitrain.layers._activation import Activation
 
 
@@ -25,10 +24,3 @@ class Sigmoid(Activation):
     kernel = elementwise.sigmoid
     kernel_backward = elementwise.sigmoid_backward
     cost: ClassVar[int] = 4
-
-    def forward(self, t: Tensors) -> None:
-        t.run(t.flat_x, t.flat_y)
-
-    def backward(self, t: Tensors) -> None:
-        if t.dx is not None:
-            t.run_backward(t.flat_dy, t.flat_y, t.flat_dx)

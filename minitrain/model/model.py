@@ -162,13 +162,16 @@ class Model:
         return int(self.flat_params.size)
 
     def summary(self, print_fn: Callable[[str], object] = print, *, batch_size: int = 32) -> None:
-        """Print the layers with output shapes, operations and parameters, and the memory that a batch takes."""
+        """Print the layers with output shapes, operations and parameters, and the memory that a batch takes.
+
+        Where a layer has several algorithms to choose from, that of the forward pass of such a batch is named.
+        """
         arenas = {
             f"for training batches of {batch_size}": schedule_training(self._training_graph, batch_size, self.dtype),
             f"for inference batches of {batch_size}": schedule_inference(self._inference_graph, batch_size, self.dtype),
         }
         sizes = {purpose: schedule.arena_size() for purpose, schedule in arenas.items()}
-        print_fn(summarize(self.graph, self.dtype, sizes))
+        print_fn(summarize(self.graph, self.dtype, batch_size, sizes))
 
     def __repr__(self) -> str:
         return f"<Model {len(self.graph.nodes)} layers, {self.count_parameters():,} parameters, {self.dtype}>"

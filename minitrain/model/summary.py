@@ -14,14 +14,15 @@ __all__ = ["summarize"]
 BATCH = 2
 
 
-def summarize(graph: Graph, dtype: np.dtype, arenas: Mapping[str, int]) -> str:
-    """Return a table of the layers: name, kind, inputs, output shape, operations of one sample, parameters.
+def summarize(graph: Graph, dtype: np.dtype, batch: int, arenas: Mapping[str, int]) -> str:
+    """Return a table of the layers: name, kind, inputs, output shape, algorithm, operations, parameters.
 
-    `arenas` maps what the memory is for to bytes.
+    The algorithm is that of the forward pass of `batch` samples; the operations are those of one. `arenas` maps what
+    the memory is for to bytes.
     """
-    declarations, shapes = graph.declarations(BATCH), graph.shapes(BATCH)
-    rows = [("layer", "kind", "inputs", "output", "Mflop", "parameters")]
-    rows += [(name, "Input", "", _shape(shapes[name]), "", "") for name in graph.inputs]
+    declarations, shapes, whole = graph.declarations(BATCH), graph.shapes(BATCH), graph.shapes(batch)
+    rows = [("layer", "kind", "inputs", "output", "algorithm", "Mflop", "parameters")]
+    rows += [(name, "Input", "", _shape(shapes[name]), "", "", "") for name in graph.inputs]
     learned = kept = work = 0
     for node in graph.nodes:
         declaration = declarations[node.name]
@@ -32,8 +33,10 @@ def summarize(graph: Graph, dtype: np.dtype, arenas: Mapping[str, int]) -> str:
         flops = node.layer.flops(*(shapes[value] for value in node.inputs)) // BATCH
         work += flops
         million = f"{flops / 1e6:.3f}" if flops else ""
-        rows.append((node.name, kind, inputs, _shape(shapes[node.name]), million, f"{count:,}" if count else ""))
-    lines = [format_table(rows, align="<<<<>")]
+        algorithms = node.layer.algorithms(*(whole[value] for value in node.inputs), dtype=np.dtype(dtype))
+        output, parameters = _shape(shapes[node.name]), f"{count:,}" if count else ""
+        rows.append((node.name, kind, inputs, output, algorithms.get("forward", ""), million, parameters))
+    lines = [format_table(rows, align="<<<<<>")]
     size = learned * np.dtype(dtype).itemsize / 1e6
     lines.append(f"{learned:,} parameters ({size:.2f} MB as {dtype}), {kept:,} values of state")
     lines.append(f"{work / 1e6:.3f} Mflop (multiplications and additions) for one sample forward")

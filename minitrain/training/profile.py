@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from minitrain.compile.plan import Plan
 from minitrain.graph import Graph
 from minitrain.layer import Tensors
+from minitrain.terminal.tables import format_table
 
 __all__ = ["LayerProfile", "format_profile", "profile_plan"]
 
+ALGORITHMS = "algorithm (forward / input / weight gradient)"
 PERCENTILE = 20  # of the runs: other programs take a core for milliseconds at a time
 
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """Times in seconds of one layer; flops and bytes of the calls (what they must read and write at least)."""
+    """Times in seconds of one layer; flops and bytes of the calls (what they must read and write at least).
+
+    `algorithms` names what was chosen, where there is a choice: "forward", "input gradient", "weight gradient".
+    """
 
     name: str
     kind: str
@@ -29,6 +34,7 @@ class LayerProfile:
     flops: int
     forward_bytes: int
     backward_bytes: int
+    algorithms: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def gflops(self) -> float:
@@ -65,16 +71,18 @@ def profile_plan(plan: Plan, run_loss: Callable[[], object], runs: int = 10) -> 
 def _profile_layer(plan: Plan, name: str, measured: dict[tuple[str, str], float]) -> LayerProfile:
     node = next(each for each in plan.graph.nodes if each.name == name)
     tensors = plan.tensors[name]
-    flops = node.layer.flops(*(x.shape for x in tensors.xs))
+    shapes = [x.shape for x in tensors.xs]
+    flops, algorithms = node.layer.flops(*shapes), node.layer.algorithms(*shapes, dtype=tensors.ys[0].dtype)
     forward, backward = measured.get((name, "forward"), 0.0), measured.get((name, "backward"), 0.0)
-    read, written = _touched(tensors)
+    forward_bytes, backward_bytes = _touched(tensors)
     return LayerProfile(
-        name, type(node.layer).__name__, forward, backward, flops, read if forward else 0, written if backward else 0
-    )
+        name, type(node.layer).__name__, forward, backward, flops, forward_bytes if forward else 0,
+        backward_bytes if backward else 0, algorithms,
+    )  # fmt: skip
 
 
 def _touched(tensors: Tensors) -> tuple[int, int]:
-    """Bytes of inputs and outputs, and of what backward moves: both again, the gradient of the outputs as well."""
+    """Bytes that forward moves, inputs and outputs; and backward: both again, and the gradients of the inputs."""
     inputs = sum(x.nbytes for x in tensors.xs)
     outputs = sum(y.nbytes for y in tensors.ys)
     gradients = sum(dx.nbytes for dx in tensors.dxs if dx is not None)
@@ -83,7 +91,7 @@ def _touched(tensors: Tensors) -> tuple[int, int]:
 
 def format_profile(layers: list[LayerProfile], graph: Graph, batch: int) -> str:
     """Return the table that `Trainer.profile` prints."""
-    header = ("layer", "kind", "forward ms", "backward ms", "share", "GFLOP/s", "GB/s")
+    header = ("layer", "kind", ALGORITHMS, "forward ms", "backward ms", "share", "GFLOP/s", "GB/s")
     total = math.fsum(each.forward + each.backward for each in layers)
     rows = [header]
     for each in layers:
@@ -92,6 +100,7 @@ def format_profile(layers: list[LayerProfile], graph: Graph, batch: int) -> str:
             (
                 each.name,
                 each.kind,
+                _algorithms(each),
                 f"{each.forward * 1e3:.3f}",
                 f"{each.backward * 1e3:.3f}",
                 f"{share:.0%}",
@@ -99,17 +108,14 @@ def format_profile(layers: list[LayerProfile], graph: Graph, batch: int) -> str:
                 f"{each.gbytes:.1f}",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    rule = "-" * len(lines[0])
     end = f"{total * 1e3:.2f} ms in {len(graph.nodes)} layers, batch {batch}"
-    return "\n".join([lines[0], rule, *lines[1:], rule, end])
+    return "\n".join([format_table(rows, align="<<<>"), end])
+
+
+def _algorithms(layer: LayerProfile) -> str:
+    """The algorithms in the order of the heading, or the only one."""
+    names = list(layer.algorithms.values())
+    return " / ".join(names[:1] if len(set(names)) == 1 else names)
 
 
 def _rate(amount: float, seconds: float) -> float:

@@ -112,7 +112,9 @@ class Trainer(Learner):
     def profile(
         self, xb: Batch, yb: npt.ArrayLike, *, runs: int = 10, print_fn: Callable[[str], object] = print
     ) -> list[LayerProfile]:
-        """Print where the time of a step goes: milliseconds, GFLOP/s and GB/s of every layer. Nothing is trained.
+        """Print where the time of a step goes: milliseconds, GFLOP/s, GB/s and algorithms of every layer.
+
+        Nothing is trained.
 
         Parameters
         ----------

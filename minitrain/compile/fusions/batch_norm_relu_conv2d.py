@@ -6,6 +6,7 @@ from minitrain import layers
 from minitrain.compile.fusions._parts import conv2d_names, norm_names
 from minitrain.compile.rewrite import Replacement, View
 from minitrain.graph.graph import GraphNode
+from minitrain.kernels.conv2d import Product, normalizes
 from minitrain.layers import fused
 
 
@@ -17,7 +18,7 @@ def batch_norm_relu_conv2d(node: GraphNode, view: View) -> Replacement | None:
     if norm is None or not isinstance(norm.layer, fused.BatchNormReLU):
         return None
     geometry = node.layer.geometry(view.input_shape(node))
-    if not (geometry.normalizes and geometry.pays_to_transform):
+    if not normalizes(geometry, Product.FORWARD, Product.WEIGHT_GRADIENT):
         return None
     layer = fused.BatchNormReLUConv2d(norm.layer, node.layer)
     return Replacement((norm, node), GraphNode(node.name, layer, norm.inputs, norm_names(norm) | conv2d_names(node)))

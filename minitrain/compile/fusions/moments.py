@@ -8,6 +8,7 @@ from minitrain import layers
 from minitrain.compile.fusions._parts import NORMS
 from minitrain.compile.rewrite import Replacement, View
 from minitrain.graph.graph import GraphNode, part_of
+from minitrain.kernels.conv2d import Product, normalizes
 from minitrain.layer import Layer
 from minitrain.layers import fused
 
@@ -34,7 +35,7 @@ def _gives(node: GraphNode, view: View) -> bool:
     if not isinstance(conv, layers.Conv2d):
         return False
     wanted = any(isinstance(each.layer, TAKERS) and each.inputs[0] == node.name for each in view.readers(node.name))
-    return wanted and conv.geometry(view.input_shape(node)).normalizes
+    return wanted and normalizes(conv.geometry(view.input_shape(node)), Product.FORWARD)
 
 
 def _taking(layer: Layer) -> Layer:

@@ -1,58 +1,54 @@
 """Dense (fully connected) layer: y = x @ weight.T + bias, and its gradients.
 
-The products run on register tiles (`products`), on the threads of all other kernels; huge and tiny ones go to BLAS
-(`blas`). Which way is chosen by shape, and the bits do not depend on the number of threads.
+The products run on register tiles (`tiles`), on the threads of all other kernels; huge and tiny ones go to BLAS
+(`blas`). Which way is chosen by shape, when a product is bound to its arrays: what `forward` and `backward` return
+computes. The bits do not depend on the number of threads.
 """
 
-import numpy as np
+from functools import partial
 
-from minitrain.kernels.dense import tiles as products
+from minitrain.kernels.calls import Call, in_order
+from minitrain.kernels.dense import tiles
 from minitrain.kernels.dense.blas import MULTITHREADED_FLOPS, matmul
 from nbnorm.jit import kernel
+from nbnorm.jit.arrays import Array, nothing
 
 __all__ = ["backward", "forward"]
-
-Array = np.ndarray
 
 TERMS = 8  # products that cost as much as an element of an elementwise kernel
 
 
-def forward(x: Array, weight: Array, bias: Array, sums: Array, y: Array) -> None:
-    """Overwrite y (N, out) with x (N, in) times weight (out, in), transposed, plus bias (out,) or (0,).
+def forward(x: Array, weight: Array, bias: Array | None, sums: Array, y: Array) -> Call:
+    """Return the call that overwrites y (N, out) with x (N, in) times weight (out, in), transposed, plus bias (out,).
 
-    sums (products.SCRATCH,) is working space.
+    sums (tiles.SCRATCH,) is working space.
     """
     terms = x.size * weight.shape[0]
-    if 2 * terms < MULTITHREADED_FLOPS and products.of_rows_fits(x, weight):
-        products.of_rows.for_work(terms // TERMS)(x, weight, bias, sums, y)
-        return
-    if products.of_few_rows_fits(x, weight):
-        products.of_few_rows.for_work(weight.size)(x, weight, bias, sums, y)
-        return
-    matmul(x, weight.T, y)
-    if bias.size:
-        _add_to_rows.serial(bias, y)
+    added = nothing(x.dtype) if bias is None else bias
+    if 2 * terms < MULTITHREADED_FLOPS and tiles.of_rows_fits(x, weight):
+        return partial(tiles.of_rows.for_work(terms // TERMS), x, weight, added, sums, y)
+    if tiles.of_few_rows_fits(x, weight):
+        return partial(tiles.of_few_rows.for_work(weight.size), x, weight, added, sums, y)
+    product = partial(matmul, x, weight.T, y)
+    return in_order(product, None if bias is None else partial(_add_to_rows.serial, bias, y))
 
 
-def backward(dy: Array, x: Array, weight: Array, dweight: Array, dbias: Array, dx: Array | None) -> None:
-    """Overwrite the gradients, from dy (N, out).
+def backward(dy: Array, x: Array, weight: Array, dweight: Array, dbias: Array | None, dx: Array | None) -> Call:
+    """Return the call that overwrites the gradients, from dy (N, out).
 
-    dweight (out, in) becomes dy, transposed, times x (N, in); dbias (out,) or (0,) its sum over the rows; dx (N, in),
-    where it is wanted, dy times weight (out, in).
+    dweight (out, in) becomes dy, transposed, times x (N, in); dbias (out,) its sum over the rows; dx (N, in) dy times
+    weight (out, in). dbias and dx are None where they are not wanted.
     """
     terms = dweight.size * x.shape[0]
-    if 2 * terms < MULTITHREADED_FLOPS and products.gradient_fits(dweight):
-        tiled = dx is not None and products.gradient_fits(dx)
-        run = products.gradients.for_work((1 + tiled) * terms // TERMS)
-        run(dy, x, weight, dweight, dbias, dx if tiled else weight[:0])
-        if dx is not None and not tiled:
-            matmul(dy, weight, dx)
-        return
-    matmul(dy.T, x, dweight)
-    if dbias.size:
-        products.sum_of_rows.serial(dy, dbias)
-    if dx is not None:
-        matmul(dy, weight, dx)
+    through_blas = None if dx is None else partial(matmul, dy, weight, dx)
+    if 2 * terms >= MULTITHREADED_FLOPS or not tiles.gradient_fits(dweight):
+        summed = None if dbias is None else partial(tiles.sum_of_rows.serial, dy, dbias)
+        return in_order(partial(matmul, dy.T, x, dweight), summed, through_blas)
+    tiled = dx is not None and tiles.gradient_fits(dx)
+    summed_into = nothing(dy.dtype) if dbias is None else dbias
+    run = tiles.gradients.for_work((1 + tiled) * terms // TERMS)
+    in_tiles = partial(run, dy, x, weight, dweight, summed_into, dx if tiled else nothing(dy.dtype, 2))
+    return in_order(in_tiles, None if tiled else through_blas)
 
 
 @kernel

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from minitrain.kernels import conv2d
+from minitrain.kernels.calls import Call
 from minitrain.layer import Declaration, Layer, Shape, Tensors, array
 from minitrain.layers._normalization import Normalization, as_3d
+from nbnorm.jit.arrays import Array, nothing
 from nbnorm.kernels import batch_norm
 from nbnorm.kernels.batch_norm.moments import combine_moments, take_moments
 
-__all__ = ["bind_moments", "expect_moments", "norm_forward_statistics", "with_moments", "write_moments"]
+__all__ = ["bind_moments", "bind_statistics", "expect_moments", "with_moments"]
 
 
 def moments_shape(channels: int) -> Shape:
@@ -27,38 +30,44 @@ def expect_moments(layer: Layer, received: Shape, x: Shape) -> None:
         raise ValueError(f"{name}: expected moments of shape {moments_shape(x[1])}, got {received}")
 
 
-def with_moments(declared: Declaration, geometry: conv2d.Conv2dGeometry) -> Declaration:
+def with_moments(declared: Declaration, geometry: conv2d.Geometry) -> Declaration:
     """Add the moments of the output to a convolution's side outputs, and what it needs to find them."""
     return replace(
         declared,
         side_outputs={"moments": array(moments_shape(geometry.out_channels), "float64")},
-        scratch={**declared.scratch, "moment_sums": array(geometry.sums_shape, "float64")},
+        scratch={**declared.scratch, "moment_sums": array(conv2d.sums_shape(geometry), "float64")},
     )
 
 
-def bind_moments(t: Tensors) -> None:
-    """Prepare `write_moments`: t.sums is what the convolution's kernel is to fill, or None where it can not."""
-    t.sums = t.moment_sums if t.moment_sums.size and t.y.dtype == np.float32 else None
-    channel = np.empty(t.y.shape[1], t.y.dtype)
-    t.y3_of_moments, t.unused_factors, t.no_running = as_3d(t.y), channel, channel[:0]
+def bind_moments(t: Tensors, geometry: conv2d.Geometry) -> tuple[Array | None, Call]:
+    """Return the sums that the convolution is to fill, None where it can not, and the call that makes t.moments.
+
+    The call belongs after the convolution.
+    """
+    y = as_3d(t.y)
+    if conv2d.normalizes(geometry, conv2d.Product.FORWARD, dtype=t.y.dtype):
+        return t.moment_sums, partial(combine_moments.serial, t.moment_sums, y, t.moments)
+    (mean, var), unused, no_running = t.moments, np.empty(y.shape[1], y.dtype), nothing(y.dtype)
+
+    def run() -> None:
+        batch_norm.statistics(y, unused, unused, no_running, no_running, 0.0, 0.0, mean, var)
+        with np.errstate(divide="ignore"):
+            np.power(var, -2.0, out=var)  # what was written is 1 / sqrt(var)
+
+    return None, run
 
 
-def write_moments(t: Tensors) -> None:
-    """Overwrite t.moments, after the convolution."""
-    if t.sums is not None:
-        combine_moments.serial(t.sums, t.y3_of_moments, t.moments)
-        return
-    mean, var = t.moments
-    batch_norm.statistics(
-        t.y3_of_moments, t.unused_factors, t.unused_factors, t.no_running, t.no_running, 0.0, 0.0, mean, var
-    )
-    with np.errstate(divide="ignore"):
-        np.power(var, -2.0, out=var)  # what was written is 1 / sqrt(var)
+def bind_statistics(norm: Normalization, t: Tensors) -> Call:
+    """Return the call that takes mean and inv_std of a norm from the moments, its last input.
 
+    It moves the norm's running statistics.
+    """
+    x, momentum = t.xs[0], norm.bind_momentum(t)
+    count = x.size // x.shape[1]
 
-def norm_forward_statistics(norm: Normalization, t: Tensors) -> None:
-    """Overwrite mean and inv_std of a norm from the moments, its last input, and move its running statistics."""
-    x = t.xs[0]
-    take_moments.serial(
-        t.xs[-1], x.size // x.shape[1], t.running_mean, t.running_var, norm.momentum_of(t), norm.eps, t.mean, t.inv_std
-    )
+    def run() -> None:
+        take_moments.serial(
+            t.xs[-1], count, t.running_mean, t.running_var, momentum(), norm.eps, t.mean, t.inv_std
+        )  # fmt: skip
+
+    return run

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from minitrain.kernels.calls import in_order
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors
 from minitrain.layers._normalization import Normalization
 from minitrain.layers.batch_norm import BatchNorm
-from minitrain.layers.fused._moments import expect_moments, norm_forward_statistics
+from minitrain.layers.fused._moments import bind_statistics, expect_moments
 from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
-from nbnorm.kernels import batch_norm
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,22 @@ class BatchNormOfMoments(Layer):
         expect_moments(self, moments, shapes[0])
         return replace(declared, side_inputs=(f"x{len(shapes_of_norm)}",))
 
-    def prepare(self, t: Tensors) -> None:
-        self.norm.prepare(t)
+    def bind_forward(self, t: Tensors) -> None:
+        self.norm.expect_statistics(t)
+        mean, var = t.xs[-1]
+        t.run_forward = in_order(
+            bind_statistics(self.norm, t),
+            self.norm.bound_to(t, mean, var),
+        )
+
+    def bind_infer(self, t: Tensors) -> None:
+        self.norm.bind_infer(t)
+
+    def bind_backward(self, t: Tensors) -> None:
+        self.norm.bind_backward(t)
 
     def forward(self, t: Tensors) -> None:
-        norm_forward_statistics(self.norm, t)
-        mean, var = t.xs[-1]
-        batch_norm.infer(t.x3, t.residual3, t.gamma, t.beta, mean, var, self.norm.eps, self.norm.relu, t.y3)
+        t.run_forward()
 
     def infer(self, t: Tensors) -> None:
         self.norm.infer(t)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from minitrain.kernels import conv2d
+from minitrain.kernels.calls import Call, in_order
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, array
 from minitrain.layers._normalization import as_3d
 from minitrain.layers.conv2d import Conv2d
-from minitrain.layers.fused._moments import (
-    bind_moments,
-    expect_moments,
-    norm_forward_statistics,
-    with_moments,
-    write_moments,
-)
+from minitrain.layers.fused._moments import bind_moments, bind_statistics, expect_moments, with_moments
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
+from nbnorm.jit.arrays import Array, nothing
 from nbnorm.kernels import batch_norm
 
 
@@ -28,7 +26,7 @@ class BatchNormReLUConv2d(Layer):
 
     The forward pass finds the statistics of x, and the convolution normalizes what it packs. So does its weight
     gradient; what the convolution sends back becomes the gradient of x in its place. Where the convolution's kernels
-    do not normalize (`Conv2dGeometry.normalizes`), the normalized x is made anew in either pass.
+    do not normalize (`Algorithm.normalizes`), the normalized x is made anew in either pass.
 
     Parameters
     ----------
@@ -60,11 +58,15 @@ class BatchNormReLUConv2d(Layer):
 
     def declare(self, *shapes: Shape) -> Declaration:
         inputs = shapes[:-1] if self.takes_moments else shapes
-        conv, norm = self.conv.declare(*inputs), self.norm.declare(*inputs)
+        conv, norm, geometry = self.conv.declare(*inputs), self.norm.declare(*inputs), self.conv.geometry(shapes[0])
         if self.takes_moments:
             expect_moments(self, shapes[-1], shapes[0])
         if self.gives_moments:
-            conv = with_moments(conv, self.conv.geometry(shapes[0]))
+            conv = with_moments(conv, geometry)
+        backward_scratch = conv.backward_scratch["backward_scratch"].shape[0]
+        if _normalizes(geometry, np.dtype(np.float32)):
+            gradient = conv2d.scratch_size(geometry, conv2d.Product.WEIGHT_GRADIENT, normalizing=True)
+            backward_scratch = max(backward_scratch, gradient)
         return Declaration(
             outputs=conv.outputs,
             params={**norm.params, **conv.params},
@@ -73,60 +75,102 @@ class BatchNormReLUConv2d(Layer):
             state=norm.state,
             saved={**norm.saved, "normalization": array(conv2d.normalization_shape(shapes[0][1]))},
             scratch={**conv.scratch, "normalized": array(shapes[0])},
-            backward_scratch={**conv.backward_scratch, "normalized_again": array(shapes[0])},
+            backward_scratch={"backward_scratch": array((backward_scratch,)), "normalized_again": array(shapes[0])},
             backward_reads=("x0",),
         )
 
     def flops(self, *shapes: Shape) -> int:
         return self.conv.flops(shapes[0])
 
-    def prepare(self, t: Tensors) -> None:
-        t.x, t.dx = t.xs[0], t.dxs[0]
-        t.geometry = self.conv.geometry(t.x.shape)
-        t.normalizes = t.geometry.normalizes and t.x.dtype == np.float32
-        if not self.conv.bias:
-            t.bias = t.dbias = np.empty(0, t.x.dtype)
-        t.x3, t.absent, t.sums = as_3d(t.x), np.empty((0, 0, 0), t.x.dtype), None
-        if hasattr(t, "moments"):
-            bind_moments(t)
+    def algorithms(self, *shapes: Shape, dtype: np.dtype) -> Mapping[str, str]:
+        geometry = self.conv.geometry(shapes[0])
+        return conv2d.names_of_algorithms(geometry, dtype, normalizing=_normalizes(geometry, dtype))
+
+    def bind_forward(self, t: Tensors) -> None:
+        self.norm.expect_statistics(t)
+        x, geometry = t.xs[0], self.conv.geometry(t.xs[0].shape)
+        sums, find_moments = bind_moments(t, geometry) if self.gives_moments else (None, None)
+        if _normalizes(geometry, x.dtype):
+            normalize = None
+            convolve = self._convolution(t, x, sums, t.normalization)
+        else:
+            normalize = self._normalization_of_batch(t, t.normalized)
+            convolve = self._convolution(t, t.normalized, sums)
+        t.run_forward = in_order(
+            bind_statistics(self.norm, t) if self.takes_moments else self._statistics(t),
+            partial(conv2d.write_normalization.serial, t.mean, t.inv_std, t.gamma, t.beta, t.normalization),
+            normalize,
+            convolve,
+            find_moments,
+        )
+
+    def bind_infer(self, t: Tensors) -> None:
+        normalize = partial(
+            batch_norm.infer, as_3d(t.xs[0]), nothing(t.y.dtype, 3), t.gamma, t.beta, t.running_mean, t.running_var,
+            self.norm.eps, True, as_3d(t.normalized),
+        )  # fmt: skip
+        t.run_infer = in_order(normalize, self._convolution(t, t.normalized))
+
+    def bind_backward(self, t: Tensors) -> None:
+        x, geometry, scratch, dbias = (
+            t.xs[0],
+            self.conv.geometry(t.xs[0].shape),
+            t.backward_scratch,
+            self.conv.dbias_of(t),
+        )
+        if _normalizes(geometry, x.dtype):
+            normalize = None
+            add_weight = conv2d.weight_gradient(geometry, t.dy, x, scratch, t.dweight, dbias, t.normalization)
+        else:
+            normalize = self._normalization_of_batch(t, t.normalized_again)
+            add_weight = conv2d.weight_gradient(geometry, t.dy, t.normalized_again, scratch, t.dweight, dbias)
+        dx, absent = t.dxs[0], nothing(x.dtype, 3)
+        inner = t.normalized_again if dx is None else dx
+        t.run_backward = in_order(
+            normalize,
+            add_weight,
+            conv2d.input_gradient(geometry, t.dy, t.weight, scratch, inner),
+            partial(
+                batch_norm.backward, as_3d(inner), as_3d(x), absent, t.mean, t.inv_std, t.gamma, t.beta, True, False,
+                absent if dx is None else as_3d(dx), t.dgamma, t.dbeta, absent,
+            ),
+        )  # fmt: skip
+
+    def _statistics(self, t: Tensors) -> Call:
+        x, momentum, eps = as_3d(t.xs[0]), self.norm.bind_momentum(t), self.norm.eps
+
+        def run() -> None:
+            batch_norm.statistics(
+                x, t.gamma, t.beta, t.running_mean, t.running_var, momentum(), eps, t.mean, t.inv_std
+            )  # fmt: skip
+
+        return run
+
+    def _normalization_of_batch(self, t: Tensors, normalized: Array) -> Call:
+        """Return the call that normalizes x by its own statistics."""
+        x, absent, y, eps = as_3d(t.xs[0]), nothing(t.y.dtype, 3), as_3d(normalized), self.norm.eps
+
+        def run() -> None:
+            batch_norm.infer(x, absent, t.gamma, t.beta, t.mean, t.inv_std**-2.0 - eps, eps, True, y)
+
+        return run
+
+    def _convolution(self, t: Tensors, x: Array, sums: Array | None = None, normalization: Array | None = None) -> Call:
+        geometry, bias = self.conv.geometry(x.shape), self.conv.bias_of(t)
+        return conv2d.forward(
+            geometry, x, t.weight, bias, t.forward_scratch, t.y, normalization=normalization, sums=sums
+        )  # fmt: skip
 
     def forward(self, t: Tensors) -> None:
-        if self.takes_moments:
-            norm_forward_statistics(self.norm, t)
-        else:
-            batch_norm.statistics(
-                t.x3, t.gamma, t.beta, t.running_mean, t.running_var, self.norm.momentum_of(t), self.norm.eps,
-                t.mean, t.inv_std,
-            )  # fmt: skip
-        conv2d.write_normalization.serial(t.mean, t.inv_std, t.gamma, t.beta, t.normalization)
-        if t.normalizes:
-            source, normalization = t.x, t.normalization
-        else:
-            self._normalize(t, t.mean, self._var(t), t.normalized)
-            source, normalization = t.normalized, None
-        conv2d.forward(t.geometry, source, t.weight, t.bias, t.forward_scratch, t.y, normalization, t.sums)
-        if self.gives_moments:
-            write_moments(t)
+        t.run_forward()
 
     def infer(self, t: Tensors) -> None:
-        self._normalize(t, t.running_mean, t.running_var, t.normalized)
-        conv2d.forward(t.geometry, t.normalized, t.weight, t.bias, t.forward_scratch, t.y)
-
-    def _var(self, t: Tensors) -> np.ndarray:
-        return t.inv_std**-2.0 - self.norm.eps  # type: ignore[no-any-return]
-
-    def _normalize(self, t: Tensors, mean: np.ndarray, var: np.ndarray, normalized: np.ndarray) -> None:
-        batch_norm.infer(t.x3, t.absent, t.gamma, t.beta, mean, var, self.norm.eps, True, as_3d(normalized))
+        t.run_infer()
 
     def backward(self, t: Tensors) -> None:
-        inner = t.normalized_again if t.dx is None else t.dx
-        if t.normalizes:
-            conv2d.backward_weight(t.geometry, t.dy, t.x, t.backward_scratch, t.dweight, t.dbias, t.normalization)
-        else:
-            self._normalize(t, t.mean, self._var(t), t.normalized_again)
-            conv2d.backward_weight(t.geometry, t.dy, t.normalized_again, t.backward_scratch, t.dweight, t.dbias)
-        conv2d.backward_input(t.geometry, t.dy, t.weight, t.backward_scratch, inner)
-        batch_norm.backward(
-            as_3d(inner), t.x3, t.absent, t.mean, t.inv_std, t.gamma, t.beta, True, False,
-            t.absent if t.dx is None else as_3d(t.dx), t.dgamma, t.dbeta, t.absent,
-        )  # fmt: skip
+        t.run_backward()
+
+
+def _normalizes(geometry: conv2d.Geometry, dtype: np.dtype) -> bool:
+    """Whether the kernels of the convolution normalize x on the way."""
+    return conv2d.normalizes(geometry, conv2d.Product.FORWARD, dtype=dtype)

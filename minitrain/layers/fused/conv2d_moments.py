@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from minitrain.kernels import conv2d
+from minitrain.kernels.calls import in_order
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors
 from minitrain.layers.conv2d import Conv2d
-from minitrain.layers.fused._moments import bind_moments, with_moments, write_moments
+from minitrain.layers.fused._moments import bind_moments, with_moments
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,25 @@ class Conv2dMoments(Layer):
     def flops(self, *shapes: Shape) -> int:
         return self.conv.flops(*shapes)
 
-    def prepare(self, t: Tensors) -> None:
-        self.conv.prepare(t)
-        bind_moments(t)
+    def algorithms(self, *shapes: Shape, dtype: np.dtype) -> Mapping[str, str]:
+        return self.conv.algorithms(*shapes, dtype=dtype)
+
+    def bind_forward(self, t: Tensors) -> None:
+        geometry = self.conv.geometry(t.x.shape)
+        sums, find_moments = bind_moments(t, geometry)
+        t.run_forward = in_order(
+            conv2d.forward(geometry, t.x, t.weight, self.conv.bias_of(t), t.forward_scratch, t.y, sums=sums),
+            find_moments,
+        )
+
+    def bind_backward(self, t: Tensors) -> None:
+        self.conv.bind_backward(t)
+
+    def bind_infer(self, t: Tensors) -> None:
+        self.conv.bind_infer(t)
 
     def forward(self, t: Tensors) -> None:
-        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, sums=t.sums)
-        write_moments(t)
+        t.run_forward()
 
     def derive(self, t: Tensors) -> None:
         self.conv.derive(t)

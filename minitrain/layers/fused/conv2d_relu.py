@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from minitrain.kernels import conv2d
+from minitrain.kernels.calls import Call, in_order
 from minitrain.kernels.conv2d import epilogue
 from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, array
 from minitrain.layers.conv2d import Conv2d
-from minitrain.layers.fused._moments import bind_moments, with_moments, write_moments
+from minitrain.layers.fused._moments import bind_moments, with_moments
+from nbnorm.jit.arrays import Array, nothing
 
 
 @dataclass(frozen=True)
@@ -60,27 +64,32 @@ class Conv2dReLU(Layer):
     def flops(self, *shapes: Shape) -> int:
         return self.conv.flops(*shapes)
 
-    def prepare(self, t: Tensors) -> None:
-        t.geometry, t.none = self.conv.geometry(t.x.shape), np.empty(0, t.x.dtype)
-        if not self.conv.bias:
-            t.bias = t.dbias = t.none
-        t.sums = None
-        if self.gives_moments:
-            bind_moments(t)
+    def algorithms(self, *shapes: Shape, dtype: np.dtype) -> Mapping[str, str]:
+        return self.conv.algorithms(*shapes, dtype=dtype)
+
+    def bind_forward(self, t: Tensors) -> None:
+        sums, find_moments = bind_moments(t, self.conv.geometry(t.x.shape)) if self.gives_moments else (None, None)
+        t.run_forward = in_order(self._convolution(t, sums), find_moments)
+
+    def bind_infer(self, t: Tensors) -> None:
+        t.run_infer = self._convolution(t, None)
+
+    def _convolution(self, t: Tensors, sums: Array | None) -> Call:
+        geometry, bias = self.conv.geometry(t.x.shape), self.conv.bias_of(t)
+        return conv2d.forward(geometry, t.x, t.weight, bias, t.forward_scratch, t.y, sums=sums, relu=True)
+
+    def bind_backward(self, t: Tensors) -> None:
+        dbias = t.dbias if self.conv.bias else nothing(t.y.dtype)
+        t.run_backward = in_order(
+            partial(epilogue.backward_of_relu.for_work(t.dy.size), t.dy, t.y, t.partial, t.dz, dbias),
+            self.conv.bound_gradients(t, t.dz, None),
+        )
 
     def forward(self, t: Tensors) -> None:
-        self._convolve(t, t.sums)
-        if self.gives_moments:
-            write_moments(t)
+        t.run_forward()
 
     def infer(self, t: Tensors) -> None:
-        self._convolve(t, None)
-
-    def _convolve(self, t: Tensors, sums: np.ndarray | None) -> None:
-        conv2d.forward(t.geometry, t.x, t.weight, t.bias, t.forward_scratch, t.y, sums=sums, relu=True)
+        t.run_infer()
 
     def backward(self, t: Tensors) -> None:
-        epilogue.backward_of_relu.for_work(t.dy.size)(t.dy, t.y, t.partial, t.dz, t.dbias)
-        conv2d.backward_weight(t.geometry, t.dz, t.x, t.backward_scratch, t.dweight, t.none)
-        if t.dx is not None:
-            conv2d.backward_input(t.geometry, t.dz, t.weight, t.backward_scratch, t.dx, t.dx_before)
+        t.run_backward()

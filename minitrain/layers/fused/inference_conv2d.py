@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from minitrain.kernels import conv2d
+from minitrain.kernels.calls import Call, in_order
 from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array
 from minitrain.layers._normalization import Normalization
 from minitrain.layers.batch_norm import BatchNorm
 from minitrain.layers.conv2d import Conv2d
 from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
+from nbnorm.jit.arrays import nothing
 from nbnorm.kernels.batch_norm.fold import fold
 
 LAST = "last_"  # begins the names of the last norm's parameters and state
@@ -73,29 +77,40 @@ class InferenceConv2d(Layer):
     def flops(self, *shapes: Shape) -> int:
         return self.conv.flops(shapes[0])
 
-    def prepare(self, t: Tensors) -> None:
-        t.geometry, t.nothing = self.conv.geometry(t.xs[0].shape), np.empty(0, t.y.dtype)
-        t.bias_or_none = t.bias if self.conv.bias else t.nothing
-        residual = t.xs[1] if len(t.xs) > 1 else t.nothing
-        affine = t.nothing if self.last_norm is None else t.affine
+    def algorithms(self, *shapes: Shape, dtype: np.dtype) -> Mapping[str, str]:
+        product = conv2d.Product.FORWARD.value
+        return {product: self.conv.algorithms(shapes[0], dtype=dtype)[product]}
+
+    def bind_infer(self, t: Tensors) -> None:
+        geometry, x = self.conv.geometry(t.xs[0].shape), t.xs[0]
+        residual = t.xs[1] if len(t.xs) > 1 else None
+        affine = None if self.last_norm is None else t.affine
         relu = self.relu or (self.norm is not None and self.norm.relu)
-        t.convolve = conv2d.convolution(
-            t.geometry, t.xs[0], t.packed_weight, residual, affine, relu, t.forward_scratch, t.y
+        t.run_derive = in_order(self._prepared_weight(t, geometry), self._folded_last_norm(t))
+        t.run_infer = conv2d.convolution(geometry, x, t.packed_weight, residual, affine, relu, t.forward_scratch, t.y)
+
+    def _prepared_weight(self, t: Tensors, geometry: conv2d.Geometry) -> Call:
+        bias = self.conv.bias_of(t)
+        if self.norm is None:
+            return conv2d.prepare_weight(geometry, t.weight, bias, t.packed_weight)
+        return in_order(
+            partial(
+                fold.serial, nothing(t.y.dtype) if bias is None else bias, t.gamma, t.beta, t.running_mean,
+                t.running_var, self.norm.eps, t.scale, t.shift,
+            ),
+            conv2d.prepare_weight(geometry, t.weight, t.shift, t.packed_weight, t.scale),
+        )  # fmt: skip
+
+    def _folded_last_norm(self, t: Tensors) -> Call | None:
+        if self.last_norm is None:
+            return None
+        return partial(
+            fold.serial, nothing(t.y.dtype), t.last_gamma, t.last_beta, t.last_running_mean, t.last_running_var,
+            self.last_norm.eps, t.affine[0], t.affine[1],
         )  # fmt: skip
 
     def derive(self, t: Tensors) -> None:
-        if self.norm is None:
-            conv2d.prepare_weight(t.geometry, t.weight, t.bias_or_none, t.packed_weight)
-        else:
-            fold.serial(
-                t.bias_or_none, t.gamma, t.beta, t.running_mean, t.running_var, self.norm.eps, t.scale, t.shift
-            )  # fmt: skip
-            conv2d.prepare_weight(t.geometry, t.weight, t.shift, t.packed_weight, t.scale)
-        if self.last_norm is not None:
-            fold.serial(
-                t.nothing, t.last_gamma, t.last_beta, t.last_running_mean, t.last_running_var, self.last_norm.eps,
-                t.affine[0], t.affine[1],
-            )  # fmt: skip
+        t.run_derive()
 
     def infer(self, t: Tensors) -> None:
-        t.convolve()
+        t.run_infer()

@@ -139,6 +139,16 @@ def test_summary_names_every_layer(capsys):
         assert expected in text
 
 
+@pytest.mark.parametrize(("dtype", "batch", "name"), [("float32", 32, "winograd 4x4"), ("float32", 1, "direct"),
+                                                      ("float64", 32, "direct")])  # fmt: skip
+def test_summary_names_the_algorithm(dtype, batch, name):
+    x, lines = Input((16, 8, 8)), []
+    Model(x, layers.Conv2d(16, 3, padding=1)(x), dtype=dtype).summary(lines.append, batch_size=batch)
+    heading, _, _, conv, *_ = lines[0].splitlines()
+    column = heading.index("algorithm")
+    assert conv[column:].startswith(name)
+
+
 def test_bad_arguments():
     x = Input((3,))
     with pytest.raises(ValueError, match="dtype: expected float32 or float64, got float16"):

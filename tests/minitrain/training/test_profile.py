@@ -25,5 +25,23 @@ def test_profile(capsys):
         assert each.backward > 0 or name in ("flatten1", "add1"), name
     assert profiles["conv1"].gflops > 0
     text = capsys.readouterr().out
-    for expected in ("conv1", "GFLOP/s", "GB/s", "batch 5"):
+    assert profiles["conv1"].algorithms == {
+        "forward": "direct", "input gradient": "direct", "weight gradient": "direct"
+    }  # fmt: skip
+    assert not profiles["head"].algorithms
+    for expected in ("conv1", "algorithm (forward / input / weight gradient)", "direct", "GFLOP/s", "batch 5", "GB/s"):
         assert expected in text
+
+
+def test_algorithms_are_those_of_the_batch_and_of_the_dtype():
+    named = {}
+    for dtype, batch in (("float32", 16), ("float32", 1), ("float64", 16)):
+        x = Input((16, 8, 8))
+        h = layers.Conv2d(16, 3, padding=1, name="conv")(x)
+        model = Model(x, layers.Dense(2)(layers.Flatten()(h)), dtype=dtype)
+        trainer = Trainer(model, losses.SoftmaxCrossEntropy(), optimizers.SGD(0.1))
+        xb, lines = np.zeros((batch, 16, 8, 8)), []
+        profiles = trainer.profile(xb, np.zeros(batch, int), runs=1, print_fn=lines.append)
+        named[dtype, batch] = next(each.algorithms["forward"] for each in profiles if each.name == "conv")
+        assert named[dtype, batch] in lines[0]
+    assert named == {("float32", 16): "winograd 4x4", ("float32", 1): "direct", ("float64", 16): "direct"}

@@ -4,114 +4,95 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numba
 import numpy as np
 
-from minitrain.kernels.conv2d.cutting import TASKS, rounded
-from minitrain.kernels.conv2d.cutting import Row as Table
-from minitrain.kernels.conv2d.depthwise.forward import ROWS
-from minitrain.kernels.conv2d.depthwise.weight_gradient import TAPS
+from minitrain.kernels.conv2d.cutting import Row, rounded, workers
+from nbnorm.jit.records import row_of
 from nbnorm.simd.vectors import LANES_FLOAT32
 
 if TYPE_CHECKING:
-    from minitrain.kernels.conv2d.geometry import Conv2dGeometry
+    from minitrain.kernels.conv2d.geometry import Geometry
 
-__all__ = ["Depthwise", "DepthwiseWeight", "is_depthwise", "plan_depthwise", "plan_depthwise_weight"]
+__all__ = ["ROWS", "Depthwise", "DepthwiseCut", "Packing", "Planes", "cut_depthwise", "is_depthwise", "packing_of"]
 
-CHUNK_PIXELS = 32 * 1024  # as many are summed by one task where there are enough of them
-CHANNEL_BLOCK = 32  # channels of a task: their sums stay in a level 2 cache
-PARTIAL_VALUES = 2 * 1024 * 1024  # sums of all chunks together
+# Rows of results that are made at a time: as many sums stay in registers. More do not fit into 16 of them beside the
+# operands; with fewer, each sum waits for the one before. Found with `benchmarks.peers conv` on 4 cores of an AVX-512
+# Xeon, 2026-11.
+ROWS = 8
+
+
+class Planes(NamedTuple):
+    """The planes of the source and of the result, in pixels."""
+
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+
+
+class Packing(NamedTuple):
+    """A packed plane of the source, between zeros, in values."""
+
+    row: int  # from one row to the next
+    first: int  # where the first pixel is
+    size: int
+
+
+class DepthwiseCut(NamedTuple):
+    """The row of `correlate_planes`. Behind it are, in values:
+
+    `ROWS` offsets of rows in the packed plane, as many in the result, as many times their length; then the offset of
+    each tap in the packed plane.
+    """
+
+    all_planes: int  # of all images
+    channels: int
+    planes: Planes
+    packing: Packing
+    taps: int
+    workers: int
 
 
 class Depthwise(NamedTuple):
-    """What `correlate_planes` does.
+    """What `correlate_planes` needs for given shapes."""
 
-    `table` has, one after the other:
-
-    - planes of all images, channels, workers;
-    - height and width of the source, of the result;
-    - values from row to row of a packed plane, in it the place of the first pixel, size of a worker's scratch;
-    - taps; `ROWS` places of rows in the packed plane, as many in the result, as many times how long these are;
-    - the place of each tap in the packed plane.
-
-    `weights` is what `pack_weights` works from; `packed` and `scratch` are the sizes of its result and of the workers'
-    scratch.
-    """
-
-    table: Table
-    weights: Table
-    packed: int
-    scratch: int
+    row: Row  # a `DepthwiseCut`, then the offsets
+    weights: Row  # of `pack_weights`
+    packed: int  # values that `pack_weights` writes
+    scratch: int  # values for all workers together
 
 
-class DepthwiseWeight(NamedTuple):
-    """What `sum_planes` does.
-
-    `table` has, one after the other:
-
-    - images, channels, workers, chunks of images, channels of a task;
-    - height and width of x, of dy;
-    - values from row to row of a packed plane, in it the place of the first pixel;
-    - where the workers' scratch begins, its size;
-    - taps, up to whole tiles, and how many there are; the place of each in the packed plane.
-    """
-
-    table: Table
-    scratch: int
-
-
-def is_depthwise(g: Conv2dGeometry) -> bool:
+def is_depthwise(g: Geometry) -> bool:
     """Whether each output is made from one channel of its own, with stride 1 and no more padding than taps."""
     reach = [(taps - 1) * step for taps, step in zip(g.kernel, g.dilation, strict=True)]
     inside = all(pad <= far for pad, far in zip(g.padding, reach, strict=True))
     return 1 < g.groups == g.input_shape[1] == g.out_channels and g.stride == (1, 1) and inside
 
 
-def plan_depthwise(g: Conv2dGeometry, gradient: bool = False) -> Depthwise:
-    """Plan the forward pass, or the input gradient: a convolution of dy with the kernels turned around."""
-    (images, channels, height, width), (out_height, out_width) = g.input_shape, g.output_shape[2:]
+def cut_depthwise(g: Geometry, gradient: bool = False) -> Depthwise:
+    """Cut the forward pass, or the input gradient: a convolution of dy with the kernels turned around."""
+    (images, channels), source, result = g.input_shape[:2], g.input_shape[2:], g.output_shape[2:]
     (kh, kw), (down, right), (above, left) = g.kernel, g.dilation, g.padding
     order = list(range(kh * kw))
     if gradient:
-        height, width, out_height, out_width = out_height, out_width, height, width
+        source, result = result, source
         above, left, order = (kh - 1) * down - above, (kw - 1) * right - left, order[::-1]
-    pitch, inside, size, taps = _packed_plane(g, (height, width), (above, left))
-    workers = min(numba.config.NUMBA_NUM_THREADS, images * channels)
-    rows = np.minimum(np.arange(ROWS), out_height - 1)
-    numbers = (
-        images * channels, channels, workers, height, width, out_height, out_width, pitch, inside, size, len(taps),
-        *(rows * pitch), *(rows * out_width), *[out_width] * ROWS, *taps,
-    )  # fmt: skip
-    weights = np.array([1, channels, 1, kh * kw, kh * kw, *order], dtype=np.int64)
-    return Depthwise(np.array(numbers, dtype=np.int64), weights, channels * (1 + kh * kw), workers * size)
+    planes = Planes(*source, *result)
+    packing, taps = packing_of(g, planes, above, left)
+    shared_by = workers(images * channels)
+    rows = np.minimum(np.arange(ROWS), planes.out_height - 1)
+    offsets = rows * packing.row, rows * planes.out_width, np.full(ROWS, planes.out_width), np.array(taps)
+    cut = DepthwiseCut(images * channels, channels, planes, packing, len(taps), shared_by)
+    # one output of one group for each channel, the strides of both, then the taps
+    weights = row_of((1, channels, 1, kh * kw, kh * kw, *order))
+    return Depthwise(row_of(cut, *offsets), weights, channels * (1 + kh * kw), shared_by * packing.size)
 
 
-def plan_depthwise_weight(g: Conv2dGeometry) -> DepthwiseWeight:
-    """Plan the weight gradient."""
-    (images, channels, height, width), (out_height, out_width) = g.input_shape, g.output_shape[2:]
-    pitch, inside, size, taps = _packed_plane(g, (height, width), g.padding)
-    padded = -(-len(taps) // TAPS) * TAPS
-    block = min(channels, CHANNEL_BLOCK)
-    sums = channels * padded * LANES_FLOAT32
-    chunks = max(-(-images * out_height * out_width // CHUNK_PIXELS), -(-TASKS // -(-channels // block)))
-    chunks = max(1, min(chunks, images, PARTIAL_VALUES // sums))
-    workers = min(numba.config.NUMBA_NUM_THREADS, chunks * -(-channels // block))
-    numbers = (
-        images, channels, workers, chunks, block, height, width, out_height, out_width, pitch, inside,
-        chunks * sums, size, padded, len(taps),
-    )  # fmt: skip
-    table = np.array([*numbers, *taps, *taps[-1:] * (padded - len(taps))], dtype=np.int64)
-    return DepthwiseWeight(table, chunks * sums + workers * size)
-
-
-def _packed_plane(
-    g: Conv2dGeometry, source: tuple[int, int], padding: tuple[int, int]
-) -> tuple[int, int, int, list[int]]:
-    """Values from row to row of a plane between zeros, place of its first pixel, size, and the place of each tap."""
-    (height, width), (above, left) = source, padding
+def packing_of(g: Geometry, planes: Planes, above: int, left: int) -> tuple[Packing, list[int]]:
+    """Return the packing of planes with so many rows and columns of zeros around them, and each tap's offset in it."""
     border = rounded(left)  # so that rows begin at a line of the cache
-    pitch = rounded(width + left)  # the zeros at the left of a row are at the right of the one before, too
-    size = (height + 2 * above) * pitch + border + 2 * LANES_FLOAT32
+    row = rounded(planes.width + left)  # the zeros at the left of a row are at the right of the one before, too
+    size = (planes.height + 2 * above) * row + border + 2 * LANES_FLOAT32
     (kh, kw), (down, right) = g.kernel, g.dilation
-    taps = [i * down * pitch + j * right + border - left for i in range(kh) for j in range(kw)]
-    return pitch, above * pitch + border, size, taps
+    taps = [i * down * row + j * right + border - left for i in range(kh) for j in range(kw)]
+    return Packing(row, above * row + border, size), taps

@@ -30,7 +30,7 @@ from nbnorm.jit.records import row_of, size_of
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
-    from minitrain.kernels.conv2d.geometry import Conv2dGeometry
+    from minitrain.kernels.conv2d.geometry import Geometry
 
 __all__ = ["BAND_VALUES", "Correlation", "cut_forward", "cut_input_gradient"]
 
@@ -86,7 +86,7 @@ class Terms(NamedTuple):
     starts: list[int]
 
 
-def cut_forward(g: Conv2dGeometry, itemsize: int) -> Correlation:
+def cut_forward(g: Geometry, itemsize: int) -> Correlation:
     """Cut the forward pass: tap (i, j) of row p meets row p * sh + i * dh - ph."""
     (images, _, height, width), (_, _, out_height, out_width), (kh, kw) = g.input_shape, g.output_shape, g.kernel
     outs, channels = g.out_channels // g.groups, g.weight_shape[1]
@@ -97,7 +97,7 @@ def cut_forward(g: Conv2dGeometry, itemsize: int) -> Correlation:
     return _cut(problem, phases, *forward_copies(g), taps, pitches, itemsize)
 
 
-def cut_input_gradient(g: Conv2dGeometry, itemsize: int) -> Correlation:
+def cut_input_gradient(g: Geometry, itemsize: int) -> Correlation:
     """Cut the input gradient: each residue of the stride is a correlation with stride 1, a phase of the result.
 
     Row h = q * sh + a of the input meets tap i in row p of the output where p * sh = h + ph - i * dh.

@@ -11,7 +11,7 @@ from minitrain.kernels.conv2d.cutting import Row, rounded
 from nbnorm.simd.vectors import LANES_FLOAT32
 
 if TYPE_CHECKING:
-    from minitrain.kernels.conv2d.geometry import Conv2dGeometry
+    from minitrain.kernels.conv2d.geometry import Geometry
 
 __all__ = [
     "Copies", "Layout", "forward_copies", "layout_of", "make_copies", "segments_of_copies", "shares_columns",
@@ -89,7 +89,7 @@ def shares_columns(columns: int) -> bool:
     return rounded(columns) <= WASTE * columns
 
 
-def forward_copies(g: Conv2dGeometry) -> tuple[Copies, Copies]:
+def forward_copies(g: Geometry) -> tuple[Copies, Copies]:
     """Copies of x by row and by column: tap (i, j) begins at row i * dh - ph, column j * dw - pw."""
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = g.kernel, g.stride, g.padding, g.dilation
     rows = make_copies([i * dh - ph for i in range(kh)], sh)

@@ -32,7 +32,7 @@ from nbnorm.jit.records import row_of, size_of
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
-    from minitrain.kernels.conv2d.geometry import Conv2dGeometry
+    from minitrain.kernels.conv2d.geometry import Geometry
 
 __all__ = ["WeightGradient", "cut_weight_gradient"]
 
@@ -62,7 +62,7 @@ class WeightGradient(NamedTuple):
     scratch: int
 
 
-def cut_weight_gradient(g: Conv2dGeometry, itemsize: int) -> WeightGradient:
+def cut_weight_gradient(g: Geometry, itemsize: int) -> WeightGradient:
     """Cut the weight gradient: the planes of x packed as for the forward pass, products summed over pixels."""
     (images, _, height, width), (_, _, out_height, out_width), groups = g.input_shape, g.output_shape, g.groups
     outs, channels, taps = g.out_channels // groups, g.weight_shape[1], g.kernel[0] * g.kernel[1]

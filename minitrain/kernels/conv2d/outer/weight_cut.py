@@ -13,7 +13,7 @@ from nbnorm.jit.records import row_of, size_of
 from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES
 
 if TYPE_CHECKING:
-    from minitrain.kernels.conv2d.geometry import Conv2dGeometry
+    from minitrain.kernels.conv2d.geometry import Geometry
 
 __all__ = ["OuterProducts", "cut_outer_products", "pays_to_transpose"]
 
@@ -59,7 +59,7 @@ class OuterProducts(NamedTuple):
     scratch: int
 
 
-def pays_to_transpose(g: Conv2dGeometry) -> bool:
+def pays_to_transpose(g: Geometry) -> bool:
     """Whether there are enough outputs for a tile, and enough channels and taps to use each transposed value often."""
     taps = g.weight_shape[1] * g.kernel[0] * g.kernel[1]
     return g.out_channels // g.groups >= _tile()[0] and taps >= LEAST_TAPS
@@ -70,7 +70,7 @@ def _tile() -> tuple[int, int]:
     return (8, 3) if VECTOR_BYTES == 64 else (4, 3)
 
 
-def cut_outer_products(g: Conv2dGeometry, itemsize: int) -> OuterProducts:
+def cut_outer_products(g: Geometry, itemsize: int) -> OuterProducts:
     """Cut the weight gradient where a group has at least as many outputs as a tile."""
     (images, _, height, width), (_, _, out_height, out_width), groups = g.input_shape, g.output_shape, g.groups
     outs, channels, taps = g.out_channels // groups, g.weight_shape[1], g.kernel[0] * g.kernel[1]
@@ -96,7 +96,7 @@ def cut_outer_products(g: Conv2dGeometry, itemsize: int) -> OuterProducts:
     return OuterProducts(tile, row, scratch.workers + blocks.workers * scratch.worker)
 
 
-def _rows(g: Conv2dGeometry, channels: int, outs: int) -> Rows:
+def _rows(g: Geometry, channels: int, outs: int) -> Rows:
     """Rows of x with channels last, and as many rows of dy in a band as stay in the cache."""
     (height, width), (sh, sw), (dh, dw) = g.output_shape[2:], g.stride, g.dilation
     x_width = max(g.input_shape[3] + 2 * g.padding[1], (width - 1) * sw + (g.kernel[1] - 1) * dw + 1)
@@ -106,7 +106,7 @@ def _rows(g: Conv2dGeometry, channels: int, outs: int) -> Rows:
     return Rows(sh, reach, g.padding[0], pitch, ceil_div(height, bands))
 
 
-def _sums_of_task(g: Conv2dGeometry, channels: int, outs: int, tile: tuple[int, int]) -> int:
+def _sums_of_task(g: Geometry, channels: int, outs: int, tile: tuple[int, int]) -> int:
     """Values of a task's sums, in whole tiles of float32; in float64 there are no more."""
     tile_rows, tile_columns = tile
     runs, length = _runs_of_taps(g)
@@ -114,13 +114,13 @@ def _sums_of_task(g: Conv2dGeometry, channels: int, outs: int, tile: tuple[int, 
     return ceil_div(outs, tile_rows) * ceil_div(vectors, tile_columns) * tile_rows * tile_columns * LANES_FLOAT32
 
 
-def _runs_of_taps(g: Conv2dGeometry) -> tuple[int, int]:
+def _runs_of_taps(g: Geometry) -> tuple[int, int]:
     """How many runs the taps of a pixel make in packed x, and of how many taps: of a row, or of one if dilated."""
     kh, kw = g.kernel
     return (kh, kw) if g.dilation[1] == 1 else (kh * kw, 1)
 
 
-def _vectors_of_taps(g: Conv2dGeometry, channels: int, row_pitch: int, lanes: int, least: int) -> tuple[Row, Row]:
+def _vectors_of_taps(g: Geometry, channels: int, row_pitch: int, lanes: int, least: int) -> tuple[Row, Row]:
     """Where the vectors of all runs begin, and the offsets of their lanes in dweight; at least so many vectors."""
     (kh, kw), (down, right), (count, length) = g.kernel, g.dilation, _runs_of_taps(g)
     taps = np.arange(kh * kw).reshape(kh, kw)
@@ -136,7 +136,7 @@ def _vectors_of_taps(g: Conv2dGeometry, channels: int, row_pitch: int, lanes: in
     )
 
 
-def _pixels(g: Conv2dGeometry, channels: int, outs: int, row_pitch: int) -> tuple[Row, Row, Row]:
+def _pixels(g: Geometry, channels: int, outs: int, row_pitch: int) -> tuple[Row, Row, Row]:
     """Where the first tap of each pixel of dy is in packed x, and where each pixel of x and of dy is packed."""
     rows, columns = np.indices(g.output_shape[2:]).reshape(2, -1)
     x_rows, x_columns = np.indices(g.input_shape[2:]).reshape(2, -1)

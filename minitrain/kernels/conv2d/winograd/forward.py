@@ -1,141 +1,155 @@
 """The kernel of Winograd's convolution F(4 x 4, 3 x 3), for the forward pass and for the input gradient.
 
-A strip of tiles of 4 x 4 outputs at a time: their inputs are transposed to vectors of channels and transformed to 36
-points each; at every point the tiles and channels are multiplied with the weights, a matrix product in register tiles;
-what comes out, in the place of what went in, is transformed back and transposed. It all stays in a level 2 cache.
+    Y = A^T [sum over channels of (G g G^T) * (B^T d B)] A         for each output and each tile of 4 x 4 pixels
+
+In plain NumPy, with the matrices of `transforms`, for x (N, C, H, W) already between zeros, of whole tiles::
+
+    bt, g, at = matrices()
+    y = np.empty((len(x), len(weight), x.shape[2] - 2, x.shape[3] - 2))
+    u = g @ weight @ g.T                                            # (K, C, 6, 6)
+    for p in range(0, y.shape[2], 4):
+        for q in range(0, y.shape[3], 4):
+            v = bt @ x[:, :, p : p + 6, q : q + 6] @ bt.T           # (N, C, 6, 6)
+            m = np.einsum("kcij,ncij->nkij", u, v)
+            y[:, :, p : p + 4, q : q + 4] = at @ m @ at.T
+
+The steps from there to here, and what each is for:
+
+- a vector is as many channels: pixels are transposed on the way in and out, and transforms need no shuffles;
+- a strip of tiles at a time goes all the way: what is transformed never leaves a level 2 cache;
+- at each point the sum over channels is a matrix product of tiles and channels in register tiles (`products`);
+- the outputs of a strip take the place of its channels: half the memory;
+- the next strip's source is fetched during the products, which need no memory themselves;
+- normalization, bias, moments, residual and ReLU are done on what is in registers or in the cache anyway.
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minitrain.kernels.conv2d.epilogue import finish
 from minitrain.kernels.conv2d.memory import clear
-from minitrain.kernels.conv2d.winograd.cut import ROWS
-from minitrain.kernels.conv2d.winograd.pack import place_pixels
-from minitrain.kernels.conv2d.winograd.transforms import POINTS, TILE, WINDOW, transform_input, transform_output
-from minitrain.kernels.conv2d.winograd.weights import weights_step
+from minitrain.kernels.conv2d.winograd.cut import ROWS, WinogradCut, Workspace
+from minitrain.kernels.conv2d.winograd.pack import Channels, Packed, place_pixels
+from minitrain.kernels.conv2d.winograd.products import Ahead, Operands, multiply
+from minitrain.kernels.conv2d.winograd.transforms import BORDER, POINTS, TILE, WINDOW, transform_input, transform_output
+from minitrain.kernels.conv2d.winograd.weights import point_pitch
 from nbnorm.jit import device, kernel, prange
+from nbnorm.jit.records import record, size_of
 from nbnorm.kernels.batch_norm.moments import MOMENTS, add_moments
-from nbnorm.simd.lanes import item, prefetch, prefetch_nearest
 from nbnorm.simd.parts import maximum
-from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.transpose import store_transposed_rows
-from nbnorm.simd.vectors import LANES_FLOAT32, flat, lanes_of, load, splat, store
+from nbnorm.simd.vectors import flat, lanes_of, load, splat, store
 
 __all__ = ["run_winograd"]
 
-HEAD = 20  # numbers of the table before the places of the pixels
-UNROLL = 4  # channels in one turn of the loop over them
+cut_of = record(WinogradCut)
+PIXELS = size_of(WinogradCut)  # where the offsets of the pixels begin in the row
 
-_pair, _single = make_tile(ROWS, 2), make_tile(ROWS, 1)
-_zero_pair, _add_pair, _store_pair = _pair.zero, _pair.add_outer_spaced, _pair.store_columns
-_zero_single, _add_single, _store_single = _single.zero, _single.add_outer_spaced, _single.store_columns
+
+class Arrays(NamedTuple):
+    """What `run_winograd` is given, each array as one row."""
+
+    source: Any
+    normalization: Any
+    packed: Any
+    residual: Any
+    affine: Any
+    relu: Any
+    scratch: Any
+    target: Any
+    sums: Any
+
+
+class Strip(NamedTuple):
+    """The tiles of images [image, image + images), of the rows of tiles [tile_row, tile_row + tile_rows)."""
+
+    number: int
+    image: int
+    images: int
+    tile_row: int
+    tile_rows: int
+    image_tiles: int  # of one image
+    tiles: int  # of all, up to whole register tiles
 
 
 @device
-def _transform_plane(source, at, rows, normalization, channel, planes, tile_row, tile_rows, tile_columns, width, pixels,
-                     memory, packed, v, step):  # fmt: skip
-    """Transform a vector of channels of an image: tiles of the rows [tile_row, tile_row + tile_rows) to memory[v:]."""
-    height, columns, padding = planes[0], planes[1], planes[4]
-    lanes = lanes_of(memory)
-    size, first = height * columns, tile_row * TILE
-    origin = packed - first * width * lanes
-    done = max(0, first - padding) * columns
-    for row in range(tile_rows):
-        last = min(height, first + row * TILE + WINDOW - padding) * columns
-        done = place_pixels(source, at, size, rows, done, last, size, normalization, channel, memory, origin, pixels)
-        tile = packed + row * TILE * width * lanes
-        for _ in range(tile_columns):
-            transform_input(memory, tile, width * lanes, memory, v, step)
+def _strip_of(number, cut):
+    strips = cut.strips
+    image, tile_row = number // strips.bands * strips.images, number % strips.bands * strips.tile_rows
+    tile_rows_of_plane = (cut.planes.out_height + TILE - 1) // TILE
+    images = min(strips.images, cut.problem.images - image)
+    tile_rows = min(strips.tile_rows, tile_rows_of_plane - tile_row)
+    image_tiles = tile_rows * strips.tile_columns
+    tiles = (images * image_tiles + ROWS - 1) // ROWS * ROWS
+    return Strip(number, image, images, tile_row, tile_rows, image_tiles, tiles)
+
+
+@device
+def _clear_borders(cut, strip, memory, plane):
+    """Set the packed rows above and below the plane to 0, where strips are bands of rows and do not all have them."""
+    first, row = strip.tile_row * TILE, cut.strips.row_vectors * lanes_of(memory)
+    above, below = cut.planes.above - first, cut.planes.height + cut.planes.above - first
+    clear(memory, plane, max(0, above) * row)
+    clear(memory, plane + below * row, max(0, strip.tile_rows * TILE + BORDER - below) * row)
+
+
+@device
+def _transform_plane(channels, pixels, cut, strip, memory, workspace, v):
+    """Transform a vector of channels of an image: its tiles of the strip, to memory[v:]."""
+    height, columns, above = cut.planes.height, cut.planes.width, cut.planes.above
+    lanes, plane = lanes_of(memory), workspace.plane
+    size, first, row_size = height * columns, strip.tile_row * TILE, cut.strips.row_vectors * lanes
+    packed = Packed(memory, plane - first * row_size, pixels)
+    done = max(0, first - above) * columns
+    for row in range(strip.tile_rows):
+        last = min(height, first + row * TILE + WINDOW - above) * columns
+        done = place_pixels(channels, done, last, size, packed)
+        tile = plane + row * TILE * row_size
+        for _ in range(cut.strips.tile_columns):
+            transform_input(memory, tile, row_size, memory, v, workspace.point)
             tile += TILE * lanes
             v += lanes
 
 
 @device
-def _clear_borders(planes, tile_row, tile_rows, width, memory, packed):
-    """Set the packed rows above and below the plane to 0, where strips are bands of rows and do not all have them."""
-    first, row = tile_row * TILE, width * lanes_of(memory)
-    above, below = planes[4] - first, planes[0] + planes[4] - first
-    clear(memory, packed, max(0, above) * row)
-    clear(memory, packed + below * row, max(0, tile_rows * TILE + WINDOW - TILE - below) * row)
+def _transform_source(arrays, pixels, cut, strip, workspace):
+    """Transform all channels of the strip."""
+    memory, channels, point = arrays.scratch, cut.problem.channels, workspace.point
+    plane_size, lanes = cut.planes.height * cut.planes.width, lanes_of(memory)
+    for b in range(cut.problem.in_vectors):
+        count = min(lanes, channels - b * lanes)
+        v = workspace.strip + b * strip.tiles * lanes
+        if cut.strips.bands > 1:
+            _clear_borders(cut, strip, memory, workspace.plane)
+        for i in range(strip.images):
+            start = ((strip.image + i) * channels + b * lanes) * plane_size
+            planes = Channels(arrays.source, start, plane_size, count, arrays.normalization, b * lanes)
+            _transform_plane(planes, pixels, cut, strip, memory, workspace, v)
+            v += strip.image_tiles * lanes
+        for p in range(POINTS):  # so that no numbers from before, which may be of any size, are multiplied
+            clear(memory, v + p * point, (strip.tiles - strip.images * strip.image_tiles) * lanes)
 
 
 @device
-def _fetch(array, ahead, share, runs):
-    """Fetch the next `share` values of some runs of values; return where to go on: a place, and what the run has left.
-
-    runs: values of a run, from the end of one to the beginning of the next.
-    """
-    at, left = ahead
-    for i in range(at, at + share, LANES_FLOAT32):
-        prefetch(array, i)
-    at, left = at + share, left - share
-    if left <= 0:
-        at, left = at + left + runs[1], left + runs[0]
-    return at, left
-
-
-@device
-def _multiply(memory, v, step, tiles, in_blocks, out_blocks, weights, weights_at, operands, source, source_ahead,
-              source_runs, source_size, target, target_ahead, target_runs, target_size):  # fmt: skip
-    """The matrix products at all points: memory[v:] is [point][vector of channels][tile] before, of outputs after.
-
-    Meanwhile what the next strip reads of the source, and where this one will write its results, is fetched.
-    """
-    lanes = lanes_of(memory)
-    none = tiles - tiles
-    one, columns = (none,), (none, tiles * lanes)
-    parts = POINTS * tiles // ROWS
-    source_share, target_share = source_size // parts, target_size // parts
-    weights_pitch = weights_step(in_blocks, out_blocks, lanes)
-    points = 2 if out_blocks == 1 else 1  # at a time
-    for _ in range(0, POINTS, points):
-        for tile in range(0, tiles, ROWS):
-            for _ in range(points):
-                source_ahead = _fetch(source, source_ahead, source_share, source_runs)
-                target_ahead = _fetch(target, target_ahead, target_share, target_runs)
-            w, pitch, u = v + tile * lanes, tiles * lanes, weights_at
-            if out_blocks == 1:  # two points fill the registers
-                # with so few products, the next ones wait for their operands, one line for each tile and point
-                following = w + (ROWS * lanes if tile + ROWS < tiles else points * step - tile * lanes)
-                acc, other = _zero_single(memory), _zero_single(memory)
-                for _ in range(in_blocks):
-                    for lane in range(0, lanes, UNROLL):
-                        for i in range(UNROLL):
-                            prefetch_nearest(memory, following + (lane // 2 + i // 2) * lanes + (i % 2) * step)
-                            at, u_at = w + lane + i, u + i * lanes
-                            acc = _add_single(acc, memory, at, lanes, weights, u_at)
-                            other = _add_single(other, memory, at + step, lanes, weights, u_at + weights_pitch)
-                        u += UNROLL * lanes
-                    w, following = w + pitch, following + pitch
-                _store_single(acc, memory, v + tile * lanes, one, lanes)
-                _store_single(other, memory, v + step + tile * lanes, one, lanes)
-                continue
-            if out_blocks > 2:  # the first products would overwrite what the next ones need
-                for b in range(in_blocks):
-                    for i in range(ROWS):
-                        store(memory, operands + (b * ROWS + i) * lanes, load(memory, w + b * pitch + i * lanes))
-                w, pitch = operands, ROWS * lanes
-            to = v + tile * lanes
-            for _ in range(out_blocks // 2):
-                pair, at = _zero_pair(memory), w
-                for _ in range(in_blocks):
-                    for lane in range(0, lanes, UNROLL):
-                        for i in range(UNROLL):
-                            pair = _add_pair(pair, memory, at + lane + i, lanes, weights, u + 2 * i * lanes)
-                        u += 2 * UNROLL * lanes
-                    at += pitch
-                _store_pair(pair, memory, to, columns, lanes)
-                to += 2 * tiles * lanes
-            if out_blocks % 2:
-                acc, at = _zero_single(memory), w
-                for _ in range(in_blocks):
-                    for lane in range(lanes):
-                        acc = _add_single(acc, memory, at + lane, lanes, weights, u)
-                        u += lanes
-                    at += pitch
-                _store_single(acc, memory, to, one, lanes)
-        v += step * points
-        weights_at += weights_pitch * points
+def _multiply(arrays, cut, strip, workspace):
+    """Make the products of the strip; meanwhile fetch the next one's source, and where this one's results go."""
+    problem, planes = cut.problem, cut.planes
+    plane, out_plane = planes.height * planes.width, planes.out_height * planes.out_width
+    row, turns = strip.tile_row * TILE, POINTS * strip.tiles // ROWS
+    # what is read next: the same rows of the next images, or the next rows of the same image
+    source_next = (strip.image + strip.images) * problem.channels * plane
+    if row + strip.tile_rows * TILE < planes.out_height:
+        source_next = strip.image * problem.channels * plane + (row + strip.tile_rows * TILE) * planes.width
+    size = min(planes.height, strip.tile_rows * TILE) * planes.width
+    share = strip.images * problem.channels * size * cut.strips.fetches // turns
+    source_ahead = Ahead(arrays.source, source_next, size, size, plane - size, share)
+    target_next = strip.image * problem.outs * out_plane + row * planes.out_width
+    size = min(planes.out_height - row, strip.tile_rows * TILE) * planes.out_width
+    share = strip.images * problem.outs * size * cut.strips.fetches // turns
+    target_ahead = Ahead(arrays.target, target_next, size, size, out_plane - size, share)
+    operands = Operands(arrays.scratch, workspace.strip, workspace.point, strip.tiles, workspace.operands)
+    multiply(operands, arrays.packed, problem.in_vectors, problem.out_vectors, source_ahead, target_ahead)
 
 
 @device
@@ -147,116 +161,83 @@ def _apply_relu(memory, first, last):
 
 
 @device
-def _finish_plane(memory, m, step, bias, planes, tile_row, tile_rows, tile_columns, unpacked, target, to, rows,
-                  relu, sums, sums_at, is_first, spare):  # fmt: skip
-    """Transform a vector of outputs of an image back, from memory[m:], and put its rows into target[to:].
+def _finish_plane(m, bias, arrays, cut, strip, workspace, y, outs, sums, is_first):
+    """Transform `outs` outputs of an image back, from scratch[m:], and put their rows into target[y:].
 
     The tiles are written from right to left into rows without gaps: what the last of them has beyond the end of its
-    rows is overwritten with what belongs there. The outputs pass through the ReLU, where `relu` says so; then their
-    moments go to sums[sums_at:], unless that is empty.
+    rows is overwritten with what belongs there. The outputs pass through the ReLU, where there is one and no residual
+    comes before; then their moments go to sums[sums:], unless that is empty.
     """
-    lanes = lanes_of(memory)
-    out_height, columns = planes[2], planes[3]
-    first = tile_row * TILE * columns
-    size = min(tile_rows * TILE, out_height - tile_row * TILE) * columns
+    memory, results = arrays.scratch, workspace.results
+    lanes, tile_columns = lanes_of(memory), cut.strips.tile_columns
+    out_height, columns = cut.planes.out_height, cut.planes.out_width
+    relu = arrays.relu and not arrays.residual.size
+    first = strip.tile_row * TILE * columns
+    size = min(strip.tile_rows * TILE, out_height - strip.tile_row * TILE) * columns
     done = 0
-    for row in range(tile_rows):
-        for tile in range(tile_columns - 1, -1, -1):
-            place = unpacked + (row * columns + tile) * TILE * lanes
-            transform_output(
-                memory, m + (row * tile_columns + tile) * lanes, step, bias, memory, place, columns * lanes
-            )
-        last = min(size, (row + 1) * TILE * columns)
-        start = row * TILE * columns
+    for row in range(strip.tile_rows):
+        for column in range(tile_columns - 1, -1, -1):
+            points = m + (row * tile_columns + column) * lanes
+            tile = results + (row * columns + column) * TILE * lanes
+            transform_output(memory, points, workspace.point, bias, memory, tile, columns * lanes)
+        start, last = row * TILE * columns, min(size, (row + 1) * TILE * columns)
         if relu:
-            _apply_relu(memory, unpacked + start * lanes, unpacked + last * lanes)
-        if sums.size:
-            add_moments(memory, unpacked + start * lanes, last - start, is_first and row == 0, spare, sums, sums_at)
+            _apply_relu(memory, results + start * lanes, results + last * lanes)
+        if arrays.sums.size:
+            add_moments(memory, results + start * lanes, last - start, is_first and row == 0, workspace.operands,
+                        arrays.sums, sums)  # fmt: skip
         while done < last and (done + lanes <= last or last == size):
             start = min(done, size - lanes)
-            store_transposed_rows(memory, unpacked + start * lanes, target, to + first + start, out_height * columns,
-                                  rows)  # fmt: skip
+            store_transposed_rows(memory, results + start * lanes, arrays.target, y + first + start,
+                                  out_height * columns, outs)  # fmt: skip
             done = start + lanes
 
 
 @device
-def _run_strip(task, problem, planes, strips, places, pixels, source, normalization, packed, residual, affine,
-               relu, scratch, at, target, sums):  # fmt: skip
-    images, channels, outs, _ = problem
-    height, width, out_height, out_width = planes[0], planes[1], planes[2], planes[3]
-    block, band, tile_columns, row, fetches = strips
-    step, plane_at, unpacked, operands = places[1], at + places[2], at + places[3], at + places[4]
-    lanes = lanes_of(scratch)
-    in_blocks, out_blocks = (channels + lanes - 1) // lanes, (outs + lanes - 1) // lanes
-    tile_rows = (out_height + TILE - 1) // TILE
-    bands = (tile_rows + band - 1) // band
-    image, tile_row = task // bands * block, task % bands * band
-    some, used = min(block, images - image), min(band, tile_rows - tile_row)
-    tiles_of_image = used * tile_columns
-    tiles = (some * tiles_of_image + ROWS - 1) // ROWS * ROWS
-    for b in range(in_blocks):
-        rows = min(lanes, channels - b * lanes)
-        v = at + b * tiles * lanes
-        if bands > 1:
-            _clear_borders(planes, tile_row, used, row, scratch, plane_at)
-        for i in range(some):
-            start = ((image + i) * channels + b * lanes) * height * width
-            _transform_plane(source, start, rows, normalization, b * lanes, planes, tile_row, used, tile_columns,
-                             row, pixels, scratch, plane_at, v, step)  # fmt: skip
-            v += tiles_of_image * lanes
-        for point in range(POINTS):  # so that no numbers from before, which may be of any size, are multiplied
-            clear(scratch, v + point * step, (tiles - some * tiles_of_image) * lanes)
-    # what is read next: the same rows of the next images, or the next rows of the same image
-    plane, out_plane = height * width, out_height * out_width
-    source_next = (image + some) * channels * plane
-    if tile_row + used < tile_rows:
-        source_next = image * channels * plane + (tile_row + used) * TILE * width
-    size = min(height, used * TILE) * width
-    source_ahead, source_runs, source_size = (source_next, size), (size, plane - size), some * channels * size * fetches
-    size = min(out_height - tile_row * TILE, used * TILE) * out_width
-    target_next = image * outs * out_plane + tile_row * TILE * out_width
-    target_ahead, target_runs, target_size = (target_next, size), (size, out_plane - size), some * outs * size * fetches
-    _multiply(scratch, at, step, tiles, in_blocks, out_blocks, packed, 0, operands, source, source_ahead,
-              source_runs, source_size, target, target_ahead, target_runs, target_size)  # fmt: skip
-    for b in range(out_blocks):
-        rows = min(lanes, outs - b * lanes)
-        bias = load(packed, POINTS * weights_step(in_blocks, out_blocks, lanes) + b * lanes)
-        for i in range(some):
-            to = ((image + i) * outs + b * lanes) * out_height * out_width
-            _finish_plane(scratch, at + (b * tiles + i * tiles_of_image) * lanes, step, bias, planes, tile_row, used,
-                          tile_columns, unpacked, target, to, rows, relu and not residual.size, sums,
-                          (task * out_blocks + b) * MOMENTS * lanes, i == 0, operands)  # fmt: skip
-            first = tile_row * TILE * out_width
-            size = min(used * TILE * out_width, out_height * out_width - first)
-            finish(residual, relu and residual.size > 0, affine, b * lanes, to + first, out_height * out_width, rows,
-                   size, target)  # fmt: skip
+def _finish_strip(arrays, cut, strip, workspace):
+    """Transform all outputs of the strip back, and add, apply and find out on them what is to be."""
+    problem, target, lanes = cut.problem, arrays.target, lanes_of(arrays.scratch)
+    out_plane, out_width = cut.planes.out_height * cut.planes.out_width, cut.planes.out_width
+    first = strip.tile_row * TILE * out_width
+    size = min(strip.tile_rows * TILE * out_width, out_plane - first)
+    biases = POINTS * point_pitch(problem.in_vectors, problem.out_vectors, lanes)
+    for b in range(problem.out_vectors):
+        outs = min(lanes, problem.outs - b * lanes)
+        bias = load(arrays.packed, biases + b * lanes)
+        sums = (strip.number * problem.out_vectors + b) * MOMENTS * lanes
+        for i in range(strip.images):
+            y = ((strip.image + i) * problem.outs + b * lanes) * out_plane
+            m = workspace.strip + (b * strip.tiles + i * strip.image_tiles) * lanes
+            _finish_plane(m, bias, arrays, cut, strip, workspace, y, outs, sums, i == 0)
+            relu = arrays.relu and arrays.residual.size > 0
+            finish(arrays.residual, relu, arrays.affine, b * lanes, y + first, out_plane, outs, size, target)
 
 
 @device
-def _run_share(worker, row, source, normalization, packed, residual, affine, relu, scratch, target, sums):
+def _run_share(worker, row, arrays):
     """The strips of one worker."""
-    problem = item(row, 0), item(row, 1), item(row, 2), item(row, 3)
-    planes = item(row, 4), item(row, 5), item(row, 6), item(row, 7), item(row, 8), item(row, 9)
-    strips = item(row, 10), item(row, 11), item(row, 12), item(row, 13), item(row, 14)
-    places = item(row, 15), item(row, 16), item(row, 17), item(row, 18), item(row, 19)
-    tile_rows = (planes[2] + TILE - 1) // TILE
-    tasks = ((problem[0] + strips[0] - 1) // strips[0]) * ((tile_rows + strips[1] - 1) // strips[1])
-    at = worker * places[0]
-    clear(scratch, at + places[2], places[3] - places[2])
-    for task in range(worker * tasks // problem[3], (worker + 1) * tasks // problem[3]):
-        _run_strip(task, problem, planes, strips, places, row[HEAD:], source, normalization, packed, residual, affine,
-                   relu, scratch, at, target, sums)  # fmt: skip
+    cut, pixels = cut_of(row), flat(row[PIXELS:])
+    size, point, _, plane, results, operands = cut.workspace
+    begin = worker * size
+    workspace = Workspace(size, point, begin, begin + plane, begin + results, begin + operands)
+    clear(arrays.scratch, workspace.plane, results - plane)
+    for number in range(worker * cut.strips.total // cut.workers, (worker + 1) * cut.strips.total // cut.workers):
+        strip = _strip_of(number, cut)
+        _transform_source(arrays, pixels, cut, strip, workspace)
+        _multiply(arrays, cut, strip, workspace)
+        _finish_strip(arrays, cut, strip, workspace)
 
 
 @kernel
-def run_winograd(table, source, normalization, packed, residual, affine, relu, scratch, target, sums):
+def run_winograd(row, source, normalization, packed, residual, affine, relu, scratch, target, sums):
     """Overwrite target (images, outs, out_height, out_width) from source (images, channels, height, width).
 
-    See the plan, `Winograd`, for the table, and `transform_weights` for the packed weights. The source is normalized on
-    the way, unless the normalization is empty: see `place_pixels`. The residual, ReLU and affine: see `finish`. Of the
-    outputs before a residual is added, the moments are found on the way, unless `sums` is empty: see `combine_moments`.
+    See `Winograd` for the row, and `transform_weights` for the packed weights. The source is normalized on the way,
+    unless the normalization is empty: see `Channels`. The residual, ReLU and affine: see `finish`. Of the outputs
+    before a residual is added, the moments are found on the way, unless `sums` is empty: see `combine_moments`.
     """
-    row, source, normalization, packed = flat(table), flat(source), flat(normalization), flat(packed)
+    row, source, normalization, packed = flat(row), flat(source), flat(normalization), flat(packed)
     residual, affine, scratch, target, sums = flat(residual), flat(affine), flat(scratch), flat(target), flat(sums)
-    for worker in prange(row[3]):
-        _run_share(np.intp(worker), row, source, normalization, packed, residual, affine, relu, scratch, target, sums)
+    for worker in prange(cut_of(row).workers):
+        arrays = Arrays(source, normalization, packed, residual, affine, relu, scratch, target, sums)
+        _run_share(np.intp(worker), row, arrays)

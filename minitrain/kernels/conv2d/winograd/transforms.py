@@ -12,7 +12,16 @@ Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Netw
 A tile that has an infinity or a NaN in it becomes NaN (as far as products are sums of it) as a whole.
 
 In the arrays a value stands for a vector of `lanes` channels. A 6 x 6 array in the domain of the points is written
-point by point, `step` values from one to the next; tiles of pixels have rows that are `pitch` values apart.
+point by point, `point` values from one to the next; tiles of pixels have rows that are `row` values apart.
+
+The matrices in plain NumPy, for one tile; what kernels call differs from it in that
+
+- a matrix is not multiplied with: of its products, those with 0 and 1 are left out, and pairs of points share theirs;
+- a transform of a tile is one straight line of code on registers, of a vector of channels at a time::
+
+    bt, g, at = matrices()
+    y = at @ ((g @ weight @ g.T) * (bt @ data @ bt.T)) @ at.T
+    dweight = g.T @ ((at.T @ dy @ at) * (bt @ data @ bt.T)) @ g
 """
 
 import numpy as np
@@ -22,15 +31,17 @@ from nbnorm.simd.transforms import make_transform
 from nbnorm.simd.vectors import lanes_of
 
 __all__ = [
-    "POINTS", "TILE", "WINDOW", "matrices", "transform_input", "transform_output", "transform_output_gradient",
-    "transform_weight", "transform_weight_gradient",
+    "BORDER", "POINTS", "TAPS", "TILE", "WINDOW", "matrices", "transform_input", "transform_output",
+    "transform_output_gradient", "transform_weight", "transform_weight_gradient",
 ]  # fmt: skip
 
 TILE = 4  # rows and columns of outputs
-WINDOW = 6  # rows and columns of the input that they depend on
+TAPS = 3  # rows and columns of a kernel
+BORDER = TAPS - 1  # rows and columns of the input that two neighbouring tiles both read
+WINDOW = TILE + BORDER  # rows and columns of the input that a tile depends on
 POINTS = WINDOW * WINDOW
 
-A, B = 11 / 16, 3 / 2
+A, B = 11 / 16, 3 / 2  # see above: other points make larger errors, or factors that float32 must round
 
 # the weights' factors at 0, at a and -a, at b and -b: one over the product of the distances to the other points
 _AT_0 = 1 / (A**2 * B**2)
@@ -129,33 +140,36 @@ _weight_gradient = make_transform(_weight_gradient_line, WINDOW)
 
 
 @device
-def transform_input(source, at, pitch, target, to, step):
-    """target[to + point * step:] = B^T d B, for the 6 x 6 tile d at source[at:]."""
-    _input(source, at, pitch, lanes_of(source), target, to, WINDOW * step, step)
+def transform_input(source, tile, row, target, points, point):
+    """target[points + p * point:] = B^T d B at point p, for the 6 x 6 tile d at source[tile:]."""
+    _input(source, tile, row, lanes_of(source), target, points, WINDOW * point, point)
 
 
 @device
-def transform_output(source, at, step, bias, target, to, pitch):
-    """The 4 x 4 tile at target[to:] = A^T M A + bias (a vector), for the M at source[at + point * step:]."""
-    _output(source, at, WINDOW * step, step, target, to, pitch, lanes_of(source), bias)
+def transform_output(source, points, point, bias, target, tile, row):
+    """The 4 x 4 tile at target[tile:] = A^T M A + bias (a vector), for the M of which source[points + p * point:]."""
+    _output(source, points, WINDOW * point, point, target, tile, row, lanes_of(source), bias)
 
 
 @device
-def transform_output_gradient(source, at, pitch, target, to, step):
-    """target[to + point * step:] = A dY A^T, for the 4 x 4 tile dY at source[at:]."""
-    _output_gradient(source, at, pitch, lanes_of(source), target, to, WINDOW * step, step)
+def transform_output_gradient(source, tile, row, target, points, point):
+    """target[points + p * point:] = A dY A^T at point p, for the 4 x 4 tile dY at source[tile:]."""
+    _output_gradient(source, tile, row, lanes_of(source), target, points, WINDOW * point, point)
 
 
 @device
-def transform_weight(source, at, tap, target, to, step):
-    """target[to + point * step:] = G g G^T, for the 3 x 3 kernel g at source[at:], a tap each `tap` values.
+def transform_weight(source, kernel, tap, target, points, point):
+    """target[points + p * point:] = G g G^T at point p, for the 3 x 3 kernel g at source[kernel:], `tap` values apart.
 
-    A negative `tap` turns the kernel around, if `at` is its last one.
+    A negative `tap` turns the kernel around, if its last one is at source[kernel:].
     """
-    _weight(source, at, 3 * tap, tap, target, to, WINDOW * step, step)
+    _weight(source, kernel, TAPS * tap, tap, target, points, WINDOW * point, point)
 
 
 @device
-def transform_weight_gradient(source, at, step, target, to, tap):
-    """The 3 x 3 kernel at target[to:], a tap each `tap` values, = G^T S G, for the S at source[at + point * step:]."""
-    _weight_gradient(source, at, WINDOW * step, step, target, to, 3 * tap, tap)
+def transform_weight_gradient(source, points, point, target, kernel, tap):
+    """The 3 x 3 kernel at target[kernel:], `tap` values apart, = G^T S G, for the S at source[points + p * point:].
+
+    It may take the place of S.
+    """
+    _weight_gradient(source, points, WINDOW * point, point, target, kernel, TAPS * tap, tap)

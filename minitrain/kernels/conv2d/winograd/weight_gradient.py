@@ -1,183 +1,251 @@
 """The weight gradient of a 3 x 3 convolution in Winograd's form F(4 x 4, 3 x 3): 36 products in place of 144.
 
-    dweight[k, c] = G^T (sum over tiles of (B^T x[c] B) * (A dy[k] A^T)) G
+    dweight[k, c] = G^T [sum over tiles of (B^T x[c] B) * (A dy[k] A^T)] G
 
-The sums over tiles are, for each of the 36 points, outer products of the channels of x and the outputs of dy: register
-tiles, of panels of both that stay in a level 2 cache. Each chunk of images (a matter of shapes, not of threads) has
-sums of its own, which are added in the order of the chunks. The matrices and their error: `winograd_transforms`.
+In plain NumPy, with the matrices of `transforms`, for x and dy already between zeros, of whole tiles::
+
+    bt, g, at = matrices()
+    sums = np.zeros((dy.shape[1], x.shape[1], 6, 6))
+    for p in range(0, dy.shape[2], 4):
+        for q in range(0, dy.shape[3], 4):
+            v = bt @ x[:, :, p : p + 6, q : q + 6] @ bt.T
+            m = at.T @ dy[:, :, p : p + 4, q : q + 4] @ at
+            sums += np.einsum("nkij,ncij->kcij", m, v)
+    dweight = g.T @ sums @ g
+
+The steps from there to here, and what each is for:
+
+- the sums over tiles are, for each of the 36 points, outer products of channels of x and outputs of dy: register tiles;
+- they read panels of both sides, of as many transformed tiles as stay in a level 2 cache with a block of the sums;
+- each chunk of images (a matter of shapes, not of threads) has sums of its own, which are added in the order of the
+  chunks: all threads have work, and results have the same bits for any number of them;
+- the next image is fetched while this one is transformed.
 """
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minitrain.kernels.conv2d.memory import clear, fetch
-from minitrain.kernels.conv2d.winograd.pack import place_pixels
+from minitrain.kernels.conv2d.winograd.pack import Channels, Packed, place_pixels
 from minitrain.kernels.conv2d.winograd.transforms import (
+    BORDER,
     POINTS,
+    TAPS,
     TILE,
-    WINDOW,
     transform_input,
     transform_output_gradient,
     transform_weight_gradient,
 )
+from minitrain.kernels.conv2d.winograd.weight_cut import WinogradWeightCut
 from nbnorm.jit import device, kernel, prange
+from nbnorm.jit.records import record, size_of
 from nbnorm.simd.lanes import item
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, store
 
 __all__ = ["sum_winograd"]
 
-UNROLL = 4  # tiles in one turn of the loop
+UNROLL = 4  # tiles in one turn of the loop over them: fewer leave the processor more to do than products
 ROWS = LANES_FLOAT32  # channels of a register tile; its other side is one vector of outputs
+AREA = TAPS * TAPS
 
 _tile = make_tile(ROWS, 1)
 _zero, _add_outer, _add_to, _store = _tile.zero, _tile.add_outer, _tile.add_to, _tile.store_columns
 
+cut_of = record(WinogradWeightCut)
+PIXELS = size_of(WinogradWeightCut)  # where the offsets of the pixels begin in the row
+
+
+class Arrays(NamedTuple):
+    """What `sum_winograd` is given, each array as one row."""
+
+    dy: Any
+    x: Any
+    normalization: Any
+    scratch: Any
+
+
+class Side(NamedTuple):
+    """One side of the products, x or dy: `used` channels, from `first` on, of `all_channels` planes of an image.
+
+    The offsets are those of a vector of channels in the worker's scratch and of the panel, which has `block` channels
+    for each tile, the last of them perhaps zeros, and `point` values from one point to the next.
+    """
+
+    array: Any
+    normalization: Any
+    pixels: Any
+    height: int
+    width: int
+    all_channels: int
+    first: int
+    used: int
+    buffer: int
+    row_size: int
+    panel: int
+    block: int
+    point: int
+
 
 @device
-def _transform_band(source, start, plane, normalization, first_channel, size, used, first, rows, places, memory,
-                    buffer, pitch, transform, columns, panel, point, ahead):  # fmt: skip
-    """Transform rows [first, first + rows) of `used` planes (height, width), zeros beyond, into the tiles of a panel.
+def _sides(task, cut, row, arrays, worker):
+    """x and dy for a block of channels and one of outputs; `worker` is where its own scratch begins."""
+    planes, blocks, memory = cut.planes, cut.blocks, cut.memory
+    out, channel = task % blocks.out_blocks, task // blocks.out_blocks % blocks.channel_blocks
+    first_out, first_channel = out * blocks.out_block, channel * blocks.channel_block
+    lanes, dy_pixels = lanes_of(arrays.scratch), PIXELS + planes.height * planes.width
+    x_side = Side(
+        arrays.x, arrays.normalization, flat(row[PIXELS:dy_pixels]), planes.height, planes.width, blocks.channels,
+        first_channel, min(blocks.channel_block, blocks.channels - first_channel), worker + memory.x_buffer,
+        memory.x_row, worker + memory.x_panel, blocks.channel_block, blocks.tiles * blocks.channel_block + lanes,
+    )  # fmt: skip
+    dy_side = Side(
+        arrays.dy, arrays.scratch[:0], flat(row[dy_pixels:]), planes.out_height, planes.out_width, blocks.outs,
+        first_out, min(blocks.out_block, blocks.outs - first_out), worker + memory.dy_buffer, memory.dy_row,
+        worker + memory.dy_panel, blocks.out_block, blocks.tiles * blocks.out_block + lanes,
+    )  # fmt: skip
+    return x_side, dy_side
 
-    A vector of channels at a time goes to the buffer, in rows that are `pitch` values apart, and from there to
-    memory[panel:], for each of the points, `point` values apart, tile by tile in rows of `size` channels. Meanwhile
-    what comes later is fetched: for each tile, ahead[1] values from source[ahead[0]:] on.
+
+@device
+def _transform_band(transform, side, image, first, rows, columns, count, memory, ahead):
+    """Transform rows [first, first + rows) of an image's planes, zeros beyond, to the panel's tiles from `count` on.
+
+    A vector of channels at a time goes to the buffer, and from there to the panel, tile by tile. Meanwhile what comes
+    later is fetched: for each tile, ahead[1] values from ahead[0] on.
     """
-    height, width = plane
-    lanes = lanes_of(memory)
+    height, width, pitch = side.height, side.width, side.row_size
+    lanes, plane_size = lanes_of(memory), height * width
     low, high = max(0, first), min(height, first + rows)
-    clear(memory, buffer, (low - first) * pitch)
-    clear(memory, buffer + (high - first) * pitch, (first + rows - high) * pitch)
-    for c in range(0, used, lanes):
-        place_pixels(source, start + c * height * width, height * width, min(lanes, used - c), low * width,
-                     high * width, high * width, normalization, first_channel + c, memory, buffer - first * pitch,
-                     places)  # fmt: skip
-        to = panel + c
+    clear(memory, side.buffer, (low - first) * pitch)
+    clear(memory, side.buffer + (high - first) * pitch, (first + rows - high) * pitch)
+    start = (image * side.all_channels + side.first) * plane_size
+    packed = Packed(memory, side.buffer - first * pitch, side.pixels)
+    for c in range(0, side.used, lanes):
+        channels = Channels(side.array, start + c * plane_size, plane_size, min(lanes, side.used - c),
+                            side.normalization, side.first + c)  # fmt: skip
+        place_pixels(channels, low * width, high * width, high * width, packed)
+        points = side.panel + count * side.block + c
         for row in range(rows // TILE):
             for column in range(columns):
-                ahead = fetch(source, ahead)
-                transform(memory, buffer + TILE * (row * pitch + column * lanes), pitch, memory, to, point)
-                to += size
+                ahead = fetch(side.array, ahead)
+                tile = side.buffer + TILE * (row * pitch + column * lanes)
+                transform(memory, tile, pitch, memory, points, side.point)
+                points += side.block
     return ahead
 
 
 @device
-def _add_panels(scratch, x_panel, dy_panel, channels, outs, count, tiles, fresh, sums):
-    """Add the outer products of the first `count` columns of both panels to the sums of each point, fresh ones to 0."""
-    lanes = lanes_of(scratch)
+def _add_panels(memory, x, dy, count, fresh, sums):
+    """Add the outer products of the first `count` tiles of both panels to the sums of each point, fresh ones to 0."""
+    lanes = lanes_of(memory)
+    x_panel, dy_panel = x.panel, dy.panel
     for _ in range(POINTS):
-        for k in range(0, outs, lanes):
-            for c in range(0, channels, ROWS):
-                acc = _zero(scratch)
-                w, x = x_panel + c, dy_panel + k
+        for k in range(0, dy.block, lanes):
+            for c in range(0, x.block, ROWS):
+                acc = _zero(memory)
+                x_tile, dy_tile = x_panel + c, dy_panel + k
                 p = 0
                 while p + UNROLL <= count:
                     for u in range(UNROLL):
-                        acc = _add_outer(acc, scratch, w + u * channels, scratch, (0,), x + u * outs)
-                    w += UNROLL * channels
-                    x += UNROLL * outs
+                        acc = _add_outer(acc, memory, x_tile + u * x.block, memory, (0,), dy_tile + u * dy.block)
+                    x_tile += UNROLL * x.block
+                    dy_tile += UNROLL * dy.block
                     p += UNROLL
                 while p < count:
-                    acc = _add_outer(acc, scratch, w, scratch, (0,), x)
-                    w += channels
-                    x += outs
+                    acc = _add_outer(acc, memory, x_tile, memory, (0,), dy_tile)
+                    x_tile += x.block
+                    dy_tile += dy.block
                     p += 1
                 if fresh:
-                    _store(acc, scratch, sums, (0,), lanes)
+                    _store(acc, memory, sums, (0,), lanes)
                 else:
-                    _add_to(acc, scratch, sums)
+                    _add_to(acc, memory, sums)
                 sums += ROWS * lanes
         sums += lanes
-        x_panel += tiles * channels + lanes
-        dy_panel += tiles * outs + lanes
+        x_panel += x.point
+        dy_panel += dy.point
 
 
 @device
-def _sum_task(task, problem, planes, blocks, places, x_places, dy_places, dy, x, normalization,
-              scratch, at):  # fmt: skip
-    """One block of channels and outputs over one chunk of images; scratch[at:] is the worker's own."""
-    images, channels, outs, _ = problem
-    height, width, out_height, out_width, padding, _ = planes
-    chunks, channel_block, out_block, tiles, band, columns = blocks
-    sums = task * places[6]
-    channel_blocks, out_blocks = (channels + channel_block - 1) // channel_block, (outs + out_block - 1) // out_block
-    task, first_out = task // out_blocks, task % out_blocks * out_block
-    chunk, first_channel = task // channel_blocks, task % channel_blocks * channel_block
-    used, used_outs = min(channel_block, channels - first_channel), min(out_block, outs - first_out)
+def _share(side, tiles, lanes):
+    """Values that are fetched at each tile, so that all tiles of an image together fetch the next one."""
+    return side.used * side.height * side.width // (tiles * ((side.used + lanes - 1) // lanes))
+
+
+@device
+def _sum_task(task, cut, row, arrays, worker):
+    """One block of channels and outputs over one chunk of images; scratch[worker:] is the worker's own."""
+    scratch, planes, blocks = arrays.scratch, cut.planes, cut.blocks
+    x, dy = _sides(task, cut, row, arrays, worker)
+    chunk, columns = task // blocks.out_blocks // blocks.channel_blocks, blocks.tile_columns
+    sums, image_tiles = task * cut.memory.sums, (planes.out_height + TILE - 1) // TILE * columns
     lanes = lanes_of(scratch)
-    x_pitch, dy_pitch = (TILE * columns + WINDOW - TILE) * lanes, TILE * columns * lanes
-    x_at, dy_at, x_panel, dy_panel = at + places[2], at + places[3], at + places[4], at + places[5]
-    x_point, dy_point = tiles * channel_block + lanes, tiles * out_block + lanes
-    tiles_of_image = (out_height + TILE - 1) // TILE * columns
-    x_share = used * height * width // (tiles_of_image * ((used + lanes - 1) // lanes))
-    dy_share = used_outs * out_height * out_width // (tiles_of_image * ((used_outs + lanes - 1) // lanes))
-    clear(scratch, at, places[4])  # the borders of the buffers
+    x_share, dy_share = _share(x, image_tiles, lanes), _share(dy, image_tiles, lanes)
+    clear(scratch, worker, cut.memory.x_panel)  # the borders of the buffers
     count, fresh = 0, True
-    for n in range(chunk * images // chunks, (chunk + 1) * images // chunks):
-        x_start = (n * channels + first_channel) * height * width
-        dy_start = (n * outs + first_out) * out_height * out_width
-        x_ahead = x_start + channels * height * width, x_share
-        dy_ahead = dy_start + outs * out_height * out_width, dy_share
-        for row in range(0, out_height, TILE * band):
-            rows_of_band = min(band, (out_height - row + TILE - 1) // TILE) * TILE
-            x_ahead = _transform_band(
-                x, x_start, (height, width), normalization, first_channel, channel_block, used, row - padding,
-                rows_of_band + WINDOW - TILE, x_places, scratch, x_at, x_pitch, transform_input, columns,
-                x_panel + count * channel_block, x_point, x_ahead,
-            )  # fmt: skip
-            dy_ahead = _transform_band(
-                dy, dy_start, (out_height, out_width), scratch[:0], 0, out_block, used_outs, row, rows_of_band,
-                dy_places, scratch, dy_at, dy_pitch, transform_output_gradient, columns,
-                dy_panel + count * out_block, dy_point, dy_ahead,
-            )  # fmt: skip
-            count += rows_of_band // TILE * columns
-            if count + band * columns > tiles:
-                _add_panels(scratch, x_panel, dy_panel, channel_block, out_block, count, tiles, fresh, sums)
+    for n in range(chunk * blocks.images // blocks.chunks, (chunk + 1) * blocks.images // blocks.chunks):
+        x_ahead = ((n + 1) * blocks.channels + x.first) * planes.height * planes.width, x_share
+        dy_ahead = ((n + 1) * blocks.outs + dy.first) * planes.out_height * planes.out_width, dy_share
+        for row_of_band in range(0, planes.out_height, TILE * blocks.tile_rows):
+            tile_rows = min(blocks.tile_rows, (planes.out_height - row_of_band + TILE - 1) // TILE)
+            x_ahead = _transform_band(transform_input, x, n, row_of_band - planes.above, tile_rows * TILE + BORDER,
+                                      columns, count, scratch, x_ahead)  # fmt: skip
+            dy_ahead = _transform_band(transform_output_gradient, dy, n, row_of_band, tile_rows * TILE, columns, count,
+                                       scratch, dy_ahead)  # fmt: skip
+            count += tile_rows * columns
+            if count + blocks.tile_rows * columns > blocks.tiles:
+                _add_panels(scratch, x, dy, count, fresh, sums)
                 count, fresh = 0, False
     if count > 0 or fresh:
-        _add_panels(scratch, x_panel, dy_panel, channel_block, out_block, count, tiles, fresh, sums)
+        _add_panels(scratch, x, dy, count, fresh, sums)
 
 
 @device
-def _finish(index, problem, blocks, places, scratch, dweight):
+def _sum_share(index, row, arrays):
+    """The tasks of one worker."""
+    cut = cut_of(row)
+    tasks = cut.blocks.chunks * cut.blocks.channel_blocks * cut.blocks.out_blocks
+    worker = cut.memory.workers + index * cut.memory.size
+    for task in range(index * tasks // cut.workers, (index + 1) * tasks // cut.workers):
+        _sum_task(task, cut, row, arrays, worker)
+
+
+@device
+def _finish(index, row, scratch, dweight):
     """Add the chunks' sums of `ROWS` channels and a vector of outputs, and transform them into weights."""
-    _, channels, outs, _ = problem
-    chunks, channel_block, out_block, _, _, _ = blocks
-    lanes = lanes_of(scratch)
-    out_vectors = (outs + lanes - 1) // lanes
+    cut, lanes = cut_of(row), lanes_of(scratch)
+    blocks, size = cut.blocks, cut.memory.sums
+    out_vectors = (blocks.outs + lanes - 1) // lanes
     first, k = index // out_vectors * ROWS, index % out_vectors * lanes
-    channel_blocks, out_blocks = (channels + channel_block - 1) // channel_block, (outs + out_block - 1) // out_block
-    at = (first // channel_block * out_blocks + k // out_block) * places[6]
-    at += k % out_block * channel_block + first % channel_block * lanes
-    pitch, point = channel_blocks * out_blocks * places[6], channel_block * out_block + lanes
-    for p in range(at, at + POINTS * point, point):
+    block = first // blocks.channel_block * blocks.out_blocks + k // blocks.out_block
+    sums = block * size + k % blocks.out_block * blocks.channel_block + first % blocks.channel_block * lanes
+    pitch, point = blocks.channel_blocks * blocks.out_blocks * size, blocks.channel_block * blocks.out_block + lanes
+    for p in range(sums, sums + POINTS * point, point):
         for i in range(p, p + ROWS * lanes, lanes):
             total = load(scratch, i)
-            for chunk in range(1, chunks):
+            for chunk in range(1, blocks.chunks):
                 total = add(total, load(scratch, i + chunk * pitch))
             store(scratch, i, total)
-    for c in range(first, min(first + ROWS, channels)):
-        transform_weight_gradient(scratch, at, point, scratch, at, point)
-        for lane in range(min(lanes, outs - k)):
-            for tap in range(9):
-                dweight[((k + lane) * channels + c) * 9 + tap] = item(scratch, at + tap * point + lane)
-        at += lanes
+    for c in range(first, min(first + ROWS, blocks.channels)):
+        transform_weight_gradient(scratch, sums, point, scratch, sums, point)
+        for lane in range(min(lanes, blocks.outs - k)):
+            for tap in range(AREA):
+                dweight[((k + lane) * blocks.channels + c) * AREA + tap] = item(scratch, sums + tap * point + lane)
+        sums += lanes
 
 
 @kernel
-def sum_winograd(problem, planes, blocks, places, x_places, dy_places, dy, x, normalization, scratch, dweight):
-    """Overwrite dweight (outs, channels, 3, 3); see the plan, `WinogradWeight`, for the integers.
+def sum_winograd(row, dy, x, normalization, scratch, dweight):
+    """Overwrite dweight (outs, channels, 3, 3); see `WinogradWeight` for the row.
 
-    x is normalized on the way, unless the normalization is empty: see `place_pixels`.
+    x is normalized on the way, unless the normalization is empty: see `Channels`.
     """
-    dy, x, scratch, dweight, normalization = flat(dy), flat(x), flat(scratch), flat(dweight), flat(normalization)
-    _, channels, outs, workers = problem
-    chunks, channel_block, out_block, _, _, _ = blocks
-    tasks = chunks * ((channels + channel_block - 1) // channel_block) * ((outs + out_block - 1) // out_block)
-    for index in prange(workers):
-        worker = np.intp(index)
-        at = places[0] + worker * places[1]
-        for task in range(worker * tasks // workers, (worker + 1) * tasks // workers):
-            _sum_task(task, problem, planes, blocks, places, x_places, dy_places, dy, x, normalization, scratch, at)
-    lanes = lanes_of(scratch)
-    for index in prange((channels + ROWS - 1) // ROWS * ((outs + lanes - 1) // lanes)):
-        _finish(np.intp(index), problem, blocks, places, scratch, dweight)
+    row, dy, x, scratch, dweight = flat(row), flat(dy), flat(x), flat(scratch), flat(dweight)
+    normalization = flat(normalization)
+    for index in prange(cut_of(row).workers):
+        _sum_share(np.intp(index), row, Arrays(dy, x, normalization, scratch))
+    blocks, lanes = cut_of(row).blocks, lanes_of(scratch)
+    for index in prange((blocks.channels + ROWS - 1) // ROWS * ((blocks.outs + lanes - 1) // lanes)):
+        _finish(np.intp(index), row, scratch, dweight)

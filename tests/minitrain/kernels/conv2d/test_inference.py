@@ -14,19 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
-from minitrain.kernels.conv2d import bind
-from minitrain.kernels.conv2d.bind import Conv2dGeometry
+from minitrain.kernels.conv2d import Geometry, Product, algorithm
 from minitrain.kernels.conv2d.direct.cut import cut_forward
 from minitrain.kernels.conv2d.direct.records import cut_of
 
 FEW_IMAGES = [
-    Conv2dGeometry((1, 16, 8, 8), 32, (3, 3), padding=(1, 1)),  # one band, its outputs divided
-    Conv2dGeometry((1, 5, 8, 8), 35, (3, 3), padding=(1, 1)),  # the last tile of outputs reaches back
-    Conv2dGeometry((1, 3, 32, 32), 16, (3, 3), padding=(1, 1)),  # bands and outputs divided
-    Conv2dGeometry((1, 8, 14, 14), 64, (3, 3), stride=(2, 2), padding=(1, 1)),
-    Conv2dGeometry((2, 4, 9, 9), 40, (3, 3), groups=2),
-    Conv2dGeometry((1, 6, 7, 7), 24, (1, 1)),  # read in place
-    Conv2dGeometry((1, 2, 1, 1), 9, (1, 1)),
+    Geometry((1, 16, 8, 8), 32, (3, 3), padding=(1, 1)),  # one band, its outputs divided
+    Geometry((1, 5, 8, 8), 35, (3, 3), padding=(1, 1)),  # the last tile of outputs reaches back
+    Geometry((1, 3, 32, 32), 16, (3, 3), padding=(1, 1)),  # bands and outputs divided
+    Geometry((1, 8, 14, 14), 64, (3, 3), stride=(2, 2), padding=(1, 1)),
+    Geometry((2, 4, 9, 9), 40, (3, 3), groups=2),
+    Geometry((1, 6, 7, 7), 24, (1, 1)),  # read in place
+    Geometry((1, 2, 1, 1), 9, (1, 1)),
 ]
 EPILOGUES = [(residual, relu, affine) for residual in (0, 1) for relu in (0, 1) for affine in (0, 1)]
 
@@ -42,14 +41,13 @@ def arrays(geometry, dtype, seed=0):
 
 def run(geometry, dtype, epilogue=(1, 1, 1), scaled=True, seed=0):
     x, weight, scale, bias, residual, affine = arrays(geometry, dtype, seed)
-    none = bias[:0]
-    packed = np.full(geometry.packed_weight(), np.nan, dtype)
-    conv2d.prepare_weight(geometry, weight, bias, packed, *([scale] if scaled else []))
+    packed = np.full(conv2d.packed_size(geometry), np.nan, dtype)
+    conv2d.prepare_weight(geometry, weight, bias, packed, *([scale] if scaled else []))()
     assert np.isfinite(packed).all()
     y = np.full(geometry.output_shape, np.nan, dtype)
     conv2d.convolution(
-        geometry, x, packed, residual if epilogue[0] else none, affine if epilogue[2] else none, bool(epilogue[1]),
-        np.full(geometry.forward_scratch(), np.nan, dtype), y,
+        geometry, x, packed, residual if epilogue[0] else None, affine if epilogue[2] else None, bool(epilogue[1]),
+        np.full(conv2d.scratch_size(geometry, Product.FORWARD), np.nan, dtype), y,
     )()  # fmt: skip
     return y
 
@@ -101,12 +99,12 @@ def test_weights_are_packed_alike_for_any_number_of_images(geometry):
     _, weight, scale, bias, _, _ = arrays(geometry, "float32")
     packed = []
     for images in (1, 2, 64):
-        other = Conv2dGeometry(
+        other = Geometry(
             (images, *geometry.input_shape[1:]), geometry.out_channels, geometry.kernel, geometry.stride,
             geometry.padding, geometry.dilation, geometry.groups,
         )  # fmt: skip
-        packed.append(np.full(other.packed_weight(), np.nan, np.float32))
-        conv2d.prepare_weight(other, weight, bias, packed[-1], scale)
+        packed.append(np.full(conv2d.packed_size(other), np.nan, np.float32))
+        conv2d.prepare_weight(other, weight, bias, packed[-1], scale)()
     for each in packed[1:]:
         np.testing.assert_array_equal(each, packed[0])
 
@@ -122,7 +120,7 @@ def test_few_images_make_several_tasks():
 @pytest.mark.parametrize("geometry", FEW_IMAGES, ids=str)
 def test_same_bits_in_serial_and_in_parallel_for_any_number_of_threads(geometry, monkeypatch):
     serial = run(geometry, "float32")
-    monkeypatch.setattr(bind, "FLOPS_PER_ELEMENT", 1e-9)
+    monkeypatch.setattr(algorithm, "FLOPS_PER_ELEMENT", 1e-9)
     before = numba.get_num_threads()
     for threads in {1, 2, before}:
         numba.set_num_threads(min(threads, before))
@@ -136,11 +134,11 @@ def test_relu_keeps_nan_and_the_residual_is_left_alone():
     geometry = FEW_IMAGES[0]
     x, weight, _, bias, residual, _ = arrays(geometry, "float32")
     x[0, :, 3, 3] = np.nan
-    packed, none = np.empty(geometry.packed_weight(), np.float32), bias[:0]
-    conv2d.prepare_weight(geometry, weight, bias, packed)
+    packed = np.empty(conv2d.packed_size(geometry), np.float32)
+    conv2d.prepare_weight(geometry, weight, bias, packed)()
     kept, y = residual.copy(), np.empty(geometry.output_shape, np.float32)
-    scratch = np.empty(geometry.forward_scratch(), np.float32)
-    conv2d.convolution(geometry, x, packed, residual, none, True, scratch, y)()
+    scratch = np.empty(conv2d.scratch_size(geometry, Product.FORWARD), np.float32)
+    conv2d.convolution(geometry, x, packed, residual, None, True, scratch, y)()
     assert np.isnan(y[0, :, 2:5, 2:5]).all()
     assert np.isfinite(y[0, :, 5:]).all()
     np.testing.assert_array_equal(residual, kept)

@@ -20,9 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
-from minitrain.kernels.conv2d import bind
-from minitrain.kernels.conv2d.bind import Conv2dGeometry
-from minitrain.kernels.conv2d.depthwise.cut import Depthwise
+from minitrain.kernels.conv2d import Geometry, Product, algorithm
+from minitrain.kernels.conv2d.depthwise.weight_cut import cut_depthwise_weight
 
 
 def arrays(geometry, dtype, seed=0):
@@ -34,21 +33,23 @@ def arrays(geometry, dtype, seed=0):
 def run(geometry, dtype, bias=True, seed=0):
     """All three kernels, into buffers that hold NaN: (y, dx, dweight, dbias)."""
     x, weight, b, dy = arrays(geometry, dtype, seed)
-    if not bias:
-        b = b[:0]
-    y, dx, dweight, dbias = (np.full_like(a, np.nan) for a in (dy, x, weight, b))
-    conv2d.forward(geometry, x, weight, b, np.full(geometry.forward_scratch(), np.nan, dtype), y)
-    conv2d.backward_input(geometry, dy, weight, np.full(geometry.input_gradient_scratch(), np.nan, dtype), dx)
-    scratch = np.full(geometry.weight_gradient_scratch(), np.nan, dtype)
-    conv2d.backward_weight(geometry, dy, x, scratch, dweight, dbias)
+    y, dx, dweight, dbias = (np.full_like(a, np.nan) for a in (dy, x, weight, b if bias else b[:0]))
+    conv2d.forward(geometry, x, weight, b if bias else None, scratch(geometry, Product.FORWARD, dtype), y)()
+    conv2d.input_gradient(geometry, dy, weight, scratch(geometry, Product.INPUT_GRADIENT, dtype), dx)()
+    space = scratch(geometry, Product.WEIGHT_GRADIENT, dtype)
+    conv2d.weight_gradient(geometry, dy, x, space, dweight, dbias if bias else None)()
     return y, dx, dweight, dbias
+
+
+def scratch(geometry, product, dtype="float32"):
+    return np.full(conv2d.scratch_size(geometry, product), np.nan, dtype)
 
 
 def expected(geometry, dtype, bias=True, seed=0):
     x, weight, b, dy = arrays(geometry, dtype, seed)
-    dweight, dbias = reference.backward_weight(geometry, dy, x)
+    dweight, dbias = reference.weight_gradient(geometry, dy, x)
     y = reference.forward(geometry, x, weight, b if bias else b[:0])
-    return y, reference.backward_input(geometry, dy, weight), dweight, dbias if bias else dbias[:0]
+    return y, reference.input_gradient(geometry, dy, weight), dweight, dbias if bias else dbias[:0]
 
 
 def assert_same(actual, wanted):
@@ -77,7 +78,7 @@ def test_without_a_bias():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_where_no_tap_reaches_the_input(dtype):
-    g = conv2d.Conv2dGeometry((1, 2, 1, 1), 1, (1, 1), stride=(2, 1), padding=(1, 0))
+    g = Geometry((1, 2, 1, 1), 1, (1, 1), stride=(2, 1), padding=(1, 0))
     assert_close(run(g, dtype), expected(g, dtype), dtype)
     assert (run(g, dtype)[1] == 0).all()
 
@@ -102,16 +103,15 @@ def test_agrees_with_pytorch_in_float64(geometry):
 @settings(max_examples=60, deadline=None)
 @given(depthwise_geometries(), st.sampled_from(["float32", "float64"]))
 def test_any_depthwise_shape(geometry, dtype):
-    assert isinstance(geometry.forward_plan, Depthwise)
-    assert isinstance(geometry.input_gradient_plan, Depthwise)
-    assert geometry.depthwise_weight_plan is not None
+    for product in Product:
+        assert conv2d.choose(geometry, product, np.dtype(dtype)).name == "depthwise"
     assert_close(run(geometry, dtype), expected(geometry, dtype), dtype)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES[2:4] + DEPTHWISE[:2], ids=str)
 def test_same_bits_in_serial_and_in_parallel_for_any_number_of_threads(geometry, monkeypatch):
     serial = run(geometry, "float32")
-    monkeypatch.setattr(bind, "FLOPS_PER_ELEMENT", 1)
+    monkeypatch.setattr(algorithm, "FLOPS_PER_ELEMENT", 1)
     before = numba.get_num_threads()
     for threads in {1, 2, before}:
         numba.set_num_threads(min(threads, before))
@@ -122,8 +122,8 @@ def test_same_bits_in_serial_and_in_parallel_for_any_number_of_threads(geometry,
 
 
 def test_chunks_of_images_share_a_depthwise_weight_gradient():
-    geometry = Conv2dGeometry((9, 3, 10, 30), 3, (3, 3), padding=(1, 1), groups=3)
-    assert geometry.depthwise_weight_plan.table[3] > 1
+    geometry = Geometry((9, 3, 10, 30), 3, (3, 3), padding=(1, 1), groups=3)
+    assert cut_depthwise_weight(geometry).chunks > 1
     assert_close(run(geometry, "float32"), expected(geometry, "float32"), "float32")
 
 
@@ -132,10 +132,9 @@ def test_a_nan_stays_in_its_channel_of_a_depthwise_convolution():
     x, weight, b, dy = arrays(geometry, "float32")
     x[1, 7, 27, 27] = dy[0, 7, 0, 0] = np.nan
     y, dx, dweight = np.empty_like(dy), np.empty_like(x), np.empty_like(weight)
-    conv2d.forward(geometry, x, weight, b, np.full(geometry.forward_scratch(), np.nan, "float32"), y)
-    conv2d.backward_input(geometry, dy, weight, np.full(geometry.input_gradient_scratch(), np.nan, "float32"), dx)
-    scratch = np.full(geometry.weight_gradient_scratch(), np.nan, "float32")
-    conv2d.backward_weight(geometry, dy, x, scratch, dweight, b[:0])
+    conv2d.forward(geometry, x, weight, b, scratch(geometry, Product.FORWARD), y)()
+    conv2d.input_gradient(geometry, dy, weight, scratch(geometry, Product.INPUT_GRADIENT), dx)()
+    conv2d.weight_gradient(geometry, dy, x, scratch(geometry, Product.WEIGHT_GRADIENT), dweight, None)()
     wrong = np.zeros(y.shape, bool)
     wrong[1, 7, 26:, 26:] = True
     np.testing.assert_array_equal(np.isnan(y), wrong)
@@ -149,9 +148,8 @@ def test_a_nan_stays_in_its_channel_of_a_depthwise_convolution():
 def test_a_nan_stays_in_its_channel_of_the_weight_gradient(geometry):
     x, _, _, dy = arrays(geometry, "float32")
     x[:, 1] = np.nan
-    dweight, dbias = np.empty(geometry.weight_shape, "float32"), np.empty(0, "float32")
-    scratch = np.full(geometry.weight_gradient_scratch(), np.nan, "float32")
-    conv2d.backward_weight(geometry, dy, x, scratch, dweight, dbias)
+    dweight = np.empty(geometry.weight_shape, "float32")
+    conv2d.weight_gradient(geometry, dy, x, scratch(geometry, Product.WEIGHT_GRADIENT), dweight, None)()
     wrong = np.isnan(dweight).any(axis=(0, 2, 3))
     assert wrong[1]
     assert wrong.sum() == 1

@@ -17,8 +17,8 @@ def run(rows, inputs, outputs, dtype, bias=True):
         for shape in ((rows, inputs), (outputs, inputs), (rows, outputs), (outputs,) if bias else (0,))
     )
     y, dx, dweight, dbias = (np.full_like(a, np.nan) for a in (dy, x, weight, b))
-    dense.forward(x, weight, b, np.full(SCRATCH, np.nan, dtype), y)
-    dense.backward(dy, x, weight, dweight, dbias, dx)
+    dense.forward(x, weight, b if bias else None, np.full(SCRATCH, np.nan, dtype), y)()
+    dense.backward(dy, x, weight, dweight, dbias if bias else None, dx)()
     x, weight, dy, b = (a.astype(np.float64) for a in (x, weight, dy, b))
     wanted = (x @ weight.T + (b if bias else 0), dy @ weight, dy.T @ x, dy.sum(axis=0) if bias else b)
     return (y, dx, dweight, dbias), wanted

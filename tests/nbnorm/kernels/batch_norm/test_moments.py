@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
-from minitrain.kernels.conv2d.geometry import Conv2dGeometry
+from minitrain.kernels.conv2d import Geometry, Product
 from nbnorm.kernels.batch_norm.moments import combine_moments, take_moments
 
 IDENTITY = np.zeros((16, 16, 3, 3), np.float32)
@@ -15,10 +15,11 @@ IDENTITY[range(16), range(16), 1, 1] = 1
 
 def moments_of(x, weight=IDENTITY, bias=None):
     """Moments of a convolution of x (N, 16, H, W), by its kernel; and its output."""
-    g = Conv2dGeometry(x.shape, 16, (3, 3), padding=(1, 1))
-    y, sums = np.empty(g.output_shape, np.float32), np.full(g.sums_shape, np.nan)
+    g = Geometry(x.shape, 16, (3, 3), padding=(1, 1))
+    y, sums = np.empty(g.output_shape, np.float32), np.full(conv2d.sums_shape(g), np.nan)
     bias = np.zeros(16, np.float32) if bias is None else bias
-    conv2d.forward(g, x, weight, bias, np.empty(g.forward_scratch(), np.float32), y, None, sums)
+    scratch = np.empty(conv2d.scratch_size(g, Product.FORWARD), np.float32)
+    conv2d.forward(g, x, weight, bias, scratch, y, sums=sums)()
     moments = np.full((2, 16), np.nan)
     combine_moments.serial(sums, y.reshape(len(y), 16, -1), moments)
     return moments, y

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
-from minitrain.kernels.conv2d import bind
-from minitrain.kernels.conv2d.bind import Conv2dGeometry
-from minitrain.kernels.conv2d.winograd.cut import pays, plan_winograd
-from minitrain.kernels.conv2d.winograd.forward import run_winograd
+from minitrain.kernels.conv2d import Geometry, Product, algorithm
+from minitrain.kernels.conv2d.winograd.cut import cut_winograd, pays
+from minitrain.kernels.conv2d.winograd.forward import cut_of, run_winograd
 from minitrain.kernels.conv2d.winograd.weights import transform_weights
 from nbnorm.kernels.batch_norm.moments import combine_moments
 from nbnorm.simd.vectors import LANES_FLOAT32
@@ -26,7 +25,7 @@ CANARY = np.float32(-12345.678)
 
 
 def geometry(images, channels, outs, height, width, padding=(1, 1)):
-    return Conv2dGeometry((images, channels, height, width), outs, (3, 3), padding=padding)
+    return Geometry((images, channels, height, width), outs, (3, 3), padding=padding)
 
 
 GEOMETRIES = [
@@ -57,17 +56,17 @@ def guarded(shape):
 
 def run(g, gradient, source, weight, bias, residual=None, relu=False, run_kernel=run_winograd.serial):
     """One convolution into a buffer that holds NaN, with scratch of random bits; nothing around them is written."""
-    plan = plan_winograd(g, gradient)
+    cut = cut_winograd(g, gradient)
     target, memory = guarded(g.input_shape if gradient else g.output_shape)
-    scratch, scratch_memory = guarded((plan.scratch,))
-    packed, packed_memory = guarded((plan.packed,))
-    bits = np.random.default_rng(1).integers(0, 2**32, plan.scratch, np.uint32)
+    scratch, scratch_memory = guarded((cut.scratch,))
+    packed, packed_memory = guarded((cut.packed,))
+    bits = np.random.default_rng(1).integers(0, 2**32, cut.scratch, np.uint32)
     scratch[:] = bits.view(np.float32)
     none = target[:0]
-    transform_weights.serial(plan.weights, weight, np.empty(0), bias, packed)
-    sums = np.full(plan.sums_shape, np.nan)
+    transform_weights.serial(cut.weights, weight, np.empty(0), bias, packed)
+    sums = np.full(cut.sums_shape, np.nan)
     residual = none if residual is None else residual
-    run_kernel(plan.table, source, none, packed, residual, none, relu, scratch, target, sums)
+    run_kernel(cut.row, source, none, packed, residual, none, relu, scratch, target, sums)
     for outer in (memory, scratch_memory, packed_memory):
         assert (outer[:GUARD] == CANARY).all()
         assert (outer[-GUARD:] == CANARY).all()
@@ -95,7 +94,7 @@ def run_both(g, seed=0, run_kernel=run_winograd.serial):
 def assert_close(g, actual, seed=0):
     """The worst error is a few units in the last place of the largest result, growing with the number of products."""
     x, weight, bias, dy = arrays(g, seed)
-    wanted = reference.forward(g, x, weight, bias), reference.backward_input(g, dy, weight)
+    wanted = reference.forward(g, x, weight, bias), reference.input_gradient(g, dy, weight)
     for name, a, b in zip(("y", "dx"), actual, wanted, strict=True):
         error = np.abs(a - b).max() / np.abs(b).max()
         assert error < 1e-5, f"{name}: {error}"
@@ -188,34 +187,34 @@ def test_a_nan_spreads_no_further_than_its_tiles_and_images():
 
 
 def test_the_convolution_uses_it_in_float32_only(monkeypatch):
-    monkeypatch.setattr(bind, "FLOPS_PER_ELEMENT", 10**12)
+    monkeypatch.setattr(algorithm, "FLOPS_PER_ELEMENT", 10**12)
     g = geometry(6, 32, 32, 14, 14)
     assert pays(g)
     x, weight, bias, dy = arrays(g)
     for dtype in (np.float32, np.float64):
         y, dx = np.empty(g.output_shape, dtype), np.empty(g.input_shape, dtype)
         conv2d.forward(g, x.astype(dtype), weight.astype(dtype), bias.astype(dtype),
-                       np.empty(g.forward_scratch(), dtype), y)  # fmt: skip
-        scratch = np.empty(g.input_gradient_scratch(), dtype)
-        conv2d.backward_input(g, dy.astype(dtype), weight.astype(dtype), scratch, dx)
+                       np.empty(conv2d.scratch_size(g, Product.FORWARD), dtype), y)()  # fmt: skip
+        scratch = np.empty(conv2d.scratch_size(g, Product.INPUT_GRADIENT), dtype)
+        conv2d.input_gradient(g, dy.astype(dtype), weight.astype(dtype), scratch, dx)()
         if dtype == np.float32:
             for a, b in zip((y, dx), run_both(g), strict=True):
                 np.testing.assert_array_equal(a, b)
         else:
             np.testing.assert_allclose(y, reference.forward(g, x, weight, bias), rtol=1e-12, atol=1e-12)
-            np.testing.assert_allclose(dx, reference.backward_input(g, dy, weight), rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(dx, reference.input_gradient(g, dy, weight), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        Conv2dGeometry((8, 64, 14, 14), 64, (3, 3), stride=(2, 2), padding=(1, 1)),
-        Conv2dGeometry((8, 64, 14, 14), 64, (3, 3), dilation=(2, 2), padding=(1, 1)),
-        Conv2dGeometry((8, 64, 14, 14), 64, (3, 3), padding=(1, 1), groups=2),
-        Conv2dGeometry((8, 64, 14, 14), 64, (5, 5), padding=(2, 2)),
-        Conv2dGeometry((8, 64, 14, 14), 64, (3, 3), padding=(3, 1)),
-        Conv2dGeometry((8, 64, 3, 3), 64, (3, 3)),
-        Conv2dGeometry((8, 1, 28, 28), 64, (3, 3), padding=(1, 1)),
+        Geometry((8, 64, 14, 14), 64, (3, 3), stride=(2, 2), padding=(1, 1)),
+        Geometry((8, 64, 14, 14), 64, (3, 3), dilation=(2, 2), padding=(1, 1)),
+        Geometry((8, 64, 14, 14), 64, (3, 3), padding=(1, 1), groups=2),
+        Geometry((8, 64, 14, 14), 64, (5, 5), padding=(2, 2)),
+        Geometry((8, 64, 14, 14), 64, (3, 3), padding=(3, 1)),
+        Geometry((8, 64, 3, 3), 64, (3, 3)),
+        Geometry((8, 1, 28, 28), 64, (3, 3), padding=(1, 1)),
     ],
     ids=str,
 )
@@ -224,12 +223,12 @@ def test_other_convolutions_are_direct(other):
 
 
 def test_few_images_are_cut_into_tasks():
-    images, rows = plan_winograd(geometry(1, 32, 32, 32, 32), False).table[10:12]
-    assert images == 1
-    assert rows <= 2
-    images, rows = plan_winograd(geometry(128, 64, 64, 8, 8), False).table[10:12]
-    assert images == 8
-    assert rows == 2
+    strips = cut_of.py_func(cut_winograd(geometry(1, 32, 32, 32, 32), False).row).strips
+    assert strips.images == 1
+    assert strips.tile_rows <= 2
+    strips = cut_of.py_func(cut_winograd(geometry(128, 64, 64, 8, 8), False).row).strips
+    assert strips.images == 8
+    assert strips.tile_rows == 2
 
 
 WIDTHS = """

@@ -13,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.kernels import conv2d
-from minitrain.kernels.conv2d.bind import Conv2dGeometry
+from minitrain.kernels.conv2d import Geometry, Product
 from minitrain.kernels.conv2d.winograd.cut import fits
-from minitrain.kernels.conv2d.winograd.weight_cut import plan_winograd_weight
+from minitrain.kernels.conv2d.winograd.weight_cut import cut_winograd_weight
 from minitrain.kernels.conv2d.winograd.weight_gradient import sum_winograd
 
 NONE = np.empty(0, "float32")
 BOUND = 1e-5  # of the largest gradient; measured up to 2e-6
 
 GEOMETRIES = [
-    Conv2dGeometry((3, 16, 8, 8), 16, (3, 3), padding=(1, 1)),
-    Conv2dGeometry((2, 16, 33, 40), 24, (3, 3), padding=(1, 1)),  # several bands
-    Conv2dGeometry((5, 70, 9, 13), 65, (3, 3), padding=(0, 2)),  # several blocks of channels and of outputs
-    Conv2dGeometry((19, 3, 6, 5), 4, (3, 3), padding=(1, 1)),  # several images in a panel
-    Conv2dGeometry((2, 5, 3, 75), 7, (3, 3), padding=(0, 0)),
+    Geometry((3, 16, 8, 8), 16, (3, 3), padding=(1, 1)),
+    Geometry((2, 16, 33, 40), 24, (3, 3), padding=(1, 1)),  # several bands
+    Geometry((5, 70, 9, 13), 65, (3, 3), padding=(0, 2)),  # several blocks of channels and of outputs
+    Geometry((19, 3, 6, 5), 4, (3, 3), padding=(1, 1)),  # several images in a panel
+    Geometry((2, 5, 3, 75), 7, (3, 3), padding=(0, 0)),
 ]
 
 
@@ -37,15 +37,15 @@ def arrays(geometry, seed=0):
 
 def run(geometry, dy, x, kernel=sum_winograd, normalization=NONE):
     """The gradient, with scratch and result full of NaN before; what lies around both stays as it is."""
-    plan = plan_winograd_weight(geometry)
+    cut = cut_winograd_weight(geometry)
     scratch, dweight = (
-        np.full(size + 64, np.nan, "float32") for size in (plan.scratch, int(np.prod(geometry.weight_shape)))
+        np.full(size + 64, np.nan, "float32") for size in (cut.scratch, int(np.prod(geometry.weight_shape)))
     )
     around = np.arange(32, dtype="float32")
     for array in (scratch, dweight):
         array[:32] = array[-32:] = around
     result = dweight[32:-32].reshape(geometry.weight_shape)
-    kernel(*plan[:6], dy, x, normalization, scratch[32:-32], result)
+    kernel(cut.row, dy, x, normalization, scratch[32:-32], result)
     for array in (scratch, dweight):
         np.testing.assert_array_equal(array[:32], around)
         np.testing.assert_array_equal(array[-32:], around)
@@ -54,7 +54,7 @@ def run(geometry, dy, x, kernel=sum_winograd, normalization=NONE):
 
 def assert_agrees(geometry, seed=0):
     dy, x = arrays(geometry, seed)
-    wanted, _ = reference.backward_weight(geometry, dy.astype("float64"), x.astype("float64"))
+    wanted, _ = reference.weight_gradient(geometry, dy.astype("float64"), x.astype("float64"))
     assert np.abs(run(geometry, dy, x, sum_winograd.serial) - wanted).max() <= BOUND * np.abs(wanted).max()
 
 
@@ -67,7 +67,7 @@ def test_agrees_with_the_float64_twin(geometry):
 def geometries(draw):
     padding = draw(st.integers(0, 2)), draw(st.integers(0, 2))
     shape = [draw(st.integers(1, 6)), draw(st.integers(1, 40)), *(draw(st.integers(3, 40)) for _ in range(2))]
-    return Conv2dGeometry(tuple(shape), draw(st.integers(1, 40)), (3, 3), padding=padding)
+    return Geometry(tuple(shape), draw(st.integers(1, 40)), (3, 3), padding=padding)
 
 
 @settings(max_examples=60, deadline=None)
@@ -99,8 +99,8 @@ def test_same_bits_in_serial_and_in_parallel_for_any_number_of_threads():
 
 
 def test_normalizes_x_on_the_way():
-    geometry = Conv2dGeometry((12, 21, 9, 10), 30, (3, 3), padding=(1, 1))
-    assert geometry.normalizes
+    geometry = Geometry((12, 21, 9, 10), 30, (3, 3), padding=(1, 1))
+    assert conv2d.normalizes(geometry, Product.FORWARD)
     rng = np.random.default_rng(2)
     dy, x = arrays(geometry)
     mean, inv_std, gamma, beta = (rng.standard_normal(21) for _ in range(4))
@@ -112,42 +112,42 @@ def test_normalizes_x_on_the_way():
 
     weight, bias = rng.standard_normal((30, 21, 3, 3), dtype="float32"), rng.standard_normal(30, dtype="float32")
     y, dweight, dbias = np.empty_like(dy), np.empty_like(weight), np.empty_like(bias)
-    scratch = np.full(geometry.forward_scratch(), np.nan, "float32")
-    conv2d.forward(geometry, x, weight, bias, scratch, y, normalization)
+    scratch = np.full(conv2d.scratch_size(geometry, Product.FORWARD), np.nan, "float32")
+    conv2d.forward(geometry, x, weight, bias, scratch, y, normalization=normalization)()
     wanted = reference.forward(geometry, normalized, weight, bias)
     assert np.abs(y - wanted).max() <= BOUND * np.abs(wanted).max()
 
-    scratch = np.full(geometry.weight_gradient_scratch(), np.nan, "float32")
-    conv2d.backward_weight(geometry, dy, x, scratch, dweight, dbias, normalization)
-    wanted, _ = reference.backward_weight(geometry, dy, normalized)
+    scratch = np.full(conv2d.scratch_size(geometry, Product.WEIGHT_GRADIENT, normalizing=True), np.nan, "float32")
+    conv2d.weight_gradient(geometry, dy, x, scratch, dweight, dbias, normalization)()
+    wanted, _ = reference.weight_gradient(geometry, dy, normalized)
     assert np.abs(dweight - wanted).max() <= BOUND * np.abs(wanted).max()
 
 
 def test_the_convolution_uses_it_where_it_pays():
-    geometry = Conv2dGeometry((32, 32, 16, 16), 32, (3, 3), padding=(1, 1))
-    assert geometry.pays_to_transform
+    geometry = Geometry((32, 32, 16, 16), 32, (3, 3), padding=(1, 1))
+    assert conv2d.normalizes(geometry, Product.WEIGHT_GRADIENT)
     dy, x = arrays(geometry)
-    dweight, dbias = np.empty(geometry.weight_shape, "float32"), np.empty(0, "float32")
-    scratch = np.full(geometry.weight_gradient_scratch(), np.nan, "float32")
-    conv2d.backward_weight(geometry, dy, x, scratch, dweight, dbias)
+    dweight = np.empty(geometry.weight_shape, "float32")
+    scratch = np.full(conv2d.scratch_size(geometry, Product.WEIGHT_GRADIENT), np.nan, "float32")
+    conv2d.weight_gradient(geometry, dy, x, scratch, dweight, None)()
     np.testing.assert_array_equal(dweight, run(geometry, dy, x))
 
 
 @pytest.mark.parametrize(
     "geometry",
     [
-        Conv2dGeometry((128, 64, 16, 16), 64, (3, 3), stride=(2, 2), padding=(1, 1)),
-        Conv2dGeometry((128, 64, 16, 16), 64, (3, 3), padding=(2, 2), dilation=(2, 2)),
-        Conv2dGeometry((128, 64, 16, 16), 64, (3, 3), padding=(1, 1), groups=2),
-        Conv2dGeometry((128, 64, 16, 16), 64, (3, 3), padding=(3, 3)),
-        Conv2dGeometry((128, 64, 16, 16), 64, (3, 1)),
-        Conv2dGeometry((128, 64, 3, 3), 64, (3, 3), padding=(1, 1)),
-        Conv2dGeometry((128, 3, 32, 32), 16, (3, 3), padding=(1, 1)),  # could, but is slower
+        Geometry((128, 64, 16, 16), 64, (3, 3), stride=(2, 2), padding=(1, 1)),
+        Geometry((128, 64, 16, 16), 64, (3, 3), padding=(2, 2), dilation=(2, 2)),
+        Geometry((128, 64, 16, 16), 64, (3, 3), padding=(1, 1), groups=2),
+        Geometry((128, 64, 16, 16), 64, (3, 3), padding=(3, 3)),
+        Geometry((128, 64, 16, 16), 64, (3, 1)),
+        Geometry((128, 64, 3, 3), 64, (3, 3), padding=(1, 1)),
+        Geometry((128, 3, 32, 32), 16, (3, 3), padding=(1, 1)),  # could, but is slower
     ],
     ids=str,
 )
 def test_other_convolutions_do_without(geometry):
-    assert not geometry.pays_to_transform
+    assert not conv2d.normalizes(geometry, Product.WEIGHT_GRADIENT)
 
 
 WIDTHS = """
