@@ -30,9 +30,9 @@ from minitrain.kernels.conv2d.winograd.forward import run_winograd
 from minitrain.kernels.conv2d.winograd.weight_gradient import sum_winograd
 from minitrain.kernels.conv2d.winograd.weights import transform_weights
 from nbnorm.jit import device, kernel, prange
-from nbnorm.kernels import statistics
+from nbnorm.kernels.batch_norm.fold import normalization_shape, write_normalization
 from nbnorm.simd.lanes import load_between, sum_lanes
-from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, splat
+from nbnorm.simd.vectors import add, flat, lanes_of, load, splat
 
 __all__ = [
     "Conv2dGeometry", "backward_input", "backward_weight", "convolution", "forward", "normalization_shape",
@@ -199,24 +199,6 @@ def backward_weight(
         )  # fmt: skip
     if dbias.size:
         _sum_planes.for_work(dy.size)(dy, dbias)
-
-
-def normalization_shape(channels: int) -> tuple[int, int]:
-    """Shape of what `write_normalization` writes."""
-    return 4, -(-channels // LANES_FLOAT32) * LANES_FLOAT32
-
-
-@kernel
-def write_normalization(mean, inv_std, gamma, beta, normalization):
-    """Overwrite normalization, which stands for x -> max((x - mean) * inv_std * gamma + beta, 0) in each channel.
-
-    mean and inv_std (C,) in float64, gamma and beta (C,). The values are computed as batch norm's own kernels do.
-    """
-    for c in range(normalization.shape[1]):
-        factors = normalization[:, c]
-        factors[:] = 0
-        if c < mean.size:
-            factors[0], factors[1], factors[2] = statistics.factors(mean, inv_std, gamma, beta, c)
 
 
 @kernel
