@@ -1,5 +1,6 @@
 """Batch normalization as a user calls it: argument checks, output arrays, choice of kernel."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -281,11 +282,16 @@ def _parts(out: Any, y: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def scale_and_shift(layout: Layout, gamma: Any, beta: Any) -> tuple[Array, Array]:
-    channels, dtype = layout.view[1], layout.dtype
+    """gamma and beta as the kernels take them; ones and zeros, which are not to be written into, by default."""
     return (
-        np.ones(channels, dtype) if gamma is None else layout.vector("gamma", gamma),
-        np.zeros(channels, dtype) if beta is None else layout.vector("beta", beta),
+        _filled(1.0, layout.view[1], layout.dtype) if gamma is None else layout.vector("gamma", gamma),
+        _filled(0.0, layout.view[1], layout.dtype) if beta is None else layout.vector("beta", beta),
     )
+
+
+@lru_cache(maxsize=8)
+def _filled(value: float, channels: int, dtype: np.dtype[Any]) -> Array:
+    return np.full(channels, value, dtype)
 
 
 def read_stats(layout: Layout, stats: Any) -> tuple[Array, Array]:

@@ -38,11 +38,11 @@ def _finish(gated, shape, c, chunks, stats, slots, gradients):
 
 
 @device
-def _sum(gated, shape, cut, chunk, first, last, slots, dresidual):
+def _sum(gated, shape, cut, chunk, where, first, last, slots, dresidual):
     """Sums of a chunk of each of the channels from `first` up to `last`, whose factors are kept there already."""
-    images, channels, length = shape
+    _, channels, length = shape
     x = gated.x
-    kept, where = reinterpreted(slots, x), range_of(chunk, cut.chunks, images, length)
+    kept = reinterpreted(slots, x)
     for n in range(where.image, where.image_end, cut.block_rows):
         count = cut.block_rows if n + cut.block_rows < where.image_end else where.image_end - n
         for c in range(first, last):
@@ -57,10 +57,10 @@ def _sum(gated, shape, cut, chunk, first, last, slots, dresidual):
 
 
 @device
-def _differentiate(gated, shape, cut, chunk, first, last, slots, gradients):
+def _differentiate(gated, shape, cut, where, first, last, slots, gradients):
     """dx of a chunk of each of these channels."""
-    images, channels, length = shape
-    x, where = gated.x, range_of(chunk, cut.chunks, images, length)
+    _, channels, length = shape
+    x = gated.x
     runs = Runs(
         (where.image * channels + first) * length + where.element, channels * length,
         where.image_end - where.image, where.element_end - where.element,
@@ -78,21 +78,23 @@ def _differentiate(gated, shape, cut, chunk, first, last, slots, gradients):
 def _task(phase, task, cut, gated, shape, affine, stats, slots, gradients):
     gamma, beta = affine
     mean, inv_std = stats
-    channels, x = shape[1], gated.x
+    images, channels, length = shape
+    x = gated.x
     chunk, first = task % cut.chunks, task // cut.chunks * cut.group
     last = first + cut.group if first + cut.group < channels else channels
+    where = range_of(chunk, cut.chunks, images, length)
     if phase & SUM:
         for c in range(first, last):
             own = c * cut.chunks + chunk
             clear_sums(totals_of(x, slots, own))
             factors = statistics.factors(mean, inv_std, gamma, beta, c)
             keep_factors(reinterpreted(slots, x), kept_of(x, own), factors)
-        _sum(gated, shape, cut, chunk, first, last, slots, gradients.dresidual)
+        _sum(gated, shape, cut, chunk, where, first, last, slots, gradients.dresidual)
     if phase == WHOLE:
         for c in range(first, last):
             _finish(gated, shape, c, cut.chunks, stats, slots, gradients)
     if gradients.dx.size > 0 and phase & APPLY:
-        _differentiate(gated, shape, cut, chunk, first, last, slots, gradients)
+        _differentiate(gated, shape, cut, where, first, last, slots, gradients)
 
 
 @kernel

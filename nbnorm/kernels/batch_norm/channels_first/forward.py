@@ -37,11 +37,10 @@ def _finish(x, c, chunks, parameters, slots, stats):
 
 
 @device
-def _sum(x, cut, chunk, first, last, slots):
+def _sum(x, cut, chunk, where, first, last, slots):
     """Sums of a chunk of each of the channels from `first` up to `last`."""
     images, channels, length = x.shape
     xs, kept = flat(x), reinterpreted(slots, x)
-    where = range_of(chunk, cut.chunks, images, length)
     for c in range(first, last):
         own = c * cut.chunks + chunk
         clear_sums(totals_of(x, slots, own))
@@ -64,13 +63,13 @@ def _task(phase, task, cut, x, residual, parameters, relu, slots, stats, y):
     images, channels, length = x.shape
     chunk, first = task % cut.chunks, task // cut.chunks * cut.group
     last = first + cut.group if first + cut.group < channels else channels
+    where = range_of(chunk, cut.chunks, images, length)
     if phase & SUM:
-        _sum(x, cut, chunk, first, last, slots)
+        _sum(x, cut, chunk, where, first, last, slots)
     if phase == WHOLE:
         for c in range(first, last):
             _finish(x, c, cut.chunks, parameters, slots, stats)
     if phase & APPLY and y.size > 0:
-        where = range_of(chunk, cut.chunks, images, length)
         runs = Runs(
             (where.image * channels + first) * length + where.element, channels * length,
             where.image_end - where.image, where.element_end - where.element,
