@@ -75,7 +75,7 @@ def normalize(x, residual, y, runs, channels, table, floor, stores):
     whole = channels * length
     distance = min(stores.ahead, whole)
     large = streaming or stores.ahead > 0
-    for run in range(runs.count - 1, -1, -1):
+    for run in range(runs.number - 1, -1, -1):
         i = runs.first + run * runs.pitch
         end = i + length
         last = i + whole - distance
@@ -141,7 +141,7 @@ def differentiate(gated, dx, runs, channels, table, stores):
     whole = channels * length
     distance = min(stores.ahead, whole)
     large = streaming or stores.ahead > 0
-    for run in range(runs.count - 1, -1, -1):
+    for run in range(runs.number - 1, -1, -1):
         i = runs.first + run * runs.pitch
         end = i + length
         last = i + whole - distance

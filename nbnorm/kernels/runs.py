@@ -18,20 +18,20 @@ KEPT = 8  # values that it has room for: a whole number of float64 in either typ
 
 
 class Channel(NamedTuple):
-    """The elements (n * channels + index) * length + i of a flat array, for n below `images` and i below `length`."""
+    """The elements (n * channels + channel) * length + i of a flat array, for n below `images` and i below `length`."""
 
     images: int
     channels: int
     length: int
-    index: int
+    channel: int
 
 
 class Runs(NamedTuple):
-    """`count` runs of `length` neighbouring elements, from index `first` on and `pitch` apart, in one array or more."""
+    """`number` runs of `length` neighbouring elements, the first from index `first` on, the others `pitch` apart."""
 
     first: int
     pitch: int
-    count: int
+    number: int
     length: int
 
 

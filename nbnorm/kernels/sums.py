@@ -27,7 +27,7 @@ def add_deviations(x, runs, shift, totals):
     rest = runs.length & (lanes - 1)
     singles = runs.length // lanes & 3
     body = runs.length - singles * lanes - rest
-    for run in range(runs.count):
+    for run in range(runs.number):
         i = runs.first + run * runs.pitch
         end = i + body
         while i < end:
@@ -83,7 +83,7 @@ def add_products(gated, dresidual, runs, factors, totals):
     singles = runs.length // lanes & 3
     body = runs.length - singles * lanes - rest
     room, partial = VECTORS_OF_SUM, singles + (1 if rest > 0 else 0)
-    for run in range(runs.count):
+    for run in range(runs.number):
         i = runs.first + run * runs.pitch
         end = i + body
         while i < end:

@@ -36,6 +36,7 @@ of a result do not depend on the number of threads, nor on whether the serial fo
 """
 
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def forward(
     if size == 0:
         return
     images, channels, length = x.shape
-    room = channels_last if length == 1 else channels_first
+    room: ModuleType = channels_last if length == 1 else channels_first
     if room not in _offered:
         _offered.add(room)
         if room.forward.forward.is_new:
@@ -116,10 +117,10 @@ def backward(
     images, channels, length = x.shape
     if residual_given and not relu:
         y = dy  # any output will do: nothing was cut off
+    room: ModuleType = channels_last if length == 1 else channels_first
     if length == 1:
-        room, row = channels_last, channels_last.cut.cut(images, channels, x.itemsize)
+        row = channels_last.cut.cut(images, channels, x.itemsize)
     else:
-        room = channels_first
         row = channels_first.cut.cut(images, channels, length, x.itemsize, 3 if residual_given else 2)
     room.backward.backward.for_work(size)(
         dy, x, y, (mean, inv_std), gamma, beta, relu, residual_given, row, (dx, dgamma, dbeta, dresidual)
