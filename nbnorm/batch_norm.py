@@ -1,13 +1,14 @@
 """Batch normalization as a user calls it: argument checks, output arrays, choice of kernel."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbnorm.jit.arrays import Array, nothing
 from nbnorm.jit.checks import FLOATS, expect_number, expect_one_of, mismatch
 from nbnorm.kernels import batch_norm as kernels
 from nbnorm.layout import (
-    Array,
     Copied,
     Layout,
     MovedVector,
@@ -41,7 +42,6 @@ class BatchNormGradients(NamedTuple):
 
 
 empty, new_tuple = np.empty, tuple.__new__  # a named tuple's own constructor takes twice as long
-NOTHING = {dtype: (np.empty((0, 0, 0), dtype), np.empty(0, dtype)) for dtype in (np.dtype("f4"), np.dtype("f8"))}
 
 
 def batch_norm_forward(
@@ -120,11 +120,10 @@ def batch_norm_forward(
         expect_one_of("activation", activation, ACTIVATIONS)
     if not (type(momentum) is type(eps) is float and 0.0 <= momentum <= 1.0 and eps >= 0.0):
         momentum, eps = expect_number("momentum", momentum, 0.0, 1.0), expect_number("eps", eps, 0.0)
-    no_array, no_vector = NOTHING[dtype]
     scale, shift = scale_and_shift(layout, gamma, beta)
-    means = no_vector if running_mean is None else layout.moved("running_mean", running_mean)
-    variances = no_vector if running_var is None else layout.moved("running_var", running_var)
-    added = no_array if residual is None else layout.read("residual", residual)
+    means = nothing(dtype) if running_mean is None else layout.moved("running_mean", running_mean)
+    variances = nothing(dtype) if running_var is None else layout.moved("running_var", running_var)
+    added = nothing(dtype, 3) if residual is None else layout.read("residual", residual)
     y, flat_y, copied = output("out", layout, out, (gamma, beta, running_mean, running_var), (x, residual))
     mean, inv_std = empty(view[1]), empty(view[1])
     kernels.forward(
@@ -171,7 +170,7 @@ def batch_norm_infer(
         eps = expect_number("eps", eps, 0.0)
     scale, shift = scale_and_shift(layout, gamma, beta)
     mean, var = layout.vector("running_mean", running_mean), layout.vector("running_var", running_var)
-    added = NOTHING[layout.dtype][0] if residual is None else layout.read("residual", residual)
+    added = nothing(layout.dtype, 3) if residual is None else layout.read("residual", residual)
     y, flat_y, copied = output("out", layout, out, (gamma, beta, running_mean, running_var), (x, residual))
     flat_x = array.reshape(layout.view) if layout.direct else layout.flat(array)
     kernels.infer(flat_x, added, scale, shift, mean, var, eps, activation is not None, flat_y)
@@ -237,7 +236,7 @@ def batch_norm_backward(
         raise ValueError(mismatch("x", "at least 2 values per channel in training", f"shape {layout.shape}"))
     if activation is not None:
         expect_one_of("activation", activation, ACTIVATIONS)
-    no_array = NOTHING[layout.dtype][0]
+    no_array = nothing(layout.dtype, 3)
     upstream = layout.read("dy", dy)
     scale, shift = scale_and_shift(layout, gamma, beta)
     mean, inv_std = read_stats(layout, stats)
@@ -283,11 +282,16 @@ def _parts(out: Any, y: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def scale_and_shift(layout: Layout, gamma: Any, beta: Any) -> tuple[Array, Array]:
-    channels, dtype = layout.view[1], layout.dtype
+    """gamma and beta as the kernels take them; ones and zeros, which are not to be written into, by default."""
     return (
-        np.ones(channels, dtype) if gamma is None else layout.vector("gamma", gamma),
-        np.zeros(channels, dtype) if beta is None else layout.vector("beta", beta),
+        _filled(1.0, layout.view[1], layout.dtype) if gamma is None else layout.vector("gamma", gamma),
+        _filled(0.0, layout.view[1], layout.dtype) if beta is None else layout.vector("beta", beta),
     )
+
+
+@lru_cache(maxsize=8)
+def _filled(value: float, channels: int, dtype: np.dtype[Any]) -> Array:
+    return np.full(channels, value, dtype)
 
 
 def read_stats(layout: Layout, stats: Any) -> tuple[Array, Array]:

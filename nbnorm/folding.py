@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from nbnorm.batch_norm import NOTHING, BatchNormStats, read_stats, scale_and_shift
+from nbnorm.batch_norm import BatchNormStats, read_stats, scale_and_shift
+from nbnorm.jit.arrays import Array, nothing
 from nbnorm.jit.checks import expect_number, mismatch
 from nbnorm.kernels import batch_norm as kernels
-from nbnorm.layout import Array, as_array, layout_of, output
+from nbnorm.kernels.batch_norm.fold import fold
+from nbnorm.layout import as_array, layout_of, output
 
 __all__ = ["batch_norm_inverse", "fold_batch_norm"]
 
@@ -52,17 +54,12 @@ def fold_batch_norm(
         raise ValueError(mismatch("weight", "shape (out, in, ...)", array.shape))
     layout = layout_of("weight", array[None].reshape(1, array.shape[0], -1))
     eps = expect_number("eps", eps, 0.0)
-    mean, var = (
-        layout.vector(name, value).astype(np.float64)
-        for name, value in (("running_mean", running_mean), ("running_var", running_var))
-    )
-    gain, offset, given_bias = (
-        default if value is None else layout.vector(name, value).astype(np.float64)
-        for name, value, default in (("gamma", gamma, 1.0), ("beta", beta, 0.0), ("bias", bias, 0.0))
-    )
-    scale = gain / np.sqrt(var + eps)
+    mean, var = layout.vector("running_mean", running_mean), layout.vector("running_var", running_var)
+    gain, offset = scale_and_shift(layout, gamma, beta)
+    given_bias = nothing(layout.dtype) if bias is None else layout.vector("bias", bias)
+    scale, shift = np.empty(array.shape[0]), np.empty(array.shape[0])
+    fold.serial(given_bias, gain, offset, mean, var, eps, scale, shift)
     folded = array * scale.reshape(-1, *[1] * (array.ndim - 1))
-    shift = (given_bias - mean) * scale + offset
     return folded.astype(array.dtype), shift.astype(array.dtype)
 
 
@@ -88,7 +85,7 @@ def batch_norm_inverse(y: Any, stats: BatchNormStats, gamma: Any = None, beta: A
     x, flat_x, copied = output("out", layout, out, (gamma, beta, *stats), (y,))
     inverse = (1.0 / (scale * inv_std)).astype(layout.dtype)
     kernels.infer(
-        layout.flat(array), NOTHING[layout.dtype][0], inverse, mean.astype(layout.dtype), shift,
+        layout.flat(array), nothing(layout.dtype, 3), inverse, mean.astype(layout.dtype), shift,
         np.ones_like(inverse), 0.0, False, flat_x,
     )  # fmt: skip
     if copied is not None:

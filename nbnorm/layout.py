@@ -5,11 +5,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import FLOATS, expect_float, expect_shape, expect_writable, mismatch
 
-Array = NDArray[Any]
 ndarray, may_share_memory = np.ndarray, np.may_share_memory  # looked up for each argument of each call
 
 # Streaming stores want whole cache lines, which malloc does not give; small arrays are not worth the extra view.

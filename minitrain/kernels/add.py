@@ -2,6 +2,8 @@
 
 from nbnorm.jit import kernel, prange
 
+# Elements of a task: fewer take less time than a thread needs to begin them, more leave threads idle on small arrays.
+# Found with `benchmarks.peers training-step` on 4 cores of an AVX-512 Xeon, 2026-11.
 BLOCK = 4096
 
 

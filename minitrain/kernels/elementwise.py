@@ -11,8 +11,10 @@ from nbnorm.simd.lanes import load_between
 from nbnorm.simd.parts import store_part
 from nbnorm.simd.vectors import borrowed, flat, lanes_of, load, store
 
-BLOCK = 8192  # elements that one iteration of a parallel loop works on
-COSTLY_BLOCK = 2048  # where each takes an exponential
+# Elements of a task of a parallel loop: fewer take less time than a thread needs to begin them, more leave threads idle
+# on small arrays. Found with `benchmarks.peers training-step` on 4 cores of an AVX-512 Xeon, 2026-11.
+BLOCK = 8192
+COSTLY_BLOCK = 2048  # the same where each element takes an exponential, as long as four others
 
 
 @kernel

@@ -1,10 +1,21 @@
 """Losses: the mean over a batch, and its gradient in the same pass. All sums are float64.
 
 The work is cut into at most CHUNKS pieces whose bounds follow from the shape; their sums are added in index order. An
-empty `gradient` is not written. NaN and infinite inputs reach the result.
+empty `gradient` is not written. NaN and infinite inputs reach the result. In NumPy::
+
+    def softmax_cross_entropy(outputs, probabilities, smoothing):
+        shares = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        rows, classes = outputs.shape
+        targets = (1 - smoothing) * probabilities + smoothing / classes
+        return -(targets * np.log(shares)).sum() / rows, (shares - targets) / rows
+
+The kernel takes the exponentials of several rows at once, as most rows have fewer classes than a vector has lanes; the
+logarithm of a sum instead of logarithms; and labels as they are, without a row of ones and zeros for each.
 """
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,10 +25,34 @@ from nbnorm.simd.exponentials import exponential
 from nbnorm.simd.lanes import item, store_item
 from nbnorm.simd.vectors import LANES_FLOAT64, borrowed, flat, lanes_of, load, store
 
+# Pieces of a batch, each of which one thread sums: more would not be better shared by up to 32 threads, and there are
+# partial sums to add; fewer leave threads idle.
 CHUNKS = 32
-BLOCK = 96  # logits whose exponentials are taken in one loop, where a row has no more
-LOG_FLOOR = -100.0  # of the logarithms of probabilities
+# Logits whose exponentials are taken in one loop, where a row has no more: 24 vectors of 4 float64 or 12 of 8. More do
+# not stay in the level 1 cache beside the rows, fewer waste lanes at the end of each loop.
+BLOCK = 96
+LOG_FLOOR = -100.0  # of the logarithms of probabilities, as in PyTorch
 PRODUCT_FLOOR = float(np.float32(1e-12))  # of p (1 - p), by which the gradient divides; rounded as in PyTorch
+
+
+class Targets(NamedTuple):
+    """Labels (N,), or probabilities (N * C,) if those are empty, smoothed: `smoothing` of each goes to all classes."""
+
+    labels: Any
+    probabilities: Any
+    smoothing: float
+
+
+class Row(NamedTuple):
+    """A row of logits whose exponentials were taken: they are values[begin:], of the sum `total`."""
+
+    outputs: Any
+    first: int  #: of outputs, and of the gradient
+    classes: int
+    values: Any
+    begin: int
+    total: float
+    log_sum: float
 
 
 @kernel
@@ -38,11 +73,11 @@ def _ordered_sum(partial):
 
 
 @device
-def _largest(outputs, at, classes):
-    """The largest of outputs[at : at + classes], NaN left out unless it is the first."""
-    largest = item(outputs, at)
+def _largest(outputs, row, classes):
+    """The largest of outputs[row : row + classes], NaN left out unless it is the first."""
+    largest = item(outputs, row)
     for c in range(1, classes):
-        value = item(outputs, at + c)
+        value = item(outputs, row + c)
         largest = value if value > largest else largest
     return np.float64(largest)
 
@@ -54,57 +89,56 @@ def _exponentials(outputs, first, rows, classes, values, largest):
     values has as much room behind them as a vector.
     """
     for r in range(rows):
-        at = (first + r) * classes
-        m = _largest(outputs, at, classes)
+        row = (first + r) * classes
+        m = _largest(outputs, row, classes)
         store_item(largest, r, m)
         for c in range(classes):
-            store_item(values, r * classes + c, np.float64(item(outputs, at + c)) - m)
+            store_item(values, r * classes + c, np.float64(item(outputs, row + c)) - m)
     for i in range(0, rows * classes, lanes_of(values)):  # of all rows together: most have fewer classes than lanes
         store(values, i, exponential(load(values, i)))
 
 
 @device
-def _target(labels, probabilities, n, classes, c, spread):
-    """What class c keeps of its target (a probability, or 1 for the label) when `spread` of it goes to all classes."""
+def _target(targets, n, classes, c):
+    """What is left of the target of class c (a probability, or 1 for the label) after smoothing took its part."""
+    labels, probabilities, smoothing = targets
     given = np.float64(labels[n] == c) if labels.size > 0 else np.float64(probabilities[n * classes + c])
-    return (1.0 - spread) * given
+    return (1.0 - smoothing) * given
 
 
 @device
-def _loss_of_label(outputs, log_sum, values, begin, total, label, at, classes, scale, gradient):
+def _loss_of_label(row, label, scale, gradient):
     """The loss of a row, and its gradient."""
-    known = 0 <= label < classes
+    known = 0 <= label < row.classes
     if gradient.size > 0:
-        factor = scale / total
-        for c in range(classes):
-            store_item(gradient, at + c, gradient.dtype.type(item(values, begin + c) * factor))
+        factor = scale / row.total
+        for c in range(row.classes):
+            store_item(gradient, row.first + c, gradient.dtype.type(item(row.values, row.begin + c) * factor))
         if known:
-            gradient[at + label] = (values[begin + label] / total - 1.0) * scale
-    return log_sum - np.float64(outputs[at + label]) if known else np.nan
+            gradient[row.first + label] = (row.values[row.begin + label] / row.total - 1.0) * scale
+    return row.log_sum - np.float64(row.outputs[row.first + label]) if known else np.nan
 
 
 @device
-def _loss_of_targets(
-    outputs, log_sum, values, begin, total, labels, probabilities, n, classes, smoothing, scale, gradient
-):
+def _loss_of_targets(row, targets, n, scale, gradient):
     """The loss of row n, and its gradient."""
-    at, each = n * classes, smoothing / classes
+    each = targets.smoothing / row.classes
     loss = 0.0
     weight = 0.0  # of all targets: 1, but for rounding in probabilities
-    for c in range(classes):
-        target = _target(labels, probabilities, n, classes, c, smoothing) + each
+    for c in range(row.classes):
+        target = _target(targets, n, row.classes, c) + each
         weight += target
-        loss += target * (log_sum - outputs[at + c])
+        loss += target * (row.log_sum - row.outputs[row.first + c])
     if gradient.size > 0:
-        for c in range(classes):
-            share = values[begin + c] / total
-            target = _target(labels, probabilities, n, classes, c, smoothing) + each
-            gradient[at + c] = (share * weight - target) * scale
+        for c in range(row.classes):
+            share = row.values[row.begin + c] / row.total
+            target = _target(targets, n, row.classes, c) + each
+            gradient[row.first + c] = (share * weight - target) * scale
     return loss
 
 
 @device
-def _cross_entropy_of_rows(outputs, labels, probabilities, smoothing, gradient, shape, first, count, values, largest):
+def _cross_entropy_of_rows(outputs, targets, gradient, shape, first, count, values, largest):
     """The loss of `count` rows from the `first` on, and their gradient; values and largest are working space."""
     rows, classes = shape
     _exponentials(outputs, first, count, classes, values, largest)
@@ -114,16 +148,11 @@ def _cross_entropy_of_rows(outputs, labels, probabilities, smoothing, gradient, 
         total = 0.0
         for c in range(classes):
             total += item(values, begin + c)
-        log_sum = item(largest, r) + math.log(total)
-        if labels.size > 0 and smoothing == 0.0:
-            loss += _loss_of_label(
-                outputs, log_sum, values, begin, total, labels[n], n * classes, classes, 1.0 / rows, gradient
-            )
+        row = Row(outputs, n * classes, classes, values, begin, total, item(largest, r) + math.log(total))
+        if targets.labels.size > 0 and targets.smoothing == 0.0:
+            loss += _loss_of_label(row, targets.labels[n], 1.0 / rows, gradient)
         else:
-            loss += _loss_of_targets(
-                outputs, log_sum, values, begin, total, labels, probabilities, n, classes, smoothing, 1.0 / rows,
-                gradient,
-            )  # fmt: skip
+            loss += _loss_of_targets(row, targets, n, 1.0 / rows, gradient)
     return loss
 
 
@@ -138,7 +167,8 @@ def softmax_cross_entropy(outputs, labels, probabilities, smoothing, gradient):
     block = max(1, BLOCK // classes)  # rows at a time
     chunks = min(CHUNKS, -(-rows // block))
     partial = np.zeros(chunks)
-    logits, of_label, of_class, into = flat(outputs), borrowed(labels), flat(probabilities), flat(gradient)
+    logits, into = flat(outputs), flat(gradient)
+    targets = Targets(borrowed(labels), flat(probabilities), smoothing)
     for chunk in prange(chunks):
         k = np.intp(chunk)
         begin, end = k * rows // chunks, (k + 1) * rows // chunks
@@ -147,9 +177,7 @@ def softmax_cross_entropy(outputs, labels, probabilities, smoothing, gradient):
         total = 0.0
         for first in range(begin, end, block):
             count = min(block, end - first)
-            total += _cross_entropy_of_rows(
-                logits, of_label, of_class, smoothing, into, shape, first, count, values, largest
-            )
+            total += _cross_entropy_of_rows(logits, targets, into, shape, first, count, values, largest)
         room[0] = total  # a use of it after what was borrowed from it: it is freed after its last use
         partial[k] = room[0]
     return _ordered_sum(partial) / rows

@@ -3,7 +3,13 @@
 Every kernel takes `pieces`, int64 (n, 3): start, stop, and 1 where the penalties apply. The pieces are the unit of
 parallel work and depend on the shapes alone; all arithmetic is elementwise, so bits never depend on the threads.
 `shaping` = (scale, limit, l1, l2) turns a raw gradient into the one that is followed, see `shaped`. Scalars come as
-Python's and are rounded once to the dtype of the arrays: float32 stays float32.
+Python's and are rounded once to the dtype of the arrays: float32 stays float32. In NumPy, SGD is::
+
+    g = np.clip(gradients * scale, -limit, limit) + penalized * (l2 * params + l1 * np.sign(params))
+    params -= rate * g
+
+and the other rules stand in the docstrings of their kernels. Each is one loop that reads and writes every array once,
+where NumPy would make as many passes as there are operations.
 """
 
 import math
@@ -16,7 +22,12 @@ from nbnorm.simd.vectors import add, borrowed, fma, lanes_of, load, splat
 
 __all__ = ["adam", "all_finite", "rmsprop", "sgd", "sgd_momentum", "sum_of_squares"]
 
-PART, LANES = 8192, 64  # of a norm: elements of one partial sum, and running sums side by side in it
+# Elements of a partial sum: fewer take less time than a thread needs to begin them, more leave threads idle for the few
+# ten thousand parameters of a small net. Found with `benchmarks.peers training-step`, 4-core Xeon, AVX-512, 2026-11.
+CHUNK = 8192
+# Running sums side by side: 8 vectors of 8 float64, enough to hide how long an addition takes. More do not fit the
+# registers. The number decides the order of the sum: another one gives other bits.
+LANES = 64
 
 
 @device
@@ -26,8 +37,7 @@ def shaped(gradient, parameter, shaping, penalized):
     Where the penalties do not apply they are those of a parameter of 0. All choices are between values: with branches,
     loops over this stay scalar in the serial form of some kernels, which takes four times as long.
     """
-    scale, limit, l1, l2 = shaping
-    zero = l1 - l1
+    scale, limit, l1, l2, zero = shaping
     g = gradient * scale
     g = limit if g > limit else g
     g = -limit if g < -limit else g
@@ -39,21 +49,21 @@ def shaped(gradient, parameter, shaping, penalized):
 
 @device
 def _shaping_in(number, shaping):
-    """The same numbers in a type."""
+    """The same numbers in a type, and a zero of it."""
     scale, limit, l1, l2 = shaping
-    return number(scale), number(limit), number(l1), number(l2)
+    return number(scale), number(limit), number(l1), number(l2), number(0.0)
 
 
 @kernel
 def all_finite(values):
     """Whether no value is infinite or a NaN: zero times them gives zeros, whose sum is none otherwise."""
     values = borrowed(values)
-    parts = -(-values.size // PART)
-    sums = np.zeros(parts, values.dtype)
-    for k in prange(parts):
-        sums[k] = _sum_of_zeros(values, k * PART, min((k + 1) * PART, values.size))
+    chunks = -(-values.size // CHUNK)
+    sums = np.zeros(chunks, values.dtype)
+    for k in prange(chunks):
+        sums[k] = _sum_of_zeros(values, k * CHUNK, min((k + 1) * CHUNK, values.size))
     total = 0.0
-    for k in range(parts):
+    for k in range(chunks):
         total += sums[k]
     return total == 0.0
 
@@ -63,43 +73,43 @@ def _sum_of_zeros(values, begin, end):
     lanes = lanes_of(values)
     zero = splat(values.dtype.type(0))
     a = b = c = d = zero
-    at = begin
-    while at + 4 * lanes <= end:
-        a = fma(load(values, at), zero, a)
-        b = fma(load(values, at + lanes), zero, b)
-        c = fma(load(values, at + 2 * lanes), zero, c)
-        d = fma(load(values, at + 3 * lanes), zero, d)
-        at += 4 * lanes
-    while at < end:
-        a = fma(load_between(values, at, 0, end - at), zero, a)
-        at += lanes
+    i = begin
+    while i + 4 * lanes <= end:
+        a = fma(load(values, i), zero, a)
+        b = fma(load(values, i + lanes), zero, b)
+        c = fma(load(values, i + 2 * lanes), zero, c)
+        d = fma(load(values, i + 3 * lanes), zero, d)
+        i += 4 * lanes
+    while i < end:
+        a = fma(load_between(values, i, 0, end - i), zero, a)
+        i += lanes
     return sum_lanes(add(add(a, b), add(c, d)))
 
 
 @kernel
 def sum_of_squares(grads):
-    """Sum of g^2 in float64: LANES sums side by side in each part of PART elements, added in a fixed order.
+    """Sum of g^2 in float64: LANES sums side by side in each chunk, added in a fixed order.
 
     The lanes are in memory so that the loop over them is elementwise: LLVM vectorizes it without reordering a sum.
     """
-    parts = -(-grads.size // PART)
-    sums = np.zeros((parts, LANES))
-    for k in prange(parts):
-        part, lanes = grads[k * PART : min((k + 1) * PART, grads.size)], sums[k]
-        whole = part.size // LANES
-        rows = part[: whole * LANES].reshape(whole, LANES)
+    chunks = -(-grads.size // CHUNK)
+    sums = np.zeros((chunks, LANES))
+    for k in prange(chunks):
+        chunk, lanes = grads[k * CHUNK : min((k + 1) * CHUNK, grads.size)], sums[k]
+        whole = chunk.size // LANES
+        rows = chunk[: whole * LANES].reshape(whole, LANES)
         for i in range(whole):
             row = rows[i]
             for j in range(LANES):
                 lanes[j] += np.float64(row[j]) * np.float64(row[j])
-        rest = part[whole * LANES :]
+        rest = chunk[whole * LANES :]
         for j in range(rest.size):
             lanes[j] += np.float64(rest[j]) * np.float64(rest[j])
         for i in range(8, LANES, 8):
             for j in range(8):
                 lanes[j] += lanes[i + j]
     total = 0.0
-    for k in range(parts):
+    for k in range(chunks):
         for j in range(8):
             total += sums[k, j]
     return total
@@ -169,7 +179,7 @@ def rmsprop(grads, pieces, shaping, rule, params, square, mean, velocity):
     number = params.dtype.type
     shaping = _shaping_in(number, shaping)
     rate, alpha, new = number(rule[0]), number(rule[1]), number(rule[2])
-    eps, momentum = number(rule[3]), number(rule[4])
+    eps, momentum, zero = number(rule[3]), number(rule[4]), number(0.0)
     centered, with_momentum = mean.size > 0, velocity.size > 0
     for k in prange(pieces.shape[0]):
         start, stop, penalized = pieces[k, 0], pieces[k, 1], pieces[k, 2] != 0
@@ -188,7 +198,7 @@ def rmsprop(grads, pieces, shaping, rule, params, square, mean, velocity):
                 m[i] += (g - m[i]) * new
                 variance -= m[i] * m[i]
                 if variance < 0:
-                    variance = rate - rate
+                    variance = zero
             d = g / (math.sqrt(variance) + eps)
             if with_momentum:
                 v[i] = momentum * v[i] + d

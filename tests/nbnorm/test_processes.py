@@ -16,7 +16,7 @@ def start(*tasks, **variables):
     paths = (ROOT, HERE.parent, os.environ.get("PYTHONPATH", ""))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), **variables}
     return subprocess.Popen(
-        [sys.executable, HERE / "batch_norm_process.py", *tasks],
+        [sys.executable, HERE / "norm_process.py", *tasks],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 

@@ -17,10 +17,8 @@ from minitrain.kernels.conv2d.choose import choose, choose_for_inference
 from minitrain.kernels.conv2d.cutting import rounded
 from minitrain.kernels.conv2d.epilogue import sum_planes_of_channels
 from minitrain.kernels.conv2d.geometry import Geometry
-from nbnorm.jit import kernel
 from nbnorm.jit.arrays import Array
-from nbnorm.kernels import statistics
-from nbnorm.simd.vectors import LANES_FLOAT32
+from nbnorm.kernels.batch_norm.fold import normalization_shape, write_normalization
 
 __all__ = [
     "convolution", "forward", "input_gradient", "normalization_shape", "prepare_weight", "weight_gradient",
@@ -134,21 +132,3 @@ def convolution(
         first += each.packed
     packed = packed[first : first + algorithm.packed]
     return algorithm.bind(x, packed, scratch, y, residual=residual, affine=affine, relu=relu)
-
-
-def normalization_shape(channels: int) -> tuple[int, int]:
-    """Shape of what `write_normalization` writes."""
-    return 4, -(-channels // LANES_FLOAT32) * LANES_FLOAT32
-
-
-@kernel
-def write_normalization(mean, inv_std, gamma, beta, normalization):
-    """Overwrite normalization, which stands for x -> max((x - mean) * inv_std * gamma + beta, 0) in each channel.
-
-    mean and inv_std (C,) in float64, gamma and beta (C,). The values are computed as batch norm's own kernels do.
-    """
-    for c in range(normalization.shape[1]):
-        factors = normalization[:, c]
-        factors[:] = 0
-        if c < mean.size:
-            factors[0], factors[1], factors[2] = statistics.factors(mean, inv_std, gamma, beta, c)

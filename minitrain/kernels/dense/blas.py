@@ -15,16 +15,21 @@ from pathlib import Path
 
 import numpy as np
 
+from nbnorm.jit.arrays import Array
+
 __all__ = ["matmul"]
 
-MULTITHREADED_FLOPS = 1_000_000_000  # from here on, threads of BLAS gain more than their spinning costs
+# Operations of a product from which on threads of BLAS gain more than their spinning costs. From fewer on, the kernel
+# that comes next waits for cores; from more on, large products run on one of them. Found with `benchmarks.peers
+# training-step` on 4 cores of an AVX-512 Xeon, 2026-11.
+MULTITHREADED_FLOPS = 1_000_000_000
 
 _lock = threading.Lock()
 _users = 0  # products that are being computed on one thread
 _former = 1  # BLAS's number of threads before the first of them
 
 
-def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+def matmul(a: Array, b: Array, out: Array) -> None:
     """out = a @ b, for two matrices."""
     set_threads = _openblas_set_threads()
     if set_threads is None or 2 * a.size * b.shape[1] >= MULTITHREADED_FLOPS:

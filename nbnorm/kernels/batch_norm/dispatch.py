@@ -1,23 +1,49 @@
 """Batch normalization on C-contiguous (N, C, L) arrays: arrays in, arrays out, no checks.
 
-These choose among the kernels by shape: rows of values (L > 1) or columns of channels (L = 1), parallel or serial.
-gamma, beta and running_* have x's dtype, mean and inv_std are float64. All results are overwritten. The bits of a
-result do not depend on the number of threads, nor on whether the serial form was chosen.
+    y = relu(gamma (x - mean) / sqrt(var + eps) + beta + residual)
+    g = dy where y is not cut off, else 0
+    dbeta = sum g, dgamma = sum g x_hat, dresidual = g, dx = gamma inv_std (g - dbeta / n - x_hat dgamma / n)
+
+with mean, var and the sums over the n = N L values of each channel, and x_hat = (x - mean) inv_std. In NumPy::
+
+    def forward(x, residual, gamma, beta, eps):
+        mean, var = x.mean((0, 2), keepdims=True), x.var((0, 2), keepdims=True)
+        inv_std = 1 / np.sqrt(var + eps)
+        y = gamma[:, None] * (x - mean) * inv_std + beta[:, None] + residual
+        return np.maximum(y, 0), mean, inv_std
+
+    def backward(dy, x, y, mean, inv_std, gamma):
+        g, x_hat, n = np.where(y > 0, dy, 0), (x - mean) * inv_std, x.shape[0] * x.shape[2]
+        dbeta, dgamma = g.sum((0, 2), keepdims=True), (g * x_hat).sum((0, 2), keepdims=True)
+        dx = gamma[:, None] * inv_std * (g - dbeta / n - x_hat * dgamma / n)
+        return dx, dgamma.ravel(), dbeta.ravel(), g
+
+The kernels go further from it step by step:
+
+- One factor for each channel, `statistics.factors`: a value takes a subtraction, an addition and a multiplication.
+- Mean and variance in one pass, of deviations from a shift near the mean (`statistics.sampled_shift`): x is read twice
+  rather than three times, and squares of large means do not cancel. Where that went wrong: `statistics.in_two_passes`.
+- Sums of a block in the type of x, of blocks in float64 (`sums`): as fast as the one and as exact as the other.
+- Groups of channels are summed and normalized at once (`channels_first.cut`): the second pass finds them in the cache.
+- Vectors across the borders of channels (`loops`): whole vectors are stored at multiples of their size.
+- Channels that are last in memory in vectors (`channels_last`): those of a sample lie side by side.
+- Backward computes the output anew rather than keep it, and takes g from dresidual where that was written.
+- Large outputs are stored past the caches, or announced to them: lines are not read only to be overwritten.
+
+The functions below choose among the kernels by shape: rows of values (L > 1) or columns of channels (L = 1), parallel
+or serial. gamma, beta and running_* have x's dtype, mean and inv_std are float64. All results are overwritten. The bits
+of a result do not depend on the number of threads, nor on whether the serial form was chosen.
 """
 
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from nbnorm.jit.arrays import nothing
 from nbnorm.jit.helpers import offered
-from nbnorm.kernels.batch_norm import inference
-from nbnorm.kernels.batch_norm.channels_first import backward as rows_backward
-from nbnorm.kernels.batch_norm.channels_first import cut as rows
-from nbnorm.kernels.batch_norm.channels_first import forward as rows_forward
-from nbnorm.kernels.batch_norm.channels_last import backward as columns_backward
-from nbnorm.kernels.batch_norm.channels_last import forward as columns_forward
-from nbnorm.kernels.batch_norm.channels_last import loops
+from nbnorm.kernels.batch_norm import channels_first, channels_last, inference
 
 _offered: set[Any] = set()  # kernels whose backward pass was offered to other processes
 
@@ -34,31 +60,26 @@ def forward(
     if size == 0:
         return
     images, channels, length = x.shape
-    module = columns_forward if length == 1 else rows_forward
-    if module not in _offered:
-        _offered.add(module)
-        if module.forward.is_new:
+    room: ModuleType = channels_last if length == 1 else channels_first
+    if room not in _offered:
+        _offered.add(room)
+        if room.forward.forward.is_new:
             with offered(_calls_of_backward, x.shape, str(x.dtype), helpers=1):
                 forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, mean, inv_std, y)
             return
     if length == 1:
-        plan, slots = loops.plan(images, channels, x.itemsize)
-        columns_forward.forward.for_work(size)(
-            x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, np.empty(slots),
-            np.empty(loops.FACTORS * channels, x.dtype), mean, inv_std, y,
-        )  # fmt: skip
-        return
-    plan, slots = rows.plan(images, channels, length, x.itemsize, 1)
-    rows_forward.forward.for_work(size)(
-        x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, np.empty(slots),
-        mean, inv_std, y,
-    )  # fmt: skip
+        row = channels_last.cut.cut(images, channels, x.itemsize)
+    else:
+        row = channels_first.cut.cut(images, channels, length, x.itemsize, 1)
+    room.forward.forward.for_work(size)(
+        x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, row, (mean, inv_std), y
+    )
 
 
 def _calls_of_backward(shape: tuple[int, ...], dtype: str) -> list[Any]:
     """What usually follows a forward pass, on arrays with nothing in them."""
     x, vector, wide = np.empty(shape, dtype), np.empty(shape[1], dtype), np.empty(shape[1])
-    none = np.empty((0, 0, 0), dtype)
+    none = nothing(x.dtype, 3)
     args = (x, x, none, wide, wide, vector, vector, False, False, x, vector, vector, none)
     return [partial(backward, *args)]
 
@@ -68,7 +89,7 @@ def statistics(
     inv_std: Any,
 ) -> None:  # fmt: skip
     """Write mean and inv_std of `forward` and move the running statistics: all of it but y."""
-    none = np.empty((0, 0, 0), x.dtype)
+    none = nothing(x.dtype, 3)
     forward(x, none, gamma, beta, running_mean, running_var, momentum, eps, False, mean, inv_std, none)
 
 
@@ -78,15 +99,14 @@ def infer(
     """y = [relu](gamma (x - running_mean) / sqrt(running_var + eps) + beta [+ residual])"""
     if x.size == 0:
         return
-    factors = np.empty(loops.FACTORS * x.shape[1], x.dtype)
-    inference.infer.for_work(x.size)(x, residual, gamma, beta, running_mean, running_var, eps, relu, factors, y)
+    inference.infer.for_work(x.size)(x, residual, gamma, beta, running_mean, running_var, eps, relu, y)
 
 
 def backward(
     dy: Any, x: Any, y: Any, mean: Any, inv_std: Any, gamma: Any, beta: Any, relu: bool, residual_given: bool,
     dx: Any, dgamma: Any, dbeta: Any, dresidual: Any,
 ) -> None:  # fmt: skip
-    """Gradients of `forward`; see `rows_backward.backward` for the formulas.
+    """Gradients of `forward`; see above for the formulas.
 
     What the ReLU cut off is computed anew from x, or taken from y where a residual was added (y may be empty
     otherwise). An empty (0, 0, 0) dx or dresidual is not wanted. dx may be dy or x, dresidual may be dy.
@@ -97,14 +117,11 @@ def backward(
     images, channels, length = x.shape
     if residual_given and not relu:
         y = dy  # any output will do: nothing was cut off
+    room: ModuleType = channels_last if length == 1 else channels_first
     if length == 1:
-        plan, slots = loops.plan(images, channels, x.itemsize)
-        columns_backward.backward.for_work(size)(
-            dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, plan, np.empty(slots),
-            np.empty(loops.FACTORS * channels, x.dtype), dx, dgamma, dbeta, dresidual,
-        )  # fmt: skip
-        return
-    plan, slots = rows.plan(images, channels, length, x.itemsize, 3 if residual_given else 2)
-    rows_backward.backward.for_work(size)(
-        dy, x, y, mean, inv_std, gamma, beta, relu, residual_given, plan, np.empty(slots), dx, dgamma, dbeta, dresidual
+        row = channels_last.cut.cut(images, channels, x.itemsize)
+    else:
+        row = channels_first.cut.cut(images, channels, length, x.itemsize, 3 if residual_given else 2)
+    room.backward.backward.for_work(size)(
+        dy, x, y, (mean, inv_std), gamma, beta, relu, residual_given, row, (dx, dgamma, dbeta, dresidual)
     )

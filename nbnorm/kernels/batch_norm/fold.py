@@ -1,10 +1,19 @@
-"""Batch norm of a trained net as one multiplication and one addition for each channel."""
+"""Batch norm by given statistics as one multiplication and one addition for each channel."""
 
 import math
 
-from nbnorm.jit import kernel
+from nbnorm.jit import device, kernel
+from nbnorm.kernels import statistics
+from nbnorm.kernels.runs import CENTER, SCALE, SHIFT
+from nbnorm.simd.vectors import LANES_FLOAT32
 
-__all__ = ["fold"]
+__all__ = ["fold", "normalization_shape", "scale_of", "write_normalization"]
+
+
+@device
+def scale_of(gamma, var, eps, c):
+    """gamma / sqrt(var + eps) of channel c, in float64."""
+    return gamma[c] / math.sqrt(var[c] + eps)
 
 
 @kernel
@@ -14,7 +23,25 @@ def fold(bias, gamma, beta, running_mean, running_var, eps, scale, shift):
     The batch norm of x + bias is scale * x + shift. bias may be (0,) for none. Computed in float64, rounded once.
     """
     for k in range(gamma.size):
-        factor = gamma[k] / math.sqrt(running_var[k] + eps)
+        factor = scale_of(gamma, running_var, eps, k)
         first = bias[k] if bias.size else 0.0
         scale[k] = factor
         shift[k] = (first - running_mean[k]) * factor + beta[k]
+
+
+def normalization_shape(channels: int) -> tuple[int, int]:
+    """Shape of what `write_normalization` writes: a row of whole vectors for each kind of factor."""
+    return 4, -(-channels // LANES_FLOAT32) * LANES_FLOAT32
+
+
+@kernel
+def write_normalization(mean, inv_std, gamma, beta, normalization):
+    """Overwrite normalization, which stands for x -> max((x - mean) * inv_std * gamma + beta, 0) in each channel.
+
+    mean and inv_std (C,) in float64, gamma and beta (C,). The values are computed as batch norm's own kernels do.
+    """
+    for c in range(normalization.shape[1]):
+        factors = normalization[:, c]
+        factors[:] = 0
+        if c < mean.size:
+            factors[CENTER], factors[SCALE], factors[SHIFT] = statistics.factors(mean, inv_std, gamma, beta, c)

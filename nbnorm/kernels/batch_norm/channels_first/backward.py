@@ -1,112 +1,121 @@
-"""Batch norm's backward pass over rows: (N, C, L) with L > 1. See `rows`."""
+"""Batch norm's backward pass over rows: (N, C, L) with L > 1. See `cut`."""
 
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels import loops, statistics
-from nbnorm.kernels.batch_norm.channels_first.cut import (
-    APPLY,
-    SUM,
-    WHOLE,
+from nbnorm.kernels.batch_norm.channels_first.cut import cut_of, range_of
+from nbnorm.kernels.batch_norm.channels_first.slots import (
     add_lanes,
-    bounds,
     clear_sums,
     keep_factors,
     kept_factors,
     kept_of,
-    kept_step,
-    slot_of,
+    sum_of_chunks,
+    table_of,
+    totals_of,
 )
-from nbnorm.kernels.loops import OFFSET, SLOPE
-from nbnorm.simd.vectors import borrowed, flat, lanes_of, reinterpreted
+from nbnorm.kernels.runs import APPLY, OFFSET, SLOPE, SUM, WHOLE, Channel, Gated, Gradients, Runs, Stores
+from nbnorm.kernels.sums import add_products
+from nbnorm.simd.vectors import borrowed, flat, reinterpreted
 
 
 @device
-def _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma, dbeta):
-    """The gradients of channel c's gamma and beta from the sums of its parts, and the slope and offset of its dx."""
-    images, channels, length = x.shape
-    total = product = 0.0
-    for p in range(c * parts, (c + 1) * parts):
-        total += scratch[slot_of(x, p)]
-        product += scratch[slot_of(x, p) + lanes_of(x)]
-    table, k = reinterpreted(scratch, x), kept_of(x, c * parts)
-    factors = kept_factors(table, k)
+def _finish(gated, shape, c, chunks, stats, slots, gradients):
+    """The gradients of channel c's gamma and beta from the sums of its chunks, and the slope and offset of its dx."""
+    images, channels, length = shape
+    mean, inv_std = stats
+    dgamma, dbeta = gradients.dgamma, gradients.dbeta
+    total, product = sum_of_chunks(gated.x, slots, c, chunks)
+    kept, k = reinterpreted(slots, gated.x), kept_of(gated.x, c * chunks)
+    factors = kept_factors(kept, k)
     if not -np.inf < total + product < np.inf:
-        total, product = statistics.gradient_sums(
-            flat(dy), flat(x), flat(y), images, channels, length, c, factors, floor, by_output
-        )
+        total, product = statistics.gradient_sums(gated, Channel(images, channels, length, c), factors)
     dbeta[c] = total
-    dgamma[c], table[k + SLOPE], table[k + OFFSET] = statistics.gradient_factors(
-        total, product, 1.0 / (images * length), mean[c], inv_std[c], factors[0]
+    dgamma[c], kept[k + SLOPE], kept[k + OFFSET] = statistics.gradient_factors(
+        total, product, 1.0 / (images * length), mean[c], inv_std[c], factors.center
     )
 
 
 @device
-def _task(
-    phase, task, cut, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch, dx, dgamma, dbeta, dresidual
-):
-    group, parts, rows, step, ahead, streaming = cut
-    images, channels, length = x.shape
-    dys, xs, ys, dxs, kept = flat(dy), flat(x), flat(y), flat(dx), flat(dresidual)
-    stride = channels * length
-    floor = x.dtype.type(0.0 if relu else np.nan)
-    first = task // parts * group
-    last = first + group if first + group < channels else channels
-    part, table = task % parts, reinterpreted(scratch, x)
-    n0, n1, i0, i1 = bounds(part, parts, images, length)
+def _sum(gated, shape, cut, chunk, where, first, last, slots, dresidual):
+    """Sums of a chunk of each of the channels from `first` up to `last`, whose factors are kept there already."""
+    _, channels, length = shape
+    x = gated.x
+    kept = reinterpreted(slots, x)
+    for n in range(where.image, where.image_end, cut.block_rows):
+        count = cut.block_rows if n + cut.block_rows < where.image_end else where.image_end - n
+        for c in range(first, last):
+            own = c * cut.chunks + chunk
+            factors, totals = kept_factors(kept, kept_of(x, own)), totals_of(x, slots, own)
+            for i in range(where.element, where.element_end, cut.block_length):
+                width = cut.block_length if i + cut.block_length < where.element_end else where.element_end - i
+                runs = Runs((n * channels + c) * length + i, channels * length, count, width)
+                add_products(gated, dresidual, runs, factors, totals)
+    for c in range(first, last):
+        add_lanes(totals_of(x, slots, c * cut.chunks + chunk))
+
+
+@device
+def _differentiate(gated, shape, cut, where, first, last, slots, gradients):
+    """dx of a chunk of each of these channels."""
+    _, channels, length = shape
+    x = gated.x
+    runs = Runs(
+        (where.image * channels + first) * length + where.element, channels * length,
+        where.image_end - where.image, where.element_end - where.element,
+    )  # fmt: skip
+    done = gradients.dresidual.size > 0  # g is in dresidual already: one array less to read
+    given = Gated(
+        gradients.dresidual if done else gated.dy, x, gated.y,
+        x.dtype.type(np.nan) if done else gated.floor, gated.by_output and not done,
+    )  # fmt: skip
+    table = table_of(x, slots, first, cut.chunks)
+    loops.differentiate(given, gradients.dx, runs, last - first, table, Stores(cut.ahead, cut.streaming))
+
+
+@device
+def _task(phase, task, cut, gated, shape, affine, stats, slots, gradients):
+    gamma, beta = affine
+    mean, inv_std = stats
+    images, channels, length = shape
+    x = gated.x
+    chunk, first = task % cut.chunks, task // cut.chunks * cut.group
+    last = first + cut.group if first + cut.group < channels else channels
+    where = range_of(chunk, cut.chunks, images, length)
     if phase & SUM:
         for c in range(first, last):
-            p = c * parts + part
-            clear_sums(x, scratch, slot_of(x, p))
-            keep_factors(table, kept_of(x, p), statistics.factors(mean, inv_std, gamma, beta, c))
-        for n in range(n0, n1, rows):
-            count = rows if n + rows < n1 else n1 - n
-            for c in range(first, last):
-                p = c * parts + part
-                factors = kept_factors(table, kept_of(x, p))
-                for i in range(i0, i1, step):
-                    at = (n * channels + c) * length + i
-                    width = step if i + step < i1 else i1 - i
-                    loops.add_products(
-                        dys, xs, ys, kept, at, stride, count, width, factors, floor, by_output, scratch, slot_of(x, p)
-                    )
-        for c in range(first, last):
-            add_lanes(x, scratch, slot_of(x, c * parts + part))
+            own = c * cut.chunks + chunk
+            clear_sums(totals_of(x, slots, own))
+            factors = statistics.factors(mean, inv_std, gamma, beta, c)
+            keep_factors(reinterpreted(slots, x), kept_of(x, own), factors)
+        _sum(gated, shape, cut, chunk, where, first, last, slots, gradients.dresidual)
     if phase == WHOLE:
         for c in range(first, last):
-            _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma, dbeta)
-    if dx.size > 0 and phase & APPLY:
-        at = (n0 * channels + first) * length + i0
-        gated = dresidual.size > 0  # already, in dresidual: one array less to read
-        loops.differentiate(
-            kept if gated else dys, xs, ys, dxs, at, stride, n1 - n0, i1 - i0, last - first,
-            table, kept_of(x, first * parts), kept_step(x, parts), x.dtype.type(np.nan) if gated else floor,
-            by_output and not gated, ahead, streaming,
-        )  # fmt: skip
+            _finish(gated, shape, c, cut.chunks, stats, slots, gradients)
+    if gradients.dx.size > 0 and phase & APPLY:
+        _differentiate(gated, shape, cut, where, first, last, slots, gradients)
 
 
 @kernel
-def backward(dy, x, y, mean, inv_std, gamma, beta, relu, by_output, plan, scratch, dx, dgamma, dbeta, dresidual):
+def backward(dy, x, y, stats, gamma, beta, relu, by_output, row, gradients):
     """Gradients of the forward pass. With g = dy where the output was not cut off by the ReLU, else 0:
 
     dbeta = sum g, dgamma = sum g x_hat, dresidual = g, dx = gamma inv_std (g - dbeta / n - x_hat dgamma / n).
-    Whether it was cut off is read from y (`by_output`) or computed anew from x. An empty dx or dresidual is not
-    written. Written: scratch, dx, dgamma, dbeta, dresidual.
+    Whether it was cut off is read from y (`by_output`) or computed anew from x. stats = (mean, inv_std); row: see
+    `cut_of`. Written: gradients = (dx, dgamma, dbeta, dresidual), of which an empty dx or dresidual is not wanted.
     """
-    dy, x, y, mean, inv_std = borrowed(dy), borrowed(x), borrowed(y), borrowed(mean), borrowed(inv_std)
-    gamma, beta, scratch, dx = borrowed(gamma), borrowed(beta), borrowed(scratch), borrowed(dx)
-    dgamma, dbeta, dresidual = borrowed(dgamma), borrowed(dbeta), borrowed(dresidual)
-    cut = plan[0], plan[1], plan[2], plan[3], plan[4], plan[5] > 0
-    group, parts = plan[0], plan[1]
-    channels = x.shape[1]
-    tasks = -(-channels // group) * parts
-    floor = x.dtype.type(0.0 if relu else np.nan)
-    for k in range(1 if parts == 1 else 2):
-        phase = WHOLE if parts == 1 else SUM if k == 0 else APPLY
-        for c in range(channels if phase == APPLY else 0):
-            _finish(dy, x, y, c, parts, mean, inv_std, floor, by_output, scratch, dgamma, dbeta)
+    cut, shape = cut_of(row), x.shape
+    room = np.empty(cut.slots)
+    slots, stats = borrowed(room), (borrowed(stats[0]), borrowed(stats[1]))
+    affine = borrowed(gamma), borrowed(beta)
+    gated = Gated(flat(dy), flat(x), flat(y), x.dtype.type(0.0 if relu else np.nan), by_output)
+    written = Gradients(flat(gradients[0]), borrowed(gradients[1]), borrowed(gradients[2]), flat(gradients[3]))
+    tasks = -(-shape[1] // cut.group) * cut.chunks
+    for k in range(1 if cut.chunks == 1 else 2):
+        phase = WHOLE if cut.chunks == 1 else SUM if k == 0 else APPLY
+        for c in range(shape[1] if phase == APPLY else 0):
+            _finish(gated, shape, c, cut.chunks, stats, slots, written)
         for task in prange(tasks):
-            _task(
-                phase, np.intp(task), cut, dy, x, y, mean, inv_std, gamma, beta, relu, by_output, scratch,
-                dx, dgamma, dbeta, dresidual,
-            )  # fmt: skip
+            _task(phase, np.intp(task), cut_of(row), gated, shape, affine, stats, slots, written)
+    room[0] = 0.0  # a use of it after what was borrowed from it: it is freed after its last use

@@ -1,99 +1,106 @@
-"""Batch norm's training forward pass over rows: (N, C, L) with L > 1. See `rows`."""
+"""Batch norm's training forward pass over rows: (N, C, L) with L > 1. See `cut`."""
 
 import math
 
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.kernels import loops
-from nbnorm.kernels import statistics as channel
-from nbnorm.kernels.batch_norm.channels_first.cut import (
-    APPLY,
-    SUM,
-    WHOLE,
+from nbnorm.kernels import loops, statistics
+from nbnorm.kernels.batch_norm.channels_first.cut import cut_of, range_of
+from nbnorm.kernels.batch_norm.channels_first.slots import (
     add_lanes,
-    bounds,
     clear_sums,
     keep_factors,
     kept_of,
-    kept_step,
-    slot_of,
+    sum_of_chunks,
+    table_of,
+    totals_of,
 )
-from nbnorm.kernels.loops import SAMPLED
-from nbnorm.simd.vectors import borrowed, flat, lanes_of, reinterpreted
+from nbnorm.kernels.runs import APPLY, SAMPLED, SUM, WHOLE, Channel, Parameters, Runs, Stores
+from nbnorm.kernels.sums import add_deviations
+from nbnorm.simd.vectors import borrowed, flat, reinterpreted
 
 
 @device
-def _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std):
-    """The statistics of channel c from the sums of its parts, and the factors that follow."""
+def _finish(x, c, chunks, parameters, slots, stats):
+    """The statistics of channel c from the sums of its chunks, and the factors that follow."""
     images, channels, length = x.shape
-    count = images * length
-    total = squares = 0.0
-    for p in range(c * parts, (c + 1) * parts):
-        total += scratch[slot_of(x, p)]
-        squares += scratch[slot_of(x, p) + lanes_of(x)]
-    table, k = reinterpreted(scratch, x), kept_of(x, c * parts)
-    shift = table[k + SAMPLED]
-    mean[c], var = channel.statistics(flat(x), images, channels, length, c, shift, total, squares)
-    inv_std[c] = 1.0 / math.sqrt(var + running[3])
-    channel.move_running(mean[c], var, count, c, running)
-    keep_factors(table, k, channel.factors(mean, inv_std, gamma, beta, c))
+    gamma, beta, running_mean, running_var, momentum, eps = parameters
+    mean, inv_std = stats
+    total, squares = sum_of_chunks(x, slots, c, chunks)
+    kept, k = reinterpreted(slots, x), kept_of(x, c * chunks)
+    shift = kept[k + SAMPLED]
+    mean[c], var = statistics.statistics(flat(x), Channel(images, channels, length, c), shift, total, squares)
+    inv_std[c] = 1.0 / math.sqrt(var + eps)
+    statistics.move_running(mean[c], var, images * length, c, running_mean, running_var, momentum)
+    keep_factors(kept, k, statistics.factors(mean, inv_std, gamma, beta, c))
 
 
 @device
-def _task(phase, task, cut, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y):
-    group, parts, rows, step, ahead, streaming = cut
+def _sum(x, cut, chunk, where, first, last, slots):
+    """Sums of a chunk of each of the channels from `first` up to `last`."""
     images, channels, length = x.shape
-    xs, added, ys, stride = flat(x), flat(residual), flat(y), channels * length
-    first = task // parts * group
-    last = first + group if first + group < channels else channels
-    part, table = task % parts, reinterpreted(scratch, x)
-    n0, n1, i0, i1 = bounds(part, parts, images, length)
+    xs, kept = flat(x), reinterpreted(slots, x)
+    for c in range(first, last):
+        own = c * cut.chunks + chunk
+        clear_sums(totals_of(x, slots, own))
+        kept[kept_of(x, own) + SAMPLED] = statistics.sampled_shift(xs, Channel(images, channels, length, c))
+    for n in range(where.image, where.image_end, cut.block_rows):
+        count = cut.block_rows if n + cut.block_rows < where.image_end else where.image_end - n
+        for c in range(first, last):
+            own = c * cut.chunks + chunk
+            shift, totals = kept[kept_of(x, own) + SAMPLED], totals_of(x, slots, own)
+            for i in range(where.element, where.element_end, cut.block_length):
+                width = cut.block_length if i + cut.block_length < where.element_end else where.element_end - i
+                runs = Runs((n * channels + c) * length + i, channels * length, count, width)
+                add_deviations(xs, runs, shift, totals)
+    for c in range(first, last):
+        add_lanes(totals_of(x, slots, c * cut.chunks + chunk))
+
+
+@device
+def _task(phase, task, cut, x, residual, parameters, relu, slots, stats, y):
+    images, channels, length = x.shape
+    chunk, first = task % cut.chunks, task // cut.chunks * cut.group
+    last = first + cut.group if first + cut.group < channels else channels
+    where = range_of(chunk, cut.chunks, images, length)
     if phase & SUM:
-        for c in range(first, last):
-            p = c * parts + part
-            clear_sums(x, scratch, slot_of(x, p))
-            table[kept_of(x, p) + SAMPLED] = channel.sampled_shift(xs, images, channels, length, c)
-        for n in range(n0, n1, rows):
-            count = rows if n + rows < n1 else n1 - n
-            for c in range(first, last):
-                p = c * parts + part
-                shift = table[kept_of(x, p) + SAMPLED]
-                for i in range(i0, i1, step):
-                    at = (n * channels + c) * length + i
-                    width = step if i + step < i1 else i1 - i
-                    loops.add_deviations(xs, at, stride, count, width, shift, scratch, slot_of(x, p))
-        for c in range(first, last):
-            add_lanes(x, scratch, slot_of(x, c * parts + part))
+        _sum(x, cut, chunk, where, first, last, slots)
     if phase == WHOLE:
         for c in range(first, last):
-            _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std)
+            _finish(x, c, cut.chunks, parameters, slots, stats)
     if phase & APPLY and y.size > 0:
-        floor = x.dtype.type(0.0 if relu else np.nan)
-        at = (n0 * channels + first) * length + i0
-        loops.normalize(
-            xs, added, ys, at, stride, n1 - n0, i1 - i0, last - first,
-            table, kept_of(x, first * parts), kept_step(x, parts), floor, ahead, streaming,
+        runs = Runs(
+            (where.image * channels + first) * length + where.element, channels * length,
+            where.image_end - where.image, where.element_end - where.element,
         )  # fmt: skip
+        floor = x.dtype.type(0.0 if relu else np.nan)
+        table = table_of(x, slots, first, cut.chunks)
+        loops.normalize(
+            flat(x), flat(residual), flat(y), runs, last - first, table, floor, Stores(cut.ahead, cut.streaming)
+        )
 
 
+# Twelve arguments: a call pays 50 to 100 ns for each array, and more for a tuple of arrays than for its elements.
 @kernel
-def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, scratch, mean, inv_std, y):
+def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, row, stats, y):
     """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); the running statistics move.
 
     x, y: (N, C, L), y empty where the statistics are all that is wanted; residual like x, or empty; running_mean,
-    running_var: (C,) or empty. Written: scratch, mean, inv_std (float64), y.
+    running_var: (C,) or empty; row: see `cut_of`. Written: stats = (mean, inv_std), float64 (C,), and y.
     """
-    x, residual, gamma, beta = borrowed(x), borrowed(residual), borrowed(gamma), borrowed(beta)
-    scratch, mean, inv_std, y = borrowed(scratch), borrowed(mean), borrowed(inv_std), borrowed(y)
-    running = borrowed(running_mean), borrowed(running_var), momentum, eps
-    cut = plan[0], plan[1], plan[2], plan[3], plan[4], plan[5] > 0
-    group, parts = plan[0], plan[1]
-    channels = x.shape[1]
-    tasks = -(-channels // group) * parts
-    for k in range(1 if parts == 1 else 2):
-        phase = WHOLE if parts == 1 else SUM if k == 0 else APPLY
+    cut, channels = cut_of(row), x.shape[1]
+    room = np.empty(cut.slots)
+    x, residual, y, slots = borrowed(x), borrowed(residual), borrowed(y), borrowed(room)
+    mean, inv_std = borrowed(stats[0]), borrowed(stats[1])
+    parameters = Parameters(
+        borrowed(gamma), borrowed(beta), borrowed(running_mean), borrowed(running_var), momentum, eps
+    )
+    tasks = -(-channels // cut.group) * cut.chunks
+    for k in range(1 if cut.chunks == 1 else 2):
+        phase = WHOLE if cut.chunks == 1 else SUM if k == 0 else APPLY
         for c in range(channels if phase == APPLY else 0):
-            _finish(x, c, parts, gamma, beta, running, scratch, mean, inv_std)
+            _finish(x, c, cut.chunks, parameters, slots, (mean, inv_std))
         for task in prange(tasks):
-            _task(phase, np.intp(task), cut, x, residual, gamma, beta, running, relu, scratch, mean, inv_std, y)
+            _task(phase, np.intp(task), cut_of(row), x, residual, parameters, relu, slots, (mean, inv_std), y)
+    room[0] = 0.0  # a use of it after what was borrowed from it: it is freed after its last use

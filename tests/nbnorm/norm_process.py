@@ -1,4 +1,4 @@
-"""What the tests of threads and SIMD widths run in processes of their own: `python batch_norm_process.py TASK [...]`.
+"""What the tests of threads and SIMD widths run in processes of their own: `python norm_process.py TASK [...]`.
 
 Each task prints one line when all is well, and fails with a traceback otherwise.
 """
@@ -12,29 +12,29 @@ import time
 
 import numba
 import numpy as np
+from norms import NORMS
 
-import nbnorm
-
-# Whole channels, groups of them, few channels cut into parts (of images, of rows), columns in groups and in ranges.
-SHAPES = [(20, 20, 30, 30), (40, 32, 7, 7), (6, 3, 70, 70), (1, 2, 40001), (200, 200), (700, 300), (9000, 7), (2, 5, 3)]
+CASES = [(norm.name, shape) for norm in NORMS for shape in norm.processes]
+BY_NAME = {norm.name: norm for norm in NORMS}
 
 
-def compute(shape, dtype="float32", relu="relu"):
+def compute(case, dtype="float32", activation="relu"):
     """All results of forward, backward and inference."""
-    rng = np.random.default_rng(0)
+    name, shape = case
+    norm, rng = BY_NAME[name], np.random.default_rng(0)
     x, dy, residual = (rng.standard_normal(shape).astype(dtype) for _ in range(3))
-    gamma, beta, mean, var = (rng.random(shape[1]).astype(dtype) for _ in range(4))
-    y, stats = nbnorm.batch_norm_forward(x, gamma, beta, mean, var, activation=relu)
-    z, more = nbnorm.batch_norm_forward(x, gamma, beta, activation=relu, residual=residual)
-    grads = nbnorm.batch_norm_backward(dy, x, stats, gamma, beta, activation=relu)
-    others = nbnorm.batch_norm_backward(dy, x, more, gamma, beta, activation=relu, y=z)
-    return [y, *stats, mean, var, z, *grads[:3], *others, nbnorm.batch_norm_infer(x, mean, var, gamma, beta)]
+    gamma, beta, mean, var = (rng.random(norm.parameters(shape)).astype(dtype) for _ in range(4))
+    y, stats = norm.forward(x, gamma, beta, activation=activation)
+    z, more = norm.forward(x, gamma, beta, activation=activation, residual=residual)
+    grads = norm.backward(dy, x, stats, gamma, beta, activation=activation)
+    others = norm.backward(dy, x, more, gamma, beta, activation=activation, y=z)
+    return [y, *stats, z, *grads[:3], *others, *norm.extra(x, gamma, beta, mean, var, activation)]
 
 
-def digest(shapes=SHAPES):
+def digest(cases=CASES):
     code = hashlib.sha256()
-    for shape in shapes:
-        for part in compute(shape):
+    for case in cases:
+        for part in compute(case):
             code.update(np.ascontiguousarray(part).tobytes())
     return code.hexdigest()
 
@@ -61,17 +61,17 @@ def bits():
 
 def hammer(seconds):
     """Eight Python threads at once, each with its own shape."""
-    expected = {shape: compute(shape) for shape in SHAPES}
+    expected = {case: compute(case) for case in CASES}
     problems = []
     end = time.monotonic() + seconds
 
     def work(k):
         rounds = 0
         while time.monotonic() < end or not rounds:
-            shape = SHAPES[(k + rounds) % len(SHAPES)]
-            for part, truth in zip(compute(shape), expected[shape], strict=True):
+            case = CASES[(k + rounds) % len(CASES)]
+            for part, truth in zip(compute(case), expected[case], strict=True):
                 if not np.array_equal(part, truth):
-                    problems.append(shape)
+                    problems.append(case)
             rounds += 1
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
@@ -94,28 +94,27 @@ def children():
             os._exit(0 if digest() == expected else 1)
         assert os.waitpid(pid, 0)[1] == 0, "forked child"
         with multiprocessing.get_context("fork").Pool(2) as pool:
-            assert pool.map(digest, [SHAPES] * 2) == [expected] * 2
+            assert pool.map(digest, [CASES] * 2) == [expected] * 2
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.map(digest, [SHAPES]) == [expected]
+        assert pool.map(digest, [CASES]) == [expected]
     for backend in ("loky", "threading"):
-        results = joblib.Parallel(n_jobs=2, backend=backend)(joblib.delayed(digest)(SHAPES) for _ in range(4))
+        results = joblib.Parallel(n_jobs=2, backend=backend)(joblib.delayed(digest)(CASES) for _ in range(4))
         assert results == [expected] * 4, backend
     return "children"
 
 
 def accuracy():
     """Results at this width of vectors against the float64 twins."""
-    import reference_batch_norm as reference
-
     from nbnorm.simd import vectors
 
-    for shape in [(6, 20, 5, 5), (40, 32, 7), (3, 2, 70), (1, 2, 5001), (30, 70), (70, 7), (9, 16)]:
-        y, mean, inv_std, _, _, _, dx, dgamma, _, _, _, _, dresidual, _ = compute(shape, relu=None)
+    for name, shape in [(norm.name, shape) for norm in NORMS for shape in norm.accuracy]:
+        norm = BY_NAME[name]
+        y, mean, inv_std, _, dx, dgamma, _, _, _, _, dresidual, *_ = compute((name, shape), activation=None)
         rng = np.random.default_rng(0)
         x, dy, _ = (rng.standard_normal(shape).astype("f4") for _ in range(3))
-        gamma, beta = (rng.random(shape[1]).astype("f4") for _ in range(2))
-        expected, m, s = reference.forward(x, gamma, beta)
-        gradient, slope, *_ = reference.backward(dy, x, gamma, beta)
+        gamma, beta = (rng.random(norm.parameters(shape)).astype("f4") for _ in range(2))
+        expected, m, s = norm.reference.forward(x, gamma, beta)
+        gradient, slope, *_ = norm.reference.backward(dy, x, gamma, beta)
         for part, truth in ((y, expected), (mean, m), (inv_std, s), (dx, gradient), (dgamma, slope), (dresidual, dy)):
             np.testing.assert_allclose(part, truth, rtol=1e-5, atol=1e-5)
     return f"{vectors.VECTOR_BYTES} {vectors.LANES_FLOAT32} {vectors.LANES_FLOAT64}"
