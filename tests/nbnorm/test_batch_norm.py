@@ -170,8 +170,8 @@ def test_folding_names_its_arguments():
     [
         ({"running_var": np.ones(64, "i4")}, TypeError, "running_var: expected dtype float32"),
         ({"running_mean": read_only(np.ones(64, "f4"))}, ValueError, "running_mean: expected a writable array"),
-        ({"momentum": 2.0}, ValueError, "momentum: expected a number between 0 and 1, got 2"),
-        ({"momentum": None}, TypeError, "momentum: expected a number, got NoneType"),
+        ({"momentum": 2.0}, ValueError, "momentum: expected a finite number >= 0 and <= 1, got 2"),
+        ({"momentum": None}, TypeError, "momentum: expected a number, got None"),
     ],
 )
 def test_errors_name_the_arguments_of_batch_norm(arguments, error, message):
