@@ -1,6 +1,7 @@
 """Float64 NumPy twins of the kernels of pooling, activations, dropout and losses, written for clarity alone."""
 
 import numpy as np
+from scipy import special
 
 
 def leaky_relu(x, slope=0.0):
@@ -75,6 +76,17 @@ def average_pool_backward(dy, x, geometry, count_padding):
         count = geometry[0] * geometry[1] if count_padding else window[0].size
         window += dy[:, row, column][:, None, None] / count
     return dx
+
+
+def silu(x):
+    """x times its sigmoid."""
+    return x * special.expit(x)
+
+
+def silu_backward(dy, x):
+    """dy times the derivative of silu at x."""
+    s = special.expit(x)
+    return dy * s * (1 + x * (1 - s))
 
 
 def split_mix(z):

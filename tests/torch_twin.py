@@ -48,6 +48,8 @@ def _apply(layer, inputs, variable, training):
             return functional.leaky_relu(x, layer.negative_slope)
         case layers.Sigmoid():
             return torch.sigmoid(x)
+        case layers.SiLU():
+            return functional.silu(x)
         case layers.Tanh():
             return torch.tanh(x)
         case layers.MaxPool2d():

@@ -9,7 +9,7 @@ from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.exponentials import logistic, tangent
 from nbnorm.simd.lanes import load_between
 from nbnorm.simd.parts import store_part
-from nbnorm.simd.vectors import borrowed, flat, lanes_of, load, store
+from nbnorm.simd.vectors import borrowed, flat, fma, lanes_of, load, multiply, splat, store, subtract
 
 # Elements of a task of a parallel loop: fewer take less time than a thread needs to begin them, more leave threads idle
 # on small arrays. Found with `benchmarks.peers training-step` on 4 cores of an AVX-512 Xeon, 2026-11.
@@ -76,6 +76,56 @@ def sigmoid_backward(dy, y, dx):
         target = dx[block * BLOCK : (block + 1) * BLOCK]
         for i in range(gradient.size):
             target[i] = gradient[i] * (value[i] * (one - value[i]))
+
+
+@device
+def silu_span(x, y, begin, end):
+    """y[begin : end] = x sigmoid(x) of the same elements."""
+    lanes = lanes_of(x)
+    whole = begin + (end - begin) // lanes * lanes
+    for i in range(begin, whole, lanes):
+        v = load(x, i)
+        store(y, i, multiply(v, logistic(v)))
+    if whole < end:
+        v = load_between(x, whole, 0, end - whole)
+        store_part(y, whole, end - whole, multiply(v, logistic(v)))
+
+
+@kernel
+def silu(x, y):
+    """y = x s with s = 1 / (1 + exp(-x)); shapes (n,)."""
+    x, y = borrowed(x), borrowed(y)
+    for block in prange((x.size + COSTLY_BLOCK - 1) // COSTLY_BLOCK):
+        silu_span(x, y, np.intp(block) * COSTLY_BLOCK, min((np.intp(block) + 1) * COSTLY_BLOCK, x.size))
+
+
+@device
+def _silu_gradient(g, v, one):
+    """g s (1 + v (1 - s)) for the sigmoid s of v."""
+    s = logistic(v)
+    return multiply(g, multiply(s, fma(v, subtract(one, s), one)))
+
+
+@device
+def silu_gradient_span(dy, x, dx, begin, end):
+    """dx[begin : end] from the same elements of dy and x."""
+    lanes, one = lanes_of(x), splat(x.dtype.type(1))
+    whole = begin + (end - begin) // lanes * lanes
+    for i in range(begin, whole, lanes):
+        store(dx, i, _silu_gradient(load(dy, i), load(x, i), one))
+    if whole < end:
+        rest = end - whole
+        g, v = load_between(dy, whole, 0, rest), load_between(x, whole, 0, rest)
+        store_part(dx, whole, rest, _silu_gradient(g, v, one))
+
+
+@kernel
+def silu_backward(dy, x, dx):
+    """dx = dy s (1 + x (1 - s)) with s = 1 / (1 + exp(-x)); shapes (n,)."""
+    dy, x, dx = borrowed(dy), borrowed(x), borrowed(dx)
+    for block in prange((x.size + COSTLY_BLOCK - 1) // COSTLY_BLOCK):
+        begin = np.intp(block) * COSTLY_BLOCK
+        silu_gradient_span(dy, x, dx, begin, min(begin + COSTLY_BLOCK, x.size))
 
 
 @device

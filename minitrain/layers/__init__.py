@@ -20,6 +20,7 @@ from minitrain.layers.max_pool2d import MaxPool2d as MaxPool2d
 from minitrain.layers.prelu import PReLU as PReLU
 from minitrain.layers.relu import ReLU as ReLU
 from minitrain.layers.sigmoid import Sigmoid as Sigmoid
+from minitrain.layers.silu import SiLU as SiLU
 from minitrain.layers.tanh import Tanh as Tanh
 
 # The fixed set that a saved graph may name: loading looks classes up here and imports nothing.

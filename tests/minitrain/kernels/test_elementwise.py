@@ -53,6 +53,22 @@ def test_smooth_activations(dtype, kernel, exact, backward, derivative):
         np.testing.assert_allclose(dx, dy * derivative(y), rtol=0, atol=4 * eps)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_silu(dtype):
+    eps = np.finfo(dtype).eps
+    for x in inputs(dtype):
+        wide = x.astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            expected = reference.silu(wide)
+        np.testing.assert_allclose(apply(elementwise.silu, x), expected, rtol=4 * eps, atol=1e-38)
+        ordinary = np.abs(wide) < 1e30
+        dy = np.random.default_rng(1).standard_normal(x.size).astype(dtype)
+        dx = np.full_like(x, -7)
+        elementwise.silu_backward.serial(dy, x, dx)
+        expected = reference.silu_backward(dy.astype(np.float64), np.where(ordinary, wide, 0))
+        np.testing.assert_allclose(dx[ordinary], expected[ordinary], rtol=0, atol=8 * eps * np.abs(dy).max(initial=1))
+
+
 @pytest.mark.parametrize(("dtype", "smallest", "largest"), [("float64", -300, 2.8), ("float32", -35, 1.9)])
 def test_tanh_and_sigmoid_keep_their_relative_precision(dtype, smallest, largest):
     x = np.logspace(smallest, largest, 4000).astype(dtype)

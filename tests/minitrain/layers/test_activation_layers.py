@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.initializers import Constant
-from minitrain.layers import LeakyReLU, PReLU, ReLU, Sigmoid, Tanh
+from minitrain.layers import LeakyReLU, PReLU, ReLU, Sigmoid, SiLU, Tanh
 
 SHAPES = st.lists(st.integers(1, 7), min_size=1, max_size=5).map(tuple)
 
@@ -22,6 +22,7 @@ def test_agree_with_torch(shape, slope):
     agrees(LeakyReLU(slope), [shape], lambda x: torch.nn.functional.leaky_relu(x, slope))
     agrees(Sigmoid(), [shape], torch.sigmoid)
     agrees(Tanh(), [shape], torch.tanh)
+    agrees(SiLU(), [shape], torch.nn.functional.silu)
 
 
 @settings(max_examples=20, deadline=None)
@@ -40,7 +41,7 @@ def test_prelu_starts_as_torch_does_and_is_not_penalized():
     assert PReLU(weight_init=Constant(0.1)).declare((2, 5)).params["weight"].shape == (1,)
 
 
-@pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(), LeakyReLU(-0.5), PReLU(), Sigmoid(), Tanh()])
+@pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(), LeakyReLU(-0.5), PReLU(), Sigmoid(), SiLU(), Tanh()])
 def test_nan_and_infinity_come_through(layer):
     bound = BoundLayer(layer, [(2, 3)])
     bound.tensors.x[0] = [np.nan, np.inf, -np.inf]
@@ -52,6 +53,7 @@ def test_nan_and_infinity_come_through(layer):
         LeakyReLU: lambda x: torch.nn.functional.leaky_relu(x, layer.negative_slope),
         PReLU: lambda x: torch.nn.functional.prelu(x, weight),
         Sigmoid: torch.sigmoid,
+        SiLU: torch.nn.functional.silu,
         Tanh: torch.tanh,
     }[type(layer)](x)
     np.testing.assert_allclose(bound.tensors.y, exact, rtol=1e-14, atol=1e-300)
