@@ -17,8 +17,7 @@ The steps from there to here, and what each is for:
 
 - the sums over tiles are, for each of the 36 points, outer products of channels of x and outputs of dy: register tiles;
 - they read panels of both sides, of as many transformed tiles as stay in a level 2 cache with a block of the sums;
-- each chunk of images (a matter of shapes, not of threads) has sums of its own, which are added in the order of the
-  chunks: all threads have work, and results have the same bits for any number of them;
+- each chunk of images (a matter of shapes, not of threads) has sums of its own, added in their order: same bits always;
 - the next image is fetched while this one is transformed.
 """
 
