@@ -22,10 +22,11 @@ The steps from there to the kernel, and what each of them buys:
 """
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from minitrain.kernels.conv2d.blocks import block_of
 from minitrain.kernels.conv2d.direct.pack import Planes, pack
 from minitrain.kernels.conv2d.direct.records import weight_cut_of, weight_tables_of
 from minitrain.kernels.conv2d.direct.vectors import Vectors
@@ -41,29 +42,6 @@ __all__ = ["BLOCK_VECTORS", "weight_gradient_kernel"]
 # KiB. Above, they are read from level 2 for each tile of pairs; below, sums over lanes are made more often. Found with
 # `benchmarks.peers conv` on 4 cores of an AVX-512 Xeon, 2026-11.
 BLOCK_VECTORS = 64
-
-
-class Block(NamedTuple):
-    """Channels [channel, channel + channels) and outputs [out, out + outs) of a group, over a chunk of the images."""
-
-    chunk: int
-    group: int
-    channel: int
-    channels: int
-    out: int
-    outs: int
-
-
-@device
-def _block_of(task, cut):
-    """The block of this number: those of a chunk of images follow each other."""
-    problem, blocks = cut.problem, cut.blocks
-    out_blocks = (problem.outs + blocks.outs - 1) // blocks.outs
-    channel_blocks = (problem.channels + blocks.channels - 1) // blocks.channels
-    task, out = task // out_blocks, task % out_blocks * blocks.outs
-    task, channel = task // channel_blocks, task % channel_blocks * blocks.channels
-    channels, outs = min(blocks.channels, problem.channels - channel), min(blocks.outs, problem.outs - out)
-    return Block(task // problem.groups, task % problem.groups, channel, channels, out, outs)
 
 
 @device
@@ -201,7 +179,7 @@ def weight_gradient_kernel(rows: int, columns: int) -> Kernel:
         own = cut.scratch.workers + worker * cut.scratch.worker
         clear(scratch, own, cut.scratch.panel)
         for task in range(worker * tasks // blocks.workers, (worker + 1) * tasks // blocks.workers):
-            sum_task(cut, tables, _block_of(task, cut), dy, x, scratch, own)
+            sum_task(cut, tables, block_of(task, cut), dy, x, scratch, own)
 
     def sum_products(row, dy, x, scratch, dweight):
         row, dy, x, scratch, dweight = flat(row), flat(dy), flat(x), flat(scratch), flat(dweight)

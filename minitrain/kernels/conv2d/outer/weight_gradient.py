@@ -22,10 +22,11 @@ The steps from there to the kernel, and what each of them buys:
 """
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from minitrain.kernels.conv2d.blocks import block_of
 from minitrain.kernels.conv2d.memory import Operand, Run, clear, fetch
 from minitrain.kernels.conv2d.outer.records import cut_of, tables_of
 from nbnorm.jit import Kernel, device, kernel, prange
@@ -41,35 +42,12 @@ __all__ = ["outer_product_kernel"]
 UNROLL = 4
 
 
-class Block(NamedTuple):
-    """Channels [channel, channel + channels) and outputs [out, out + outs) of a group, over a chunk of the images."""
-
-    chunk: int
-    group: int
-    channel: int
-    channels: int
-    out: int
-    outs: int
-
-
 @device
 def _tasks_of(cut):
     """Number of tasks of one chunk."""
     problem, blocks = cut.problem, cut.blocks
     channel_blocks = (problem.channels + blocks.channels - 1) // blocks.channels
     return problem.groups * channel_blocks * ((problem.outs + blocks.outs - 1) // blocks.outs)
-
-
-@device
-def _block_of(task, cut):
-    """The block of this number: those of a chunk of images follow each other."""
-    problem, blocks = cut.problem, cut.blocks
-    out_blocks = (problem.outs + blocks.outs - 1) // blocks.outs
-    channel_blocks = (problem.channels + blocks.channels - 1) // blocks.channels
-    task, out = task // out_blocks, task % out_blocks * blocks.outs
-    task, channel = task // channel_blocks, task % channel_blocks * blocks.channels
-    channels, outs = min(blocks.channels, problem.channels - channel), min(blocks.outs, problem.outs - out)
-    return Block(task // problem.groups, task % problem.groups, channel, channels, out, outs)
 
 
 @device
@@ -161,7 +139,7 @@ def _row_finish(tile: Tile) -> Any:
         row_tiles = (cut.blocks.outs + rows - 1) // rows
         task, k = index // row_tiles, index % row_tiles * rows
         sums, pitch = task * cut.scratch.sums, _tasks_of(cut) * cut.scratch.sums
-        block = _block_of(task, cut)
+        block = block_of(task, cut)
         if k >= block.outs:
             return
         size = rows * columns * lanes
@@ -199,7 +177,7 @@ def outer_product_kernel(rows: int, columns: int) -> Kernel:
     @tile.named
     def sum_task(cut, tables, task, dy, x, scratch, own):
         """One block of channels and outputs of one group over one chunk of images; scratch[own:] is the worker's."""
-        problem, blocks, block = cut.problem, cut.blocks, _block_of(task, cut)
+        problem, blocks, block = cut.problem, cut.blocks, block_of(task, cut)
         plane, out_plane = problem.height * problem.width, problem.out_height * problem.out_width
         sums, memory = Operand(scratch, task * cut.scratch.sums), Operand(scratch, own)
         clear(scratch, sums.offset, cut.scratch.sums)
