@@ -1,7 +1,13 @@
 """Pooling over planes: x (P, H, W) and y (P, OH, OW), where P = N x C. Every kernel overwrites all it writes.
 
 `geometry` is (kernel height, kernel width, stride y, stride x, padding y, padding x). Padding is at most half the
-kernel, so that every window covers at least one element of x.
+kernel, so that every window covers at least one element of x. With elements of padding left out of the maximum, and out
+of the mean or counted as zeros,
+
+    y[p, r, c] = maximum or mean of x[p, r sh - ph + i, c sw - pw + j] over the taps (i, j) of the kernel
+
+or in NumPy, without padding, sliding_window_view(x, (kh, kw), (1, 2))[:, ::sh, ::sw].max((3, 4)). A tap is the number
+i kw + j. Windows of 2 x 2 with stride 2, and strides of 1 and 2, are taken in vectors; the rest one by one.
 
 The loops over a plane are helpers of their own on borrowed rows: what stands in a parallel loop compiles slowly.
 """
@@ -23,41 +29,41 @@ from nbnorm.simd.windows import (
 
 
 @device
-def _halve_plane(source, plane, height, width, rows, columns, best, places):
+def _halve_plane(source, plane, height, width, rows, columns, best, taps):
     half = lanes_of(source) // 2
     for row in range(0, rows, 2):
         other = min(row + 1, rows - 1)  # an odd last row is its own partner
-        starts = (plane * height + 2 * row) * width, (plane * height + 2 * other) * width
-        ats = (plane * rows + row) * columns, (plane * rows + other) * columns
+        x_rows = (plane * height + 2 * row) * width, (plane * height + 2 * other) * width
+        y_rows = (plane * rows + row) * columns, (plane * rows + other) * columns
         for column in range(0, columns, half):
             count = min(half, columns - column)
-            firsts = starts[0] + 2 * column, starts[1] + 2 * column
-            halve_maximum(source, firsts, width, count, best, places, (ats[0] + column, ats[1] + column))
+            firsts = x_rows[0] + 2 * column, x_rows[1] + 2 * column
+            halve_maximum(source, firsts, width, count, best, taps, (y_rows[0] + column, y_rows[1] + column))
 
 
 @device
-def _maximum_of_plane(source, plane, height, width, geometry, rows, columns, best, places):
+def _maximum_of_plane(source, plane, height, width, geometry, rows, columns, best, taps):
     kh, kw, sh, sw, ph, pw = geometry
     for row in range(rows):
-        at = (plane * rows + row) * columns
+        y_row = (plane * rows + row) * columns
         top = row * sh - ph
         first, last = max(0, -top), min(kh, height - top)
         for column in range(columns):
             left = column * sw - pw
-            start = (plane * height + top) * width + left
-            place = first * kw + max(0, -left)
-            value = source[start + first * width + max(0, -left)]
+            x_row = (plane * height + top) * width + left
+            tap = first * kw + max(0, -left)
+            value = source[x_row + first * width + max(0, -left)]
             for a in range(first, last):
                 for b in range(max(0, -left), min(kw, width - left)):
-                    other = source[start + a * width + b]
+                    other = source[x_row + a * width + b]
                     if (other > value) | (other != other):
-                        value, place = other, a * kw + b
-            best[at + column] = value
-            places[at + column] = place
+                        value, tap = other, a * kw + b
+            best[y_row + column] = value
+            taps[y_row + column] = tap
 
 
 @device
-def _maximum_in_vectors(source, plane, height, width, geometry, rows, columns, best, places):
+def _maximum_in_vectors(source, plane, height, width, geometry, rows, columns, best, taps):
     """The same for horizontal strides of 1 and 2, a vector of windows at a time."""
     kh, kw, sh, sw, ph, pw = geometry
     lanes = lanes_of(source)
@@ -69,30 +75,31 @@ def _maximum_in_vectors(source, plane, height, width, geometry, rows, columns, b
             for a in range(first, last):
                 for b in range(kw):
                     left = column * sw - pw + b
-                    start = (plane * height + top + a) * width + left
-                    low, high = -left, width - left  # which elements from `start` on lie in the row
+                    x_row = (plane * height + top + a) * width + left
+                    low, high = -left, width - left  # which elements from `x_row` on lie in the row
                     if sw == 1:
-                        chosen = choose_between(chosen, load_between(source, start, low, high), a * kw + b, low, high)
+                        chosen = choose_between(chosen, load_between(source, x_row, low, high), a * kw + b, low, high)
                     else:
-                        other = load_even_between(source, start, low, high)
+                        other = load_even_between(source, x_row, low, high)
                         chosen = choose_between(chosen, other, a * kw + b, (low + 1) >> 1, (high + 1) >> 1)
-            store_chosen(chosen, best, places, (plane * rows + row) * columns + column, min(lanes, columns - column))
+            store_chosen(chosen, best, taps, (plane * rows + row) * columns + column, min(lanes, columns - column))
 
 
 @kernel
 def max_pool(x, geometry, y, chosen):
-    """y = maximum of each window, NaN if it holds one; chosen (P, OH, OW) = its place there, the first of equals."""
+    """y = maximum of each window, NaN if it holds one; chosen (P, OH, OW) = its tap, the first of equals."""
     planes, rows, columns = y.shape
     height, width = x.shape[1:]
+    _, _, _, stride_x, _, _ = geometry
     halve = geometry == (2, 2, 2, 2, 0, 0)
-    source, best, places = flat(x), flat(y), flat(chosen)
+    source, best, taps = flat(x), flat(y), flat(chosen)
     for plane in prange(planes):
         if halve:
-            _halve_plane(source, plane, height, width, rows, columns, best, places)
-        elif geometry[3] <= 2:
-            _maximum_in_vectors(source, plane, height, width, geometry, rows, columns, best, places)
+            _halve_plane(source, plane, height, width, rows, columns, best, taps)
+        elif stride_x <= 2:
+            _maximum_in_vectors(source, plane, height, width, geometry, rows, columns, best, taps)
         else:
-            _maximum_of_plane(source, plane, height, width, geometry, rows, columns, best, places)
+            _maximum_of_plane(source, plane, height, width, geometry, rows, columns, best, taps)
 
 
 @kernel
@@ -109,36 +116,36 @@ def max_pool_of_pairs(x, y):
 def _pairs_of_plane(source, plane, height, width, rows, columns, best):
     lanes = lanes_of(source)
     for row in range(rows):
-        at, start = (plane * rows + row) * columns, (plane * height + 2 * row) * width
+        y_row, x_row = (plane * rows + row) * columns, (plane * height + 2 * row) * width
         for column in range(0, columns, lanes):
             count = min(lanes, columns - column)
-            value = maximum_of_pairs(source, start + 2 * column, width, count)
-            store_bits(best, at + column, value, (1 << count) - 1)
+            value = maximum_of_pairs(source, x_row + 2 * column, width, count)
+            store_bits(best, y_row + column, value, (1 << count) - 1)
 
 
 @device
-def _spread_maximum(gradient, plane, rows, columns, geometry, places, offsets, height, width, target):
+def _spread_maximum(gradient, plane, rows, columns, geometry, taps, offsets, height, width, target):
     _, _, sh, sw, ph, pw = geometry
     for i in range(plane * height * width, (plane + 1) * height * width):
         target[i] = 0.0
     for row in range(rows):
-        at = (plane * rows + row) * columns
-        start = (plane * height + row * sh - ph) * width - pw
+        y_row = (plane * rows + row) * columns
+        x_row = (plane * height + row * sh - ph) * width - pw
         for column in range(columns):
-            target[start + column * sw + offsets[places[at + column]]] += gradient[at + column]
+            target[x_row + column * sw + offsets[taps[y_row + column]]] += gradient[y_row + column]
 
 
 @device
-def _double_plane(gradient, plane, rows, columns, places, height, width, target):
+def _double_plane(gradient, plane, rows, columns, taps, height, width, target):
     lanes = lanes_of(target)
     for row in range(rows):
-        at = (plane * rows + row) * columns
-        start = (plane * height + 2 * row) * width
+        y_row = (plane * rows + row) * columns
+        x_row = (plane * height + 2 * row) * width
         for left in range(0, width, lanes):
             column = left // 2
             count = max(0, min(lanes // 2, columns - column))
             size = min(lanes, width - left)
-            spread_maximum(gradient, places, at + column, count, target, start + left, width, size)
+            spread_maximum(gradient, taps, y_row + column, count, target, x_row + left, width, size)
     for i in range((plane * height + 2 * rows) * width, (plane + 1) * height * width):
         target[i] = 0.0  # the last of an odd number of rows
 
@@ -149,15 +156,15 @@ def max_pool_backward(dy, chosen, geometry, offsets, dx):
     _, rows, columns = dy.shape
     planes, height, width = dx.shape
     double = geometry == (2, 2, 2, 2, 0, 0)
-    kernel_width = geometry[1]
-    for place in range(offsets.size):
-        offsets[place] = place // kernel_width * width + place % kernel_width
-    gradient, places, target = flat(dy), flat(chosen), flat(dx)
+    _, kernel_width, _, _, _, _ = geometry
+    for tap in range(offsets.size):
+        offsets[tap] = tap // kernel_width * width + tap % kernel_width
+    gradient, taps, target = flat(dy), flat(chosen), flat(dx)
     for plane in prange(planes):
         if double:
-            _double_plane(gradient, plane, rows, columns, places, height, width, target)
+            _double_plane(gradient, plane, rows, columns, taps, height, width, target)
         else:
-            _spread_maximum(gradient, plane, rows, columns, geometry, places, offsets, height, width, target)
+            _spread_maximum(gradient, plane, rows, columns, geometry, taps, offsets, height, width, target)
 
 
 @device
@@ -177,8 +184,8 @@ def _means_of_plane(source, plane, height, width, geometry, count_padding, rows,
             left = column * sw - pw
             total = 0.0
             for a in range(max(0, top), min(top + kh, height)):
-                start = (plane * height + a) * width
-                for i in range(start + max(0, left), start + min(left + kw, width)):
+                x_row = (plane * height + a) * width
+                for i in range(x_row + max(0, left), x_row + min(left + kw, width)):
                     total += source[i]
             divisor = elements * _count(column, sw, pw, width, kw, count_padding)
             target[(plane * rows + row) * columns + column] = total / divisor
@@ -207,8 +214,8 @@ def _spread_means(gradient, plane, rows, columns, geometry, count_padding, heigh
             divisor = elements * _count(column, sw, pw, width, kw, count_padding)
             share = gradient[(plane * rows + row) * columns + column] / divisor
             for a in range(max(0, top), min(top + kh, height)):
-                start = (plane * height + a) * width
-                for i in range(start + max(0, left), start + min(left + kw, width)):
+                x_row = (plane * height + a) * width
+                for i in range(x_row + max(0, left), x_row + min(left + kw, width)):
                     target[i] += share
 
 
@@ -223,17 +230,17 @@ def average_pool_backward(dy, geometry, count_padding, dx):
 
 
 @device
-def _sum(source, start, length):
-    """Sum of source[start : start + length] in float64; two vectors, so that additions need not wait for each other."""
+def _sum(source, row, length):
+    """Sum of source[row : row + length] in float64; two vectors, so that additions need not wait for each other."""
     lanes = lanes_of(source)
     even, odd = no_sum(source), no_sum(source)
     whole = length - length % (2 * lanes)
     for i in range(0, whole, 2 * lanes):
-        even = widen_add(even, load(source, start + i))
-        odd = widen_add(odd, load(source, start + i + lanes))
+        even = widen_add(even, load(source, row + i))
+        odd = widen_add(odd, load(source, row + i + lanes))
     for i in range(whole, length, 2 * lanes):
-        even = widen_add(even, load_between(source, start + i, 0, length - i))
-        odd = widen_add(odd, load_between(source, start + i + lanes, 0, length - i - lanes))
+        even = widen_add(even, load_between(source, row + i, 0, length - i))
+        odd = widen_add(odd, load_between(source, row + i + lanes, 0, length - i - lanes))
     return sum_lanes(add(even, odd))
 
 
