@@ -7,9 +7,9 @@ import numpy as np
 
 from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.exponentials import logistic, tangent
-from nbnorm.simd.lanes import load_between
-from nbnorm.simd.parts import store_part
-from nbnorm.simd.vectors import borrowed, flat, lanes_of, load, store
+from nbnorm.simd.masks import load_between, store_part
+from nbnorm.simd.memory import borrowed, flat
+from nbnorm.simd.vectors import lanes_of, load, store
 
 BLOCK = 8192  # elements that one iteration of a parallel loop works on
 COSTLY_BLOCK = 2048  # where each takes an exponential

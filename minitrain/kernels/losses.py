@@ -8,11 +8,10 @@ import math
 
 import numpy as np
 
-from minitrain.kernels.exponential import exp
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.exponentials import exponential
-from nbnorm.simd.lanes import item, store_item
-from nbnorm.simd.vectors import LANES_FLOAT64, borrowed, flat, lanes_of, load, store
+from nbnorm.simd.exponentials import exp, exponential
+from nbnorm.simd.memory import borrowed, flat, item, store_item
+from nbnorm.simd.vectors import LANES_FLOAT64, lanes_of, load, store
 
 CHUNKS = 32
 BLOCK = 96  # logits whose exponentials are taken in one loop, where a row has no more

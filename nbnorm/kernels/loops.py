@@ -7,20 +7,10 @@ of the next. The factors of each channel lie in `table`, from index `t` on and `
 """
 
 from nbnorm.jit import device
-from nbnorm.simd.lanes import item, prefetch_for_store
-from nbnorm.simd.parts import (
-    add_wide,
-    blend,
-    elements_to_boundary,
-    gate,
-    load_part,
-    maximum,
-    no_sum,
-    store_part,
-    stream,
-    widen_add,
-)
-from nbnorm.simd.vectors import add, fma, lanes_of, load, multiply, splat, store, subtract
+from nbnorm.simd.masks import blend, load_part, store_part
+from nbnorm.simd.memory import elements_to_boundary, item, prefetch_for_store, stream
+from nbnorm.simd.vectors import add, fma, gate, lanes_of, load, maximum, multiply, splat, store, subtract
+from nbnorm.simd.widening import add_wide, no_sum, widen_add
 
 CENTER, SCALE, SHIFT, SLOPE, OFFSET, SAMPLED = range(6)  # what is kept of a channel in a table
 KEPT = 8

@@ -31,8 +31,10 @@ from minitrain.kernels.conv2d.winograd.weight_gradient import sum_winograd
 from minitrain.kernels.conv2d.winograd.weights import transform_weights
 from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels import statistics
-from nbnorm.simd.lanes import load_between, sum_lanes
-from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, splat
+from nbnorm.simd.masks import load_between
+from nbnorm.simd.memory import flat
+from nbnorm.simd.shuffles import sum_lanes
+from nbnorm.simd.vectors import LANES_FLOAT32, add, lanes_of, load, splat
 
 __all__ = [
     "Conv2dGeometry", "backward_input", "backward_weight", "convolution", "forward", "normalization_shape",

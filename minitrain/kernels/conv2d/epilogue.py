@@ -4,7 +4,7 @@ import numpy as np
 
 from minitrain.kernels.conv2d.bind import sum_plane
 from nbnorm.jit import kernel, prange
-from nbnorm.simd.vectors import flat
+from nbnorm.simd.memory import flat
 
 __all__ = ["backward_of_relu"]
 

@@ -8,7 +8,7 @@ from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels import loops
 from nbnorm.kernels.batch_norm.channels_last import loops as columns
 from nbnorm.kernels.batch_norm.channels_last.loops import STREAM_BYTES
-from nbnorm.simd.vectors import borrowed, flat
+from nbnorm.simd.memory import borrowed, flat
 
 TASK_ELEMENTS = 16 * 1024
 

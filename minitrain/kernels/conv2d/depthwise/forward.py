@@ -9,9 +9,10 @@ import numpy as np
 from minitrain.kernels.conv2d.direct.forward import finish
 from minitrain.kernels.conv2d.direct.pack import clear
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.lanes import item, load_between, prefetch, prefetch_for_store, store_between
+from nbnorm.simd.masks import load_between, store_between
+from nbnorm.simd.memory import flat, item, prefetch, prefetch_for_store
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import flat, lanes_of, load, store
+from nbnorm.simd.vectors import lanes_of, load, store
 
 __all__ = ["HEAD", "ROWS", "copy_plane", "correlate_planes"]
 

@@ -11,9 +11,11 @@ import numpy as np
 from minitrain.kernels.conv2d.depthwise.forward import copy_plane
 from minitrain.kernels.conv2d.direct.pack import clear
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.lanes import item, load_between, prefetch, sum_lanes
+from nbnorm.simd.masks import load_between
+from nbnorm.simd.memory import flat, item, prefetch
+from nbnorm.simd.shuffles import sum_lanes
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import add, flat, lanes_of, load
+from nbnorm.simd.vectors import add, lanes_of, load
 
 __all__ = ["HEAD", "TAPS", "sum_planes"]
 

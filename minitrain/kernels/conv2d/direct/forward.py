@@ -7,9 +7,10 @@ import numpy as np
 from minitrain.kernels.conv2d.direct.pack import clear, fetch, pack
 from minitrain.kernels.conv2d.direct.table import phases_of, places_of, planes_of, problem_of, steps_of, tables_of
 from nbnorm.jit import Kernel, device, kernel, prange
-from nbnorm.simd.lanes import item, prefetch_for_store, store_interleaved
+from nbnorm.simd.masks import store_interleaved
+from nbnorm.simd.memory import flat, item, prefetch_for_store
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import flat, lanes_of, load
+from nbnorm.simd.vectors import lanes_of, load
 
 __all__ = ["correlation_kernel", "finish"]
 

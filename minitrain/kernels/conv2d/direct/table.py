@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbnorm.jit import device
-from nbnorm.simd.lanes import item
-from nbnorm.simd.vectors import flat
+from nbnorm.simd.memory import flat, item
 
 __all__ = ["joined", "phases_of", "places_of", "planes_of", "problem_of", "steps_of", "tables_of"]
 

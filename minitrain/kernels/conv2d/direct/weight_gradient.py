@@ -10,9 +10,10 @@ import numpy as np
 
 from minitrain.kernels.conv2d.direct.pack import clear, pack
 from nbnorm.jit import Kernel, device, kernel, prange
-from nbnorm.simd.lanes import item, load_between
+from nbnorm.simd.masks import load_between
+from nbnorm.simd.memory import flat, item
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import flat, lanes_of, store
+from nbnorm.simd.vectors import lanes_of, store
 
 __all__ = ["BLOCK_VECTORS", "weight_gradient_kernel"]
 

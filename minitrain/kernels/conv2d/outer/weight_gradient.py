@@ -13,9 +13,10 @@ import numpy as np
 
 from minitrain.kernels.conv2d.direct.pack import clear, fetch
 from nbnorm.jit import Kernel, device, kernel, prange
-from nbnorm.simd.lanes import item, store_transposed
+from nbnorm.simd.memory import flat, item
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import add, flat, lanes_of, load, store
+from nbnorm.simd.transpose import store_transposed
+from nbnorm.simd.vectors import add, lanes_of, load, store
 
 __all__ = ["outer_product_kernel"]
 

@@ -15,11 +15,10 @@ from minitrain.kernels.conv2d.winograd.transforms import POINTS, TILE, WINDOW, t
 from minitrain.kernels.conv2d.winograd.weights import weights_step
 from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels.batch_norm.moments import MOMENTS, add_moments
-from nbnorm.simd.lanes import item, prefetch, prefetch_nearest
-from nbnorm.simd.parts import maximum
+from nbnorm.simd.memory import flat, item, prefetch, prefetch_nearest
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.transpose import store_transposed_rows
-from nbnorm.simd.vectors import LANES_FLOAT32, flat, lanes_of, load, splat, store
+from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, load, maximum, splat, store
 
 __all__ = ["run_winograd"]
 

@@ -4,8 +4,9 @@ import numpy as np
 
 from minitrain.kernels.conv2d.winograd.transforms import POINTS, transform_weight
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.lanes import item, store_transposed
-from nbnorm.simd.vectors import flat, lanes_of, splat, store
+from nbnorm.simd.memory import flat, item
+from nbnorm.simd.transpose import store_transposed
+from nbnorm.simd.vectors import lanes_of, splat, store
 
 __all__ = ["step_of_weights", "transform_weights", "weights_step"]
 

@@ -18,7 +18,8 @@ from nbnorm.kernels.batch_norm.channels_first.cut import (
     slot_of,
 )
 from nbnorm.kernels.loops import OFFSET, SLOPE
-from nbnorm.simd.vectors import borrowed, flat, lanes_of, reinterpreted
+from nbnorm.simd.memory import borrowed, flat, reinterpreted
+from nbnorm.simd.vectors import lanes_of
 
 
 @device

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nbnorm.jit import device
 from nbnorm.kernels.loops import CENTER, KEPT, SCALE, SHIFT
-from nbnorm.simd.lanes import sum_lanes
+from nbnorm.simd.shuffles import sum_lanes
 from nbnorm.simd.vectors import LANES_FLOAT64, VECTOR_BYTES, add, lanes_of, load, splat, store
 
 BLOCK_BYTES = 64 * VECTOR_BYTES  # a float32 sum is this long (16 vectors for each of 4 accumulators), then in float64

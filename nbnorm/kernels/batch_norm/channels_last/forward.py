@@ -8,7 +8,8 @@ from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels import statistics as channel
 from nbnorm.kernels.batch_norm.channels_first.cut import APPLY, FINISH, SUM, WHOLE
 from nbnorm.kernels.batch_norm.channels_last import loops
-from nbnorm.simd.vectors import borrowed, flat, lanes_of
+from nbnorm.simd.memory import borrowed, flat
+from nbnorm.simd.vectors import lanes_of
 
 
 @device

@@ -13,18 +13,10 @@ from numpy.typing import NDArray
 
 from nbnorm.jit import device
 from nbnorm.kernels import statistics
-from nbnorm.simd.parts import (
-    add_wide,
-    elements_to_boundary,
-    gate,
-    load_part,
-    maximum,
-    no_sum,
-    store_part,
-    stream,
-    widen_add,
-)
-from nbnorm.simd.vectors import VECTOR_BYTES, add, fma, lanes_of, load, multiply, splat, store, subtract
+from nbnorm.simd.masks import load_part, store_part
+from nbnorm.simd.memory import elements_to_boundary, stream
+from nbnorm.simd.vectors import VECTOR_BYTES, add, fma, gate, lanes_of, load, maximum, multiply, splat, store, subtract
+from nbnorm.simd.widening import add_wide, no_sum, widen_add
 
 STREAM_BYTES = 24 * 1024 * 1024  # outputs from this size on are not going to be found in the cache
 BLOCK_ROWS = 32  # of one array, read at a time; a sum of so many is in the type of x
