@@ -8,8 +8,8 @@ import numpy as np
 import nbnorm
 from nbnorm.jit import kernel, prange
 from nbnorm.layout import ALIGNMENT
-from nbnorm.simd.parts import stream
-from nbnorm.simd.vectors import add, flat, lanes_of, load, store
+from nbnorm.simd.memory import flat, stream
+from nbnorm.simd.vectors import add, lanes_of, load, store
 
 try:
     import torch

@@ -13,7 +13,8 @@ from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Geometry, Product
 from nbnorm.jit import kernel, prange
 from nbnorm.layout import ALIGNMENT
-from nbnorm.simd.vectors import LANES_FLOAT32, flat, fma, lanes_of, load, splat, store
+from nbnorm.simd.memory import flat
+from nbnorm.simd.vectors import LANES_FLOAT32, fma, lanes_of, load, splat, store
 
 # images, channels, outputs, height and width, kernel, stride, groups
 SHAPES = [

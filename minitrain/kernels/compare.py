@@ -3,8 +3,7 @@
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.lanes import item
-from nbnorm.simd.vectors import flat
+from nbnorm.simd.memory import flat, item
 
 __all__ = ["same_bits"]
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from nbnorm.jit import device, kernel, prange
 from nbnorm.simd.exponentials import logistic, tangent
-from nbnorm.simd.lanes import load_between
-from nbnorm.simd.parts import store_part
-from nbnorm.simd.vectors import borrowed, flat, fma, lanes_of, load, multiply, splat, store, subtract
+from nbnorm.simd.masks import load_between, store_part
+from nbnorm.simd.memory import borrowed, flat
+from nbnorm.simd.vectors import fma, lanes_of, load, multiply, splat, store, subtract
 
 # Elements of a task of a parallel loop: fewer take less time than a thread needs to begin them, more leave threads idle
 # on small arrays. Found with `benchmarks.peers training-step` on 4 cores of an AVX-512 Xeon, 2026-11.

@@ -19,11 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minitrain.kernels.exponential import exp
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.exponentials import exponential
-from nbnorm.simd.lanes import item, store_item
-from nbnorm.simd.vectors import LANES_FLOAT64, borrowed, flat, lanes_of, load, store
+from nbnorm.simd.exponentials import exp, exponential
+from nbnorm.simd.memory import borrowed, flat, item, store_item
+from nbnorm.simd.vectors import LANES_FLOAT64, lanes_of, load, store
 
 # Pieces of a batch, each of which one thread sums: more would not be better shared by up to 32 threads, and there are
 # partial sums to add; fewer leave threads idle.

@@ -17,8 +17,10 @@ import math
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.lanes import load_between, sum_lanes
-from nbnorm.simd.vectors import add, borrowed, fma, lanes_of, load, splat
+from nbnorm.simd.masks import load_between
+from nbnorm.simd.memory import borrowed
+from nbnorm.simd.shuffles import sum_lanes
+from nbnorm.simd.vectors import add, fma, lanes_of, load, splat
 
 __all__ = ["adam", "all_finite", "rmsprop", "sgd", "sgd_momentum", "sum_of_squares"]
 

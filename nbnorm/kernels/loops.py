@@ -10,9 +10,9 @@ from nbnorm.jit import device
 from nbnorm.kernels.runs import CENTER, OFFSET, SCALE, SHIFT, SLOPE
 from nbnorm.kernels.statistics import Factors
 from nbnorm.kernels.sums import gated_at, gated_part_at, in_lanes
-from nbnorm.simd.lanes import item, prefetch_for_store
-from nbnorm.simd.parts import blend, elements_to_boundary, load_part, maximum, store_part, stream
-from nbnorm.simd.vectors import add, fma, lanes_of, load, multiply, splat, store, subtract
+from nbnorm.simd.masks import blend, load_part, store_part
+from nbnorm.simd.memory import elements_to_boundary, item, prefetch_for_store, stream
+from nbnorm.simd.vectors import add, fma, lanes_of, load, maximum, multiply, splat, store, subtract
 
 __all__ = ["differentiate", "normalize", "table_factors"]
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbnorm.jit import device
-from nbnorm.simd.parts import load_part
+from nbnorm.simd.masks import load_part
 from nbnorm.simd.vectors import add, fma, splat, subtract
 
 # Values whose mean is the shift of the sums. With fewer, an outlier among them moves it too far more often, and all is

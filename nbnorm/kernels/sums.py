@@ -2,8 +2,9 @@
 
 from nbnorm.jit import device
 from nbnorm.kernels.statistics import Factors
-from nbnorm.simd.parts import add_wide, gate, load_part, no_sum, store_part, widen_add
-from nbnorm.simd.vectors import add, fma, lanes_of, load, multiply, splat, store, subtract
+from nbnorm.simd.masks import load_part, store_part
+from nbnorm.simd.vectors import add, fma, gate, lanes_of, load, multiply, splat, store, subtract
+from nbnorm.simd.widening import add_wide, no_sum, widen_add
 
 __all__ = ["add_deviations", "add_products", "gated_at", "gated_part_at", "in_lanes"]
 

@@ -6,16 +6,18 @@ Errors are at most 1.1 units in the last place (exp) and 2.5 (the others), in ei
 would be below the normal numbers it is 0; from just below the largest number on it is infinite.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import factorial, log
+from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from nbnorm.simd.vectors import VectorType, emit_call, zero_constant
+from nbnorm.simd.vectors import VectorType, emit_call
 
-__all__ = ["exponential", "logistic", "tangent"]
+__all__ = ["exp", "exponential", "logistic", "tangent"]
 
 
 @dataclass(frozen=True)
@@ -43,72 +45,121 @@ _FORMATS = {
 }
 
 
-def _constant(vector: VectorType, value: float):
-    return ir.Constant(vector.llvm, [value] * vector.lanes)
+@dataclass(frozen=True)
+class _Arithmetic:
+    """How vectors, or one float64, are calculated with: the type in LLVM's code, and a * b + c."""
+
+    form: _Format
+    llvm: ir.Type
+    integers: ir.Type
+    multiply_add: Callable[..., Any]
+
+    @staticmethod
+    def of_vector(vector: VectorType) -> "_Arithmetic":
+        integers = ir.VectorType(ir.IntType(vector.scalar.bitwidth), vector.lanes)
+
+        def fused(builder, a, b, c):
+            return emit_call(builder, vector, "llvm.fma", a, b, c)
+
+        return _Arithmetic(_FORMATS[vector.scalar], vector.llvm, integers, fused)
+
+    @staticmethod
+    def of_number() -> "_Arithmetic":
+        """Of one float64: in two roundings, so that LLVM needs no FMA and can make vectors of it by itself."""
+
+        def in_two(builder, a, b, c):
+            return builder.fadd(builder.fmul(a, b), c)
+
+        return _Arithmetic(_FORMATS[types.float64], ir.DoubleType(), ir.IntType(64), in_two)
+
+    def number(self, value: float) -> Any:
+        """Constant of it, in every lane."""
+        return _constant(self.llvm, value)
+
+    def integer(self, value: int) -> Any:
+        """Constant integer of the same width, in every lane."""
+        return _constant(self.integers, value)
 
 
-def _fma(builder, vector: VectorType, a, b, c):
-    return emit_call(builder, vector, "llvm.fma", a, b, c)
+def _constant(kind: ir.Type, value: float) -> Any:
+    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
 
 
-def _between(builder, vector: VectorType, value, lowest: float, highest: float):
+def _between(builder, of: _Arithmetic, value, lowest: float, highest: float):
     """The value, or the bound that it is beyond; a NaN stays."""
     for sign, bound in (("<", lowest), (">", highest)):
-        limit = _constant(vector, bound)
+        limit = of.number(bound)
         value = builder.select(builder.fcmp_ordered(sign, value, limit), limit, value)
     return value
 
 
-def _reduced(builder, vector: VectorType, x):
+def _reduced(builder, of: _Arithmetic, x):
     """Return (2^n, m): exp(x) = 2^n (1 + m)."""
-    form = _FORMATS[vector.scalar]
-    x = _between(builder, vector, x, form.lowest, form.highest)
-    rounding = _constant(vector, form.rounding)
-    rounded = _fma(builder, vector, x, _constant(vector, 1.0 / log(2.0)), rounding)
+    form = of.form
+    x = _between(builder, of, x, form.lowest, form.highest)
+    rounding = of.number(form.rounding)
+    rounded = of.multiply_add(builder, x, of.number(1.0 / log(2.0)), rounding)
     n = builder.fsub(rounded, rounding)
-    r = _fma(builder, vector, n, _constant(vector, -form.ln2_high), x)
-    r = _fma(builder, vector, n, _constant(vector, -form.ln2_low), r)
-    integers = ir.VectorType(ir.IntType(vector.scalar.bitwidth), vector.lanes)
-    biased = builder.add(builder.bitcast(rounded, integers), ir.Constant(integers, [form.bias] * vector.lanes))
-    power = builder.shl(biased, ir.Constant(integers, [form.mantissa] * vector.lanes))
-    p = _constant(vector, 1.0 / factorial(form.terms + 1))
+    r = of.multiply_add(builder, n, of.number(-form.ln2_high), x)
+    r = of.multiply_add(builder, n, of.number(-form.ln2_low), r)
+    biased = builder.add(builder.bitcast(rounded, of.integers), of.integer(form.bias))
+    power = builder.shl(biased, of.integer(form.mantissa))
+    p = of.number(1.0 / factorial(form.terms + 1))
     for term in range(form.terms, 1, -1):
-        p = _fma(builder, vector, p, r, _constant(vector, 1.0 / factorial(term)))
-    return builder.bitcast(power, vector.llvm), _fma(builder, vector, p, builder.fmul(r, r), r)
+        p = of.multiply_add(builder, p, r, of.number(1.0 / factorial(term)))
+    return builder.bitcast(power, of.llvm), of.multiply_add(builder, p, builder.fmul(r, r), r)
 
 
-def _emit_exponential(builder, vector: VectorType, x):
-    form = _FORMATS[vector.scalar]
-    power, m = _reduced(builder, vector, x)
-    value = _fma(builder, vector, power, m, power)
-    below = builder.fcmp_ordered("<", x, _constant(vector, form.lowest))
-    above = builder.fcmp_ordered(">", x, _constant(vector, form.highest))
-    value = builder.select(below, zero_constant(vector), value)
-    return builder.select(above, _constant(vector, float("inf")), value)
+def _emit_exponential(builder, of: _Arithmetic, x):
+    power, m = _reduced(builder, of, x)
+    value = of.multiply_add(builder, power, m, power)
+    below = builder.fcmp_ordered("<", x, of.number(of.form.lowest))
+    above = builder.fcmp_ordered(">", x, of.number(of.form.highest))
+    value = builder.select(below, of.number(0.0), value)
+    return builder.select(above, of.number(float("inf")), value)
 
 
-def _emit_logistic(builder, vector: VectorType, x):
-    one = _constant(vector, 1.0)
-    return builder.fdiv(one, builder.fadd(one, _emit_exponential(builder, vector, builder.fneg(x))))
+def _emit_logistic(builder, of: _Arithmetic, x):
+    one = of.number(1.0)
+    return builder.fdiv(one, builder.fadd(one, _emit_exponential(builder, of, builder.fneg(x))))
 
 
-def _emit_tangent(builder, vector: VectorType, x):
+def _emit_tangent(builder, of: _Arithmetic, x):
     """e / (e + 2) with e = exp(2 x) - 1, which keeps its relative precision near zero."""
-    largest = _FORMATS[vector.scalar].largest_tangent
-    x = _between(builder, vector, x, -largest, largest)
-    power, m = _reduced(builder, vector, builder.fadd(x, x))
-    e = _fma(builder, vector, power, m, builder.fsub(power, _constant(vector, 1.0)))
-    return builder.fdiv(e, builder.fadd(e, _constant(vector, 2.0)))
+    largest = of.form.largest_tangent
+    x = _between(builder, of, x, -largest, largest)
+    power, m = _reduced(builder, of, builder.fadd(x, x))
+    e = of.multiply_add(builder, power, m, builder.fsub(power, of.number(1.0)))
+    return builder.fdiv(e, builder.fadd(e, of.number(2.0)))
 
 
-def _of_vector(emit):
-    @intrinsic
-    def operation(typing_context, x):
-        return x(x), lambda context, builder, signature, args: emit(builder, x, args[0])
-
-    return operation
+@intrinsic
+def exponential(typing_context, x):
+    """exp(x) of a vector (about 14 vfmadd for float32, 20 for float64, and no division)."""
+    return x(x), lambda context, builder, signature, args: _emit_exponential(builder, _Arithmetic.of_vector(x), *args)
 
 
-exponential = _of_vector(_emit_exponential)  # exp(x)
-logistic = _of_vector(_emit_logistic)  # 1 / (1 + exp(-x)), without overflow
-tangent = _of_vector(_emit_tangent)  # tanh(x)
+@intrinsic
+def logistic(typing_context, x):
+    """1 / (1 + exp(-x)) of a vector, without overflow (as `exponential`, and a vdiv)."""
+    return x(x), lambda context, builder, signature, args: _emit_logistic(builder, _Arithmetic.of_vector(x), *args)
+
+
+@intrinsic
+def tangent(typing_context, x):
+    """tanh(x) of a vector (as `exponential`, and a vdiv)."""
+    return x(x), lambda context, builder, signature, args: _emit_tangent(builder, _Arithmetic.of_vector(x), *args)
+
+
+@intrinsic
+def exp(typing_context, x):
+    """exp(x) of one float64, to 1 unit in the last place, for loops that call it value by value (mulsd, addsd).
+
+    0 below -708, infinite above 709; NaN stays NaN.
+    """
+    number = types.float64
+
+    def codegen(context, builder, signature, args):
+        return _emit_exponential(builder, _Arithmetic.of_number(), *args)
+
+    return number(number), codegen

@@ -1,4 +1,4 @@
-"""Transposition of squares of `lanes` x `lanes` values on their way from one array to another.
+"""Transposition of squares of `lanes` x `lanes` values on their way from one array to another (vinsert, vunpck, vshuf).
 
 The rules on arrays are those of `vectors`.
 """
@@ -7,12 +7,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from nbnorm.simd.lanes import emit_joined, emit_transposed
+from nbnorm.simd.masks import emit_load_between, emit_store_between
+from nbnorm.simd.shuffles import emit_joined, emit_transposed
 from nbnorm.simd.vectors import INDEX, emit_call, emit_store, pointer_to, vector_of
 
-__all__ = ["scatter_transposed", "store_transposed_rows"]
+__all__ = ["scatter_transposed", "store_transposed", "store_transposed_rows"]
 
-_PIECE = 4  # values that one load of a transposition reads
+# Values that one load of a transposition reads, 4 of float32 being the 16 bytes that a processor can put into any
+# quarter of a register while it loads. More leaves more to be moved in registers, fewer makes more loads.
+_PIECE = 4
 
 
 def _load_transposed(builder, vector, rows):
@@ -97,3 +100,32 @@ def store_transposed_rows(typing_context, source, at, target, to, pitch, rows):
 
     index = types.intp
     return types.void(source, index, target, index, index, index), codegen
+
+
+@intrinsic
+def store_transposed(typing_context, source, at, pitch, rows, count, target, to, places, places_at):
+    """target[to + places[places_at + i] + r] = source[at + r * pitch + i] for r < rows, i < count, from 1 to lanes."""
+    vector = vector_of(source.dtype)
+
+    def codegen(context, builder, signature, args):
+        source, at, pitch, rows, count, target, to, places, places_at = args
+        first = pointer_to(context, builder, signature.args[0], source, at)
+        result = pointer_to(context, builder, signature.args[5], target, to)
+        table = pointer_to(context, builder, signature.args[7], places, places_at)
+
+        def at_most(number, size):  # what lies beyond is read or written twice
+            number = INDEX(number)
+            return builder.select(builder.icmp_signed("<", number, size), number, builder.sub(size, INDEX(1)))
+
+        vectors = []
+        for r in range(vector.lanes):
+            row = builder.gep(first, [builder.mul(pitch, at_most(r, rows))])
+            vectors.append(emit_load_between(builder, vector, row, INDEX(0), count))
+        vectors = emit_transposed(builder, vectors)
+        for i in reversed(range(vector.lanes)):  # so that the last pixel is written last where several share a place
+            place = builder.load(builder.gep(table, [at_most(i, count)]))
+            emit_store_between(builder, vector, vectors[i], builder.gep(result, [place]), INDEX(0), rows)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(source, index, index, index, index, target, index, places, index), codegen

@@ -1,7 +1,9 @@
 """SIMD vectors as Numba values: one intrinsic for each operation, the same for float32 and float64.
 
-A vector has as many lanes as fit in `VECTOR_BYTES`, the width of the host's registers. All functions are called from
-kernels only. Arrays are one-dimensional and contiguous; loads and stores need no alignment and check no bounds.
+A vector has as many lanes as fit in `VECTOR_BYTES`, the width of the host's registers: one operation becomes one
+instruction. Names of instructions in the docstrings are those of AVX and AVX-512, without their suffix for the type
+(vaddps, vaddpd: vadd); elsewhere LLVM takes what the machine has. All functions are called from kernels only. Arrays
+are one-dimensional and contiguous; loads and stores need no alignment and check no bounds.
 """
 
 import os
@@ -12,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-WIDTHS = (16, 32, 64)
+WIDTHS = (16, 32, 64)  # bytes of a register: SSE and NEON, AVX2, AVX-512
 
 
 def _host_vector_bytes() -> int:
@@ -37,6 +39,7 @@ LANES_FLOAT32 = VECTOR_BYTES // 4
 LANES_FLOAT64 = VECTOR_BYTES // 8
 
 INDEX = ir.IntType(64)
+INT32 = ir.IntType(32)
 _SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
@@ -49,7 +52,13 @@ class VectorType(types.Type):  # type: ignore[misc]
         super().__init__(name=f"vector({scalar} x {lanes})")
 
     @property
+    def bytes(self) -> int:
+        """Size of one value."""
+        return int(self.scalar.bitwidth) // 8
+
+    @property
     def llvm(self) -> ir.VectorType:
+        """The type in LLVM's code."""
         return ir.VectorType(_SCALARS[self.scalar], self.lanes)
 
     @property
@@ -65,11 +74,11 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def vector_of(scalar: types.Float) -> VectorType:
-    """The full-width vector type of a Numba float type."""
+    """Return the vector type that fills a register with values of a Numba float type."""
     return VectorType(scalar, VECTOR_BYTES * 8 // scalar.bitwidth)
 
 
-# ------------------------------------------------------- pieces of code generation, also used by the register tiles
+# ---------------------------------------------------------- pieces of code generation, also used by the other modules
 
 
 def pointer_to(context, builder, array_type, array, index):
@@ -78,20 +87,22 @@ def pointer_to(context, builder, array_type, array, index):
 
 
 def emit_load(builder, vector: VectorType, pointer):
+    """Load all lanes from a pointer of any alignment."""
     value = builder.load(builder.bitcast(pointer, vector.llvm.as_pointer()))
-    value.align = vector.scalar.bitwidth // 8
+    value.align = vector.bytes
     return value
 
 
 def emit_store(builder, vector: VectorType, value, pointer) -> None:
-    builder.store(value, builder.bitcast(pointer, vector.llvm.as_pointer())).align = vector.scalar.bitwidth // 8
+    """Store all lanes at a pointer of any alignment."""
+    builder.store(value, builder.bitcast(pointer, vector.llvm.as_pointer())).align = vector.bytes
 
 
-def emit_splat(builder, vector: VectorType, scalar):
-    undefined = ir.Constant(vector.llvm, ir.Undefined)
-    one = builder.insert_element(undefined, scalar, ir.IntType(32)(0))
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), [0] * vector.lanes)
-    return builder.shuffle_vector(one, undefined, lanes)
+def emit_splat(builder, vector: ir.VectorType, scalar):
+    """LLVM vector with this scalar in every lane."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(undefined, scalar, INT32(0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(INT32, vector.count), [0] * vector.count))
 
 
 def emit_call(builder, vector: VectorType, name: str, *args):
@@ -101,6 +112,7 @@ def emit_call(builder, vector: VectorType, name: str, *args):
 
 
 def zero_constant(vector: VectorType):
+    """The constant with 0 in every lane."""
     return ir.Constant(vector.llvm, [0.0] * vector.lanes)
 
 
@@ -109,7 +121,7 @@ def zero_constant(vector: VectorType):
 
 @intrinsic
 def load(typing_context, array, index):
-    """array[index : index + lanes]"""
+    """array[index : index + lanes] (vmovu)."""
     vector = vector_of(array.dtype)
 
     def codegen(context, builder, signature, args):
@@ -120,11 +132,11 @@ def load(typing_context, array, index):
 
 @intrinsic
 def store(typing_context, array, index, value):
-    """array[index : index + lanes] = value"""
+    """array[index : index + lanes] = value (vmovu)."""
 
     def codegen(context, builder, signature, args):
-        target, at, vector = args
-        emit_store(builder, value, vector, pointer_to(context, builder, signature.args[0], target, at))
+        array, index, lanes = args
+        emit_store(builder, value, lanes, pointer_to(context, builder, signature.args[0], array, index))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), codegen
@@ -132,98 +144,74 @@ def store(typing_context, array, index, value):
 
 @intrinsic
 def splat(typing_context, scalar):
-    """A vector with `scalar` (float32 or float64) in every lane."""
+    """A vector with `scalar` (float32 or float64) in every lane (vbroadcast)."""
     vector = vector_of(scalar)
 
     def codegen(context, builder, signature, args):
-        return emit_splat(builder, vector, args[0])
+        return emit_splat(builder, vector.llvm, args[0])
 
     return vector(scalar), codegen
 
 
-def elementwise(emit, arity: int):
-    """An intrinsic from vectors of one type to a vector of that type."""
-    if arity == 2:
-
-        @intrinsic
-        def operation(typing_context, a, b):
-            return a(a, b), lambda context, builder, signature, args: emit(builder, a, *args)
-    else:
-
-        @intrinsic
-        def operation(typing_context, a, b, c):
-            return a(a, b, c), lambda context, builder, signature, args: emit(builder, a, *args)
-
-    return operation
-
-
-add = elementwise(lambda builder, vector, a, b: builder.fadd(a, b), 2)
-subtract = elementwise(lambda builder, vector, a, b: builder.fsub(a, b), 2)
-multiply = elementwise(lambda builder, vector, a, b: builder.fmul(a, b), 2)
-fma = elementwise(lambda builder, vector, a, b, c: emit_call(builder, vector, "llvm.fma", a, b, c), 3)
-
-
-# ------------------------------------------------------------------------------------------------ facts about arrays
-
-
-def _borrow(context, builder, source, array, dtype, items, shape, strides):
-    """A view of memory that nothing counts as a reference to its owner."""
-    view = context.make_array(array)(context, builder)
-    view.data = builder.bitcast(source.data, view.data.type)
-    view.nitems, view.itemsize = items, INDEX(dtype.bitwidth // 8)
-    view.shape, view.strides = shape, strides
-    view.meminfo = cgutils.get_null_value(view.meminfo.type)
-    view.parent = cgutils.get_null_value(view.parent.type)
-    return view._getvalue()
-
-
 @intrinsic
-def borrowed(typing_context, array):
-    """The same array, not counted as a reference to its memory.
-
-    Counting references is an atomic operation for each call of a helper, and many threads would do it in one place.
-    Whoever called the kernel holds the memory.
-    """
-
-    def codegen(context, builder, signature, args):
-        source = context.make_array(array)(context, builder, args[0])
-        return _borrow(context, builder, source, array, array.dtype, source.nitems, source.shape, source.strides)
-
-    return array(array), codegen
-
-
-@intrinsic
-def flat(typing_context, array):
-    """The elements of a C-contiguous array as one row, borrowed."""
-    row = types.Array(array.dtype, 1, "C")
-
-    def codegen(context, builder, signature, args):
-        source = context.make_array(array)(context, builder, args[0])
-        shape, strides = (cgutils.pack_array(builder, [v]) for v in (source.nitems, INDEX(array.dtype.bitwidth // 8)))
-        return _borrow(context, builder, source, row, array.dtype, source.nitems, shape, strides)
-
-    return row(array), codegen
-
-
-@intrinsic
-def reinterpreted(typing_context, wide, array):
-    """The memory of a row of float64 as a row of the type of `array`, borrowed."""
-    row = types.Array(array.dtype, 1, "C")
-
-    def codegen(context, builder, signature, args):
-        source = context.make_array(wide)(context, builder, args[0])
-        items = builder.mul(source.nitems, INDEX(64 // array.dtype.bitwidth))
-        shape, strides = (cgutils.pack_array(builder, [v]) for v in (items, INDEX(array.dtype.bitwidth // 8)))
-        return _borrow(context, builder, source, row, array.dtype, items, shape, strides)
-
-    return row(wide, array), codegen
+def zero_like(typing_context, value):
+    """0 of the type of `value`, a vector or a number (vxor): what a sum of such values starts from."""
+    return value(value), lambda context, builder, signature, args: cgutils.get_null_value(args[0].type)
 
 
 @intrinsic
 def lanes_of(typing_context, array):
-    """Lanes of a vector of this array's type, known to the compiler."""
+    """Lanes of a vector of this array's type: a constant to the compiler, no instruction."""
 
     def codegen(context, builder, signature, args):
         return INDEX(vector_of(array.dtype).lanes)
 
     return types.intp(array), codegen
+
+
+# ------------------------------------------------------------------------- arithmetic, lane by lane, of vectors alike
+
+
+@intrinsic
+def add(typing_context, a, b):
+    """Sum a + b (vadd)."""
+    return a(a, b), lambda context, builder, signature, args: builder.fadd(*args)
+
+
+@intrinsic
+def subtract(typing_context, a, b):
+    """Difference a - b (vsub)."""
+    return a(a, b), lambda context, builder, signature, args: builder.fsub(*args)
+
+
+@intrinsic
+def multiply(typing_context, a, b):
+    """Product a * b (vmul)."""
+    return a(a, b), lambda context, builder, signature, args: builder.fmul(*args)
+
+
+@intrinsic
+def fma(typing_context, a, b, c):
+    """a * b + c, rounded once (vfmadd)."""
+    return a(a, b, c), lambda context, builder, signature, args: emit_call(builder, a, "llvm.fma", *args)
+
+
+@intrinsic
+def maximum(typing_context, a, b):
+    """a > b ? a : b, so b where one of them is a NaN (vmax): maximum(zero, v) is a ReLU that keeps NaN."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def gate(typing_context, v, floor, g):
+    """v <= floor ? 0 : g, so g where v or floor is a NaN (vcmp, vandn or a masked vmovu)."""
+
+    def codegen(context, builder, signature, args):
+        v_value, floor_value, g_value = args
+        return builder.select(builder.fcmp_ordered("<=", v_value, floor_value), zero_constant(v), g_value)
+
+    return v(v, floor, g), codegen

@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.lanes import item, load_between, sum_lanes
-from nbnorm.simd.vectors import add, flat, lanes_of, load, splat
+from nbnorm.simd.masks import load_between
+from nbnorm.simd.memory import flat, item
+from nbnorm.simd.shuffles import sum_lanes
+from nbnorm.simd.vectors import add, lanes_of, load, splat
 
 __all__ = ["Epilogue", "backward_of_relu", "finish", "sum_plane", "sum_planes_of_channels"]
 

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from nbnorm.jit import device
-from nbnorm.simd.lanes import prefetch
+from nbnorm.simd.memory import prefetch
 from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, splat, store
 
 __all__ = ["Operand", "Run", "clear", "fetch"]

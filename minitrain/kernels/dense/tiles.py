@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.lanes import item, load_between, store_item
-from nbnorm.simd.parts import add_wide
+from nbnorm.simd.masks import load_between
+from nbnorm.simd.memory import borrowed, flat, item, store_item
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES, add, borrowed, flat, lanes_of, load, splat, store
+from nbnorm.simd.vectors import LANES_FLOAT32, VECTOR_BYTES, add, lanes_of, load, splat, store
+from nbnorm.simd.widening import add_wide
 
 __all__ = ["gradient_fits", "gradients", "of_few_rows", "of_few_rows_fits", "of_rows", "of_rows_fits", "sum_of_rows"]
 

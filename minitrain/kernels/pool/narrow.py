@@ -3,8 +3,9 @@
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.halving import make_halving
-from nbnorm.simd.vectors import VECTOR_BYTES, flat, lanes_of
+from nbnorm.simd.memory import flat
+from nbnorm.simd.pooling.halving import make_halving
+from nbnorm.simd.vectors import VECTOR_BYTES, lanes_of
 
 __all__ = ["fits", "max_pool", "max_pool_backward"]
 

@@ -15,10 +15,9 @@ The loops over a plane are helpers of their own on borrowed rows: what stands in
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.lanes import load_between, load_even_between, store_bits, sum_lanes
-from nbnorm.simd.parts import no_sum, widen_add
-from nbnorm.simd.vectors import add, flat, lanes_of, load
-from nbnorm.simd.windows import (
+from nbnorm.simd.masks import load_between, load_even_between, store_bits
+from nbnorm.simd.memory import flat
+from nbnorm.simd.pooling.windows import (
     choose_between,
     halve_maximum,
     maximum_of_pairs,
@@ -26,6 +25,9 @@ from nbnorm.simd.windows import (
     spread_maximum,
     store_chosen,
 )
+from nbnorm.simd.shuffles import sum_lanes
+from nbnorm.simd.vectors import add, lanes_of, load
+from nbnorm.simd.widening import no_sum, widen_add
 
 
 @device

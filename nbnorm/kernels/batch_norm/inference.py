@@ -9,7 +9,7 @@ from nbnorm.kernels.batch_norm.channels_last.cut import STREAM_BYTES
 from nbnorm.kernels.batch_norm.fold import scale_of
 from nbnorm.kernels.runs import CENTER, SCALE, SHIFT, Runs, Stores, Table
 from nbnorm.kernels.statistics import Factors
-from nbnorm.simd.vectors import borrowed, flat
+from nbnorm.simd.memory import borrowed, flat
 
 # Elements of a task: a smaller one takes less time than a thread needs to begin it, larger ones let threads idle.
 # Found with `benchmarks.peers batch-norm` on 4 cores of an AVX-512 Xeon, 2026-11.

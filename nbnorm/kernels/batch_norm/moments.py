@@ -13,7 +13,8 @@ import numpy as np
 from nbnorm.jit import device, kernel
 from nbnorm.kernels import statistics
 from nbnorm.kernels.runs import Channel
-from nbnorm.simd.vectors import add, flat, fma, lanes_of, load, splat, store, subtract
+from nbnorm.simd.memory import flat
+from nbnorm.simd.vectors import add, fma, lanes_of, load, splat, store, subtract
 
 __all__ = ["MOMENTS", "add_moments", "combine_moments", "take_moments"]
 

@@ -9,8 +9,7 @@ import pytest
 
 from nbnorm.jit import device, kernel, prange, records
 from nbnorm.jit.records import record, row_of, size_of
-from nbnorm.simd.lanes import item
-from nbnorm.simd.vectors import flat
+from nbnorm.simd.memory import flat, item
 
 
 class Plane(NamedTuple):

@@ -26,9 +26,9 @@ from minitrain.kernels.conv2d.epilogue import finish
 from minitrain.kernels.conv2d.memory import clear
 from nbnorm.jit import device, kernel, prange
 from nbnorm.jit.records import record, size_of
-from nbnorm.simd.lanes import item, prefetch_for_store
+from nbnorm.simd.memory import flat, item, prefetch_for_store
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import flat, lanes_of
+from nbnorm.simd.vectors import lanes_of
 
 __all__ = ["correlate_planes"]
 

@@ -3,7 +3,8 @@
 from typing import Any, NamedTuple
 
 from nbnorm.jit import device
-from nbnorm.simd.lanes import load_between, prefetch, store_between
+from nbnorm.simd.masks import load_between, store_between
+from nbnorm.simd.memory import prefetch
 from nbnorm.simd.vectors import lanes_of, load, store
 
 __all__ = ["Plane", "copy_plane"]

@@ -25,7 +25,9 @@ from minitrain.kernels.conv2d.depthwise.weight_cut import TAPS, DepthwiseWeightC
 from minitrain.kernels.conv2d.memory import clear
 from nbnorm.jit import device, kernel, prange
 from nbnorm.jit.records import record, size_of
-from nbnorm.simd.lanes import load_between, prefetch, sum_lanes
+from nbnorm.simd.masks import load_between
+from nbnorm.simd.memory import prefetch
+from nbnorm.simd.shuffles import sum_lanes
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import add, flat, lanes_of, load
 

@@ -9,7 +9,8 @@ from minitrain.kernels.conv2d.direct.vectors import Vectors
 from minitrain.kernels.conv2d.epilogue import finish
 from minitrain.kernels.conv2d.memory import Operand, clear
 from nbnorm.jit import device
-from nbnorm.simd.lanes import item, store_interleaved
+from nbnorm.simd.masks import store_interleaved
+from nbnorm.simd.memory import item
 from nbnorm.simd.vectors import lanes_of, load
 
 __all__ = ["UNROLL", "Band", "Fetching", "Result", "band_of", "fetching_of", "finish_band", "pack_band", "vectors_of"]

@@ -44,9 +44,9 @@ from minitrain.kernels.conv2d.direct.records import cut_of, tables_of
 from minitrain.kernels.conv2d.epilogue import Epilogue
 from minitrain.kernels.conv2d.memory import Operand, clear, fetch
 from nbnorm.jit import Kernel, device, kernel, prange
-from nbnorm.simd.lanes import item, prefetch_for_store
+from nbnorm.simd.memory import flat, item, prefetch_for_store
 from nbnorm.simd.tiles import Tile, make_tile
-from nbnorm.simd.vectors import flat, lanes_of
+from nbnorm.simd.vectors import lanes_of
 
 __all__ = ["correlation_kernel"]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from nbnorm.jit import device
 from nbnorm.jit.records import record
-from nbnorm.simd.vectors import flat
+from nbnorm.simd.memory import flat
 
 __all__ = [
     "Bands", "Cut", "Packed", "Phases", "Problem", "Scratch", "TableOffsets", "Tables", "WeightBlocks",

@@ -32,9 +32,10 @@ from minitrain.kernels.conv2d.direct.records import weight_cut_of, weight_tables
 from minitrain.kernels.conv2d.direct.vectors import Vectors
 from minitrain.kernels.conv2d.memory import Operand, Run, clear
 from nbnorm.jit import Kernel, device, kernel, prange
-from nbnorm.simd.lanes import item, load_between
+from nbnorm.simd.masks import load_between
+from nbnorm.simd.memory import flat, item
 from nbnorm.simd.tiles import Tile, make_tile
-from nbnorm.simd.vectors import flat, lanes_of, store
+from nbnorm.simd.vectors import lanes_of, store
 
 __all__ = ["BLOCK_VECTORS", "weight_gradient_kernel"]
 

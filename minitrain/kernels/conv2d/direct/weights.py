@@ -6,8 +6,7 @@ import numpy as np
 
 from nbnorm.jit import device, kernel, prange
 from nbnorm.jit.records import record, size_of
-from nbnorm.simd.lanes import item, store_item
-from nbnorm.simd.vectors import flat
+from nbnorm.simd.memory import flat, item, store_item
 
 __all__ = ["WeightCut", "pack_weights"]
 

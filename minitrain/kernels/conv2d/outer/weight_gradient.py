@@ -30,9 +30,10 @@ from minitrain.kernels.conv2d.blocks import block_of
 from minitrain.kernels.conv2d.memory import Operand, Run, clear, fetch
 from minitrain.kernels.conv2d.outer.records import cut_of, tables_of
 from nbnorm.jit import Kernel, device, kernel, prange
-from nbnorm.simd.lanes import item, store_transposed
+from nbnorm.simd.memory import flat, item
 from nbnorm.simd.tiles import Tile, make_tile
-from nbnorm.simd.vectors import add, flat, lanes_of, load, store
+from nbnorm.simd.transpose import store_transposed
+from nbnorm.simd.vectors import add, lanes_of, load, store
 
 __all__ = ["outer_product_kernel"]
 

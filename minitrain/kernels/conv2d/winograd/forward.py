@@ -37,9 +37,9 @@ from minitrain.kernels.conv2d.winograd.weights import point_pitch
 from nbnorm.jit import device, kernel, prange
 from nbnorm.jit.records import record, size_of
 from nbnorm.kernels.batch_norm.moments import MOMENTS, add_moments
-from nbnorm.simd.parts import maximum
+from nbnorm.simd.memory import flat
 from nbnorm.simd.transpose import store_transposed_rows
-from nbnorm.simd.vectors import flat, lanes_of, load, splat, store
+from nbnorm.simd.vectors import lanes_of, load, maximum, splat, store
 
 __all__ = ["run_winograd"]
 

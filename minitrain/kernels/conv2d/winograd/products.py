@@ -12,7 +12,7 @@ from minitrain.kernels.conv2d.winograd.cut import ROWS
 from minitrain.kernels.conv2d.winograd.transforms import POINTS
 from minitrain.kernels.conv2d.winograd.weights import point_pitch
 from nbnorm.jit import device
-from nbnorm.simd.lanes import prefetch, prefetch_nearest
+from nbnorm.simd.memory import prefetch, prefetch_nearest
 from nbnorm.simd.tiles import make_tile
 from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, load, store
 

@@ -8,8 +8,9 @@ from minitrain.kernels.conv2d.cutting import Row, ceil_div
 from minitrain.kernels.conv2d.winograd.transforms import POINTS, TAPS, transform_weight
 from nbnorm.jit import device, kernel, prange
 from nbnorm.jit.records import record, row_of, size_of
-from nbnorm.simd.lanes import store_transposed
-from nbnorm.simd.vectors import LANES_FLOAT32, flat, lanes_of, splat, store
+from nbnorm.simd.memory import flat
+from nbnorm.simd.transpose import store_transposed
+from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, splat, store
 
 __all__ = ["WeightsCut", "point_of_weights", "point_pitch", "row_of_weights", "transform_weights"]
 

@@ -17,7 +17,7 @@ from nbnorm.kernels.batch_norm.channels_first.slots import (
 )
 from nbnorm.kernels.runs import APPLY, OFFSET, SLOPE, SUM, WHOLE, Channel, Gated, Gradients, Runs, Stores
 from nbnorm.kernels.sums import add_products
-from nbnorm.simd.vectors import borrowed, flat, reinterpreted
+from nbnorm.simd.memory import borrowed, flat, reinterpreted
 
 
 @device

@@ -18,7 +18,7 @@ from nbnorm.kernels.batch_norm.channels_first.slots import (
 )
 from nbnorm.kernels.runs import APPLY, SAMPLED, SUM, WHOLE, Channel, Parameters, Runs, Stores
 from nbnorm.kernels.sums import add_deviations
-from nbnorm.simd.vectors import borrowed, flat, reinterpreted
+from nbnorm.simd.memory import borrowed, flat, reinterpreted
 
 
 @device

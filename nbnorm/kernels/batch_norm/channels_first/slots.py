@@ -6,8 +6,9 @@ The sums are in float64, what is kept is in the type of x: KEPT values, see `run
 from nbnorm.jit import device
 from nbnorm.kernels.runs import CENTER, KEPT, SCALE, SHIFT, Table, Totals
 from nbnorm.kernels.statistics import Factors
-from nbnorm.simd.lanes import sum_lanes
-from nbnorm.simd.vectors import LANES_FLOAT64, add, lanes_of, load, reinterpreted, splat, store
+from nbnorm.simd.memory import reinterpreted
+from nbnorm.simd.shuffles import sum_lanes
+from nbnorm.simd.vectors import LANES_FLOAT64, add, lanes_of, load, splat, store
 
 __all__ = [
     "add_lanes",

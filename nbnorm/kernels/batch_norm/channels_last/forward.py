@@ -10,7 +10,8 @@ from nbnorm.kernels.batch_norm.channels_last import loops
 from nbnorm.kernels.batch_norm.channels_last.cut import BLOCK_ROWS, FINISHED, columns_of, cut_of, finished_by
 from nbnorm.kernels.batch_norm.channels_last.sums import add_chunks, clear_sums, line_of, totals_of
 from nbnorm.kernels.runs import APPLY, FINISH, SUM, WHOLE, Channel, Parameters, Runs
-from nbnorm.simd.vectors import borrowed, flat, lanes_of
+from nbnorm.simd.memory import borrowed, flat
+from nbnorm.simd.vectors import lanes_of
 
 
 @device

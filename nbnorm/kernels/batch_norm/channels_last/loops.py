@@ -5,18 +5,10 @@
 
 from nbnorm.jit import device
 from nbnorm.kernels import statistics
-from nbnorm.simd.parts import (
-    add_wide,
-    elements_to_boundary,
-    gate,
-    load_part,
-    maximum,
-    no_sum,
-    store_part,
-    stream,
-    widen_add,
-)
-from nbnorm.simd.vectors import add, fma, lanes_of, load, multiply, splat, store, subtract
+from nbnorm.simd.masks import load_part, store_part
+from nbnorm.simd.memory import elements_to_boundary, stream
+from nbnorm.simd.vectors import add, fma, gate, lanes_of, load, maximum, multiply, splat, store, subtract
+from nbnorm.simd.widening import add_wide, no_sum, widen_add
 
 __all__ = ["FACTORS", "add_deviations", "add_products", "differentiate", "normalize", "sampled_shifts", "store_factors"]
 

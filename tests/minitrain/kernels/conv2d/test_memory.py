@@ -5,7 +5,8 @@ import pytest
 
 from minitrain.kernels.conv2d.memory import clear, fetch
 from nbnorm.jit import kernel
-from nbnorm.simd.vectors import LANES_FLOAT32, flat
+from nbnorm.simd.memory import flat
+from nbnorm.simd.vectors import LANES_FLOAT32
 
 
 @kernel

@@ -7,48 +7,30 @@ are one-dimensional, contiguous and borrowed, as in `nbnorm.simd.vectors`.
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbnorm.simd.lanes import emit_lane_mask, emit_shuffle
-from nbnorm.simd.vectors import INDEX, emit_splat, pointer_to, vector_of, zero_constant
+from nbnorm.simd.masks import emit_first_lanes, emit_lane_mask, emit_masked_load, emit_masked_store
+from nbnorm.simd.shuffles import emit_shuffle
+from nbnorm.simd.vectors import INDEX, INT32, emit_splat, pointer_to, vector_of, zero_constant
 
-__all__ = ["choose_between", "halve_maximum", "maximum_of_pairs", "nothing_chosen", "spread_maximum", "store_chosen"]
-
-_INT32 = ir.IntType(32)
+__all__ = [
+    "choose_between",
+    "emit_better",
+    "halve_maximum",
+    "maximum_of_pairs",
+    "nothing_chosen",
+    "spread_maximum",
+    "store_chosen",
+]
 
 
 def _lanes(scalar: ir.Type, values: list[int]) -> ir.Constant:
     return ir.Constant(ir.VectorType(scalar, len(values)), values)
 
 
-def _first_lanes(builder, lanes: int, count):
-    """Mask of the lanes below `count`, which is not negative."""
-    undefined = ir.Constant(ir.VectorType(_INT32, lanes), ir.Undefined)
-    one = builder.insert_element(undefined, builder.trunc(count, _INT32), _INT32(0))
-    limit = emit_shuffle(builder, one, undefined, [0] * lanes)
-    return builder.icmp_signed("<", _lanes(_INT32, list(range(lanes))), limit)
-
-
-def _masked(builder, name: str, vector: ir.VectorType, dtype, result, *args):
-    """Call llvm.masked.load or llvm.masked.store on vectors of the elements of an array of `dtype`."""
-    kind = "f" if isinstance(dtype, types.Float) else "i"
-    name = f"llvm.masked.{name}.v{vector.count}{kind}{dtype.bitwidth}.p0"
-    signature = ir.FunctionType(result, [arg.type for arg in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), args)
-
-
-def _load(builder, dtype, vector: ir.VectorType, pointer, mask):
-    """The lanes of the mask; the others are 0 and their memory is not touched."""
-    align = _INT32(dtype.bitwidth // 8)
-    pointer = builder.bitcast(pointer, vector.as_pointer())
-    return _masked(builder, "load", vector, dtype, vector, pointer, align, mask, ir.Constant(vector, None))
-
-
-def _store(builder, dtype, value, pointer, mask) -> None:
-    align = _INT32(dtype.bitwidth // 8)
-    pointer = builder.bitcast(pointer, value.type.as_pointer())
-    _masked(builder, "store", value.type, dtype, ir.VoidType(), value, pointer, align, mask)
+def emit_better(builder, other, value):
+    """Mask of the lanes in which `other` becomes the maximum instead of `value`: it is greater, or a NaN (vcmp)."""
+    return builder.or_(builder.fcmp_ordered(">", other, value), builder.fcmp_unordered("uno", other, other))
 
 
 @intrinsic
@@ -64,13 +46,13 @@ def halve_maximum(typing_context, source, starts, width, count, best, places, at
 
     def codegen(context, builder, signature, args):
         source_value, start_pair, width, count, best_value, places_value, at_pair = args
-        whole = _first_lanes(builder, lanes, builder.add(count, count))
+        whole = emit_first_lanes(builder, lanes, builder.add(count, count))
         pieces = []
         for row in (0, 1):
             start = builder.extract_value(start_pair, row)
             for at in (start, builder.add(start, width)):
                 pointer = pointer_to(context, builder, signature.args[0], source_value, at)
-                pieces.append(_load(builder, source.dtype, vector.llvm, pointer, whole))
+                pieces.append(emit_masked_load(builder, vector.llvm, pointer, whole))
         top, bottom = pieces[0::2], pieces[1::2]
         value, chosen = None, None
         for number, rows in enumerate((top, top, bottom, bottom)):
@@ -78,16 +60,16 @@ def halve_maximum(typing_context, source, starts, width, count, best, places, at
             if value is None:
                 value, chosen = other, _lanes(place, [0] * lanes)
                 continue
-            take = builder.or_(builder.fcmp_ordered(">", other, value), builder.fcmp_unordered("uno", other, other))
+            take = emit_better(builder, other, value)
             value = builder.select(take, other, value)
             chosen = builder.select(take, _lanes(place, [number] * lanes), chosen)
-        mask = _first_lanes(builder, half, count)
+        mask = emit_first_lanes(builder, half, count)
         for row in (0, 1):
             at = builder.extract_value(at_pair, row)
             own = list(range(row * half, (row + 1) * half))
             for array, value_type, result in ((best_value, best, value), (places_value, places, chosen)):
                 pointer = pointer_to(context, builder, value_type, array, at)
-                _store(builder, value_type.dtype, emit_shuffle(builder, result, result, own), pointer, mask)
+                emit_masked_store(builder, emit_shuffle(builder, result, result, own), pointer, mask)
         return context.get_dummy_value()
 
     pair = types.UniTuple(types.intp, 2)
@@ -110,8 +92,8 @@ def maximum_of_pairs(typing_context, source, start, width, count):
         for at in (start, builder.add(start, width)):
             pointer = pointer_to(context, builder, signature.args[0], source_value, at)
             halves = [
-                _load(builder, source.dtype, vector.llvm, builder.gep(pointer, [INDEX(side * lanes)]),
-                      _first_lanes(builder, lanes, counts[side]))
+                emit_masked_load(builder, vector.llvm, builder.gep(pointer, [INDEX(side * lanes)]),
+                      emit_first_lanes(builder, lanes, counts[side]))
                 for side in (0, 1)
             ]  # fmt: skip
             for first in (0, 1):
@@ -119,7 +101,7 @@ def maximum_of_pairs(typing_context, source, start, width, count):
                 if value is None:
                     value = other
                     continue
-                take = builder.or_(builder.fcmp_ordered(">", other, value), builder.fcmp_unordered("uno", other, other))
+                take = emit_better(builder, other, value)
                 value = builder.select(take, other, value)
         return value
 
@@ -139,21 +121,21 @@ def spread_maximum(typing_context, gradient, places, at, count, target, start, w
 
     def codegen(context, builder, signature, args):
         gradient_value, places_value, at, count, target_value, start, width, size = args
-        mask = _first_lanes(builder, half, count)
+        mask = emit_first_lanes(builder, half, count)
         loaded = []
         for array_type, array, scalar in (
             (gradient, gradient_value, vector.llvm.element),
             (places, places_value, place),
         ):
             pointer = pointer_to(context, builder, array_type, array, at)
-            value = _load(builder, array_type.dtype, ir.VectorType(scalar, half), pointer, mask)
+            value = emit_masked_load(builder, ir.VectorType(scalar, half), pointer, mask)
             loaded.append(emit_shuffle(builder, value, value, twice))
         share, chosen = loaded
-        whole = _first_lanes(builder, lanes, size)
+        whole = emit_first_lanes(builder, lanes, size)
         for row, first in enumerate((start, builder.add(start, width))):
             own = builder.icmp_unsigned("==", chosen, _lanes(place, [2 * row + lane % 2 for lane in range(lanes)]))
             pointer = pointer_to(context, builder, target, target_value, first)
-            _store(builder, target.dtype, builder.select(own, share, ir.Constant(vector.llvm, None)), pointer, whole)
+            emit_masked_store(builder, builder.select(own, share, ir.Constant(vector.llvm, None)), pointer, whole)
         return context.get_dummy_value()
 
     index = types.intp
@@ -181,10 +163,10 @@ def choose_between(typing_context, chosen, other, place, low, high):
     def codegen(context, builder, signature, args):
         pair, other, place, low, high = args
         value, old = builder.extract_value(pair, 0), builder.extract_value(pair, 1)
-        number = emit_splat(builder, vector, builder.sitofp(place, vector.llvm.element))
-        better = builder.or_(builder.fcmp_ordered(">", other, value), builder.fcmp_unordered("uno", other, other))
+        number = emit_splat(builder, vector.llvm, builder.sitofp(place, vector.llvm.element))
+        better = emit_better(builder, other, value)
         better = builder.or_(better, builder.fcmp_ordered("<", old, zero_constant(vector)))
-        take = builder.and_(better, emit_lane_mask(builder, vector, low, high))
+        take = builder.and_(better, emit_lane_mask(builder, vector.lanes, low, high))
         values = [builder.select(take, other, value), builder.select(take, number, old)]
         return context.make_tuple(builder, chosen, values)
 
@@ -198,14 +180,14 @@ def store_chosen(typing_context, chosen, best, places, at, count):
 
     def codegen(context, builder, signature, args):
         pair, best_value, places_value, at, count = args
-        mask = _first_lanes(builder, vector.lanes, count)
+        mask = emit_first_lanes(builder, vector.lanes, count)
         value, place = builder.extract_value(pair, 0), builder.extract_value(pair, 1)
         # by way of int32, since a place in a lane that is not stored may be -1
-        place = builder.fptosi(place, ir.VectorType(_INT32, vector.lanes))
+        place = builder.fptosi(place, ir.VectorType(INT32, vector.lanes))
         if places.dtype.bitwidth < 32:
             place = builder.trunc(place, ir.VectorType(ir.IntType(places.dtype.bitwidth), vector.lanes))
         for array_type, array, result in ((best, best_value, value), (places, places_value, place)):
-            _store(builder, array_type.dtype, result, pointer_to(context, builder, array_type, array, at), mask)
+            emit_masked_store(builder, result, pointer_to(context, builder, array_type, array, at), mask)
         return context.get_dummy_value()
 
     return types.void(chosen, best, places, types.intp, types.intp), codegen

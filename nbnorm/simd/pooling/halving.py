@@ -11,7 +11,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from nbnorm.simd.lanes import emit_joined, emit_shuffle
+from nbnorm.simd.pooling.windows import emit_better
+from nbnorm.simd.shuffles import emit_joined, emit_shuffle
 from nbnorm.simd.vectors import INDEX, emit_load, emit_store, pointer_to, vector_of, zero_constant
 
 __all__ = ["Halving", "make_halving"]
@@ -66,7 +67,7 @@ def make_halving(columns: int) -> Halving:
                 if value is None:
                     value, chosen = other, ir.Constant(number, [0] * lanes)
                     continue
-                take = builder.or_(builder.fcmp_ordered(">", other, value), builder.fcmp_unordered("uno", other, other))
+                take = emit_better(builder, other, value)
                 value = builder.select(take, other, value)
                 chosen = builder.select(take, ir.Constant(number, [place] * lanes), chosen)
             emit_store(builder, vector, value, pointer_to(context, builder, best, best_value, at))
