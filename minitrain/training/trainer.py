@@ -21,6 +21,7 @@ from minitrain.training.diagnosis import NonFiniteLossError, explain
 from minitrain.training.fitting import Fitting
 from minitrain.training.history import History
 from minitrain.training.profile import LayerProfile, format_profile, profile_plan
+from nbnorm.jit.checks import mismatch
 
 __all__ = ["NonFiniteLossError", "Trainer"]
 
@@ -41,6 +42,10 @@ class Trainer:
     metrics : mapping of name to callable, or sequence of callables, optional
         Measured beside the loss: `metric(outputs, targets)` is a mean over the samples. For the losses of classes the
         accuracy is measured unless something is given; `()` measures nothing.
+    compile_processes : int, optional
+        Processes that compile kernels beside this one while the first step runs, where they are not in the cache yet;
+        0 for none. By default the environment variable `NBNORM_COMPILE_PROCESSES` says it, or else it is one less than
+        there are cores, at most three. They end by themselves, or with this process.
 
     Attributes
     ----------
@@ -71,6 +76,8 @@ class Trainer:
         loss: Loss,
         optimizer: Optimizer,
         metrics: Mapping[str, Metric] | Iterable[Metric] | None = None,
+        *,
+        compile_processes: int | None = None,
     ) -> None:
         for name, given, expected in (
             ("model", model, Model),
@@ -79,6 +86,8 @@ class Trainer:
         ):
             if not isinstance(given, expected):
                 raise TypeError(f"{name}: expected a {expected.__name__}, got {given!r}")
+        if compile_processes is not None and (type(compile_processes) is not int or compile_processes < 0):
+            raise ValueError(mismatch("compile_processes", "an integer of at least 0, or None", compile_processes))
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -88,6 +97,7 @@ class Trainer:
         self.epoch = 0
         self.history: History | None = None
         self.stop_requested = False
+        self._compile_processes = compile_processes
         self._penalized = model.penalized  # one object: the optimizer remembers how it divided it
         self._state_before = np.empty_like(model.flat_state)
         self._seen_batches: set[int] = set()
@@ -140,7 +150,8 @@ class Trainer:
         """
         if plan.batch not in self._seen_batches:
             self._seen_batches.add(plan.batch)
-            with offered_step(self.model, plan.batch, self.loss, self.optimizer, targets):
+            processes = self._compile_processes
+            with offered_step(self.model, plan.batch, self.loss, self.optimizer, targets, processes):
                 return self.learn(plan, targets, batch, tally)
         loss = self._forward_and_backward(plan, targets, tally)
         if not (math.isfinite(loss) and all_finite(self.model.flat_gradients)):

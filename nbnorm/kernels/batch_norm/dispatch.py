@@ -5,12 +5,10 @@ gamma, beta and running_* have x's dtype, mean and inv_std are float64. All resu
 result do not depend on the number of threads, nor on whether the serial form was chosen.
 """
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from nbnorm.jit.helpers import offered
 from nbnorm.kernels.batch_norm import inference
 from nbnorm.kernels.batch_norm.channels_first import backward as rows_backward
 from nbnorm.kernels.batch_norm.channels_first import cut as rows
@@ -18,8 +16,6 @@ from nbnorm.kernels.batch_norm.channels_first import forward as rows_forward
 from nbnorm.kernels.batch_norm.channels_last import backward as columns_backward
 from nbnorm.kernels.batch_norm.channels_last import forward as columns_forward
 from nbnorm.kernels.batch_norm.channels_last import loops
-
-_offered: set[Any] = set()  # kernels whose backward pass was offered to other processes
 
 
 def forward(
@@ -34,13 +30,6 @@ def forward(
     if size == 0:
         return
     images, channels, length = x.shape
-    module = columns_forward if length == 1 else rows_forward
-    if module not in _offered:
-        _offered.add(module)
-        if module.forward.is_new:
-            with offered(_calls_of_backward, x.shape, str(x.dtype), helpers=1):
-                forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, mean, inv_std, y)
-            return
     if length == 1:
         plan, slots = loops.plan(images, channels, x.itemsize)
         columns_forward.forward.for_work(size)(
@@ -53,14 +42,6 @@ def forward(
         x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, plan, np.empty(slots),
         mean, inv_std, y,
     )  # fmt: skip
-
-
-def _calls_of_backward(shape: tuple[int, ...], dtype: str) -> list[Any]:
-    """What usually follows a forward pass, on arrays with nothing in them."""
-    x, vector, wide = np.empty(shape, dtype), np.empty(shape[1], dtype), np.empty(shape[1])
-    none = np.empty((0, 0, 0), dtype)
-    args = (x, x, none, wide, wide, vector, vector, False, False, x, vector, vector, none)
-    return [partial(backward, *args)]
 
 
 def statistics(
