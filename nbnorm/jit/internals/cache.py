@@ -11,8 +11,7 @@ import pickle
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Hashable
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +54,9 @@ SETTINGS = (
     "USE_LLVMLITE_MEMORY_MANAGER",  # how far apart code may lie
     "USE_LEGACY_TYPE_SYSTEM",  # Numba 0.61 and 0.62
 )
+
+
+_classes: dict[type, Any] = {}  # of caches, by the class of Numba's that they stand in for
 
 
 class BeingCompiledError(Exception):
@@ -103,10 +105,11 @@ def keep_on_disk(dispatcher: Any, origin: Origin, form: str, compiler: Callable[
         door.warn_once("cache", error)
 
 
-@cache
-def _kernel_cache(base: Hashable) -> Any:
+def _kernel_cache(base: type) -> Any:
     """Make the class: a subclass of Numba's cache that does nothing, so that it has all that Numba may call."""
-    return type("KernelCache", (KernelCache, base), {})
+    if base not in _classes:
+        _classes[base] = type("KernelCache", (KernelCache, base), {})
+    return _classes[base]
 
 
 class KernelCache:
