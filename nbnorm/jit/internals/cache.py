@@ -211,6 +211,8 @@ class KernelCache:
             warnings.warn(f"{self.name} cannot be cached on disk", stacklevel=2)
             return
         reduced = door.private(compiled, "_reduce")()
+        if not isinstance(reduced, tuple):
+            raise TypeError(f"expected a tuple of what was compiled, got {type(reduced).__name__}")
         if not door.failed("bitcode"):
             try:
                 reduced = _without_bitcode(reduced)

@@ -38,6 +38,11 @@ class LateLibrary(JITCodeLibrary):  # type: ignore[misc, valid-type]
 
     _complete = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._finalize_with: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
+        self._set_later: list[tuple[Any, ...]] = []
+
     def finalize(self, *args: Any, **kwargs: Any) -> None:
         """Take it for finalized; `_make_complete` does the work."""
         self._finalize_with = args, kwargs
@@ -53,10 +58,11 @@ class LateLibrary(JITCodeLibrary):  # type: ignore[misc, valid-type]
     @property
     def codegen(self) -> Any:
         """The code generator, but this object instead of it before there is code: it is asked for `set_env` only."""
-        return private(self, "_codegen") if self._complete else self
+        return super().codegen if self._complete else self
 
-    def set_env(self, *_: Any) -> None:
-        """Do nothing: `_make_complete` sets all of them."""
+    def set_env(self, *call: Any) -> None:
+        """Note what is to be done when there is code."""
+        self._set_later.append(call)
 
     def _optimize_functions(self, *_: Any) -> None:
         """Leave them: everything is optimized together in the end."""
@@ -68,24 +74,27 @@ class LateLibrary(JITCodeLibrary):  # type: ignore[misc, valid-type]
     def _make_complete(self) -> None:
         if self._complete:
             return
+        written = None
         if not door.failed("linker"):
-            written = private(self, "_final_module").clone()
             try:
+                written = private(self, "_final_module").clone()
                 self._link_and_emit()
                 self._complete = True
+                return
             except Exception as error:
                 door.warn_once("linker", error)
-                self._final_module = written
-        if not self._complete:
-            self._finalized = False
-            args, kwargs = self._finalize_with
-            super().finalize(*args, **kwargs)
-            self._complete = True
-        codegen = self.codegen
-        for variable in self._final_module.global_variables:
-            environment = lookup_environment(variable.name) if variable.name.startswith(ENVIRONMENT) else None
-            if environment is not None:
-                codegen.set_env(variable.name, environment)
+        self._complete_as_numba_does(written)
+
+    def _complete_as_numba_does(self, written: Any) -> None:
+        """Do late what Numba does at once; `written` is the code before somebody tried otherwise."""
+        if written is not None:
+            self._final_module = written
+        self._finalized = False
+        args, kwargs = self._finalize_with
+        super().finalize(*args, **kwargs)
+        self._complete = True
+        for call in self._set_later:
+            super().codegen.set_env(*call)
 
     def _link_and_emit(self) -> None:
         """Do for the whole kernel what Numba does for each function of it."""
@@ -109,8 +118,15 @@ class LateLibrary(JITCodeLibrary):  # type: ignore[misc, valid-type]
             if variable.name.startswith(ENVIRONMENT) and variable.name not in own_environments:
                 variable.linkage = "linkonce_any"  # likewise: a loaded kernel would import the modules of all of them
         private(self, "_optimize_final_module")()
-        private(self, "_final_module").verify()
+        module = private(self, "_final_module")
+        module.verify()
+        environments = _environments(module)
+        self._finalized = False
         private(self, "_finalize_final_module")()
+        if not self._finalized:
+            raise RuntimeError("Numba did not make machine code")
+        for environment in environments:
+            super().codegen.set_env(environment.env_name, environment)
 
     def _needed(self) -> tuple[list[Any], list[Any]]:
         """Libraries that are called from here, directly or not: those that stayed as they were, and the others."""
@@ -125,6 +141,18 @@ class LateLibrary(JITCodeLibrary):  # type: ignore[misc, valid-type]
                 late[library] = None
                 waiting.extend(private(library, "_linking_libraries"))
         return list(late), list(others)
+
+
+def _environments(module: Any) -> list[Any]:
+    """Return the Python objects of all functions of a module that are in memory; others come with what has them."""
+    found = []
+    for variable in module.global_variables:
+        environment = lookup_environment(variable.name) if variable.name.startswith(ENVIRONMENT) else None
+        if environment is not None:
+            if environment.env_name != variable.name:
+                raise ValueError(f"Numba gave {environment!r} for {variable.name}")
+            found.append(environment)
+    return found
 
 
 def _defined(module: Any) -> set[str]:

@@ -22,7 +22,10 @@ def compiler_name() -> str:
 def options() -> dict[str, Any]:
     """Return what to tell `numba.njit` so that kernels are compiled here; nothing where that cannot be."""
     try:
-        return {"pipeline_class": _kernel_compiler(door.private("numba.core.compiler", "Compiler"))}
+        numbas = door.private("numba.core.compiler", "Compiler")
+        for name in ("compile_extra", "define_pipelines"):  # Numba documents them
+            getattr(numbas, name)
+        return {"pipeline_class": _kernel_compiler(numbas)}
     except Exception as error:
         door.warn_once("linker", error)
         return {}

@@ -7,10 +7,21 @@ import sys
 import time
 
 import llvmlite.binding as llvm
+import numba
+import numpy as np
 import pytest
 from paths import ROOT
 
-from nbnorm.jit.internals.cache import _without_bitcode
+from nbnorm.jit import kernel, prange
+from nbnorm.jit.internals.cache import SETTINGS, _without_bitcode
+
+
+@kernel
+def twice(x, y):
+    """y = 2 x"""
+    for i in prange(x.size):
+        y[i] = 2 * x[i]
+
 
 KERNEL = """
 from helper import helped
@@ -147,3 +158,43 @@ def test_a_warm_parallel_kernel_starts_quickly(folder):
         result(start(folder, "parallel"))
         second.append(time.perf_counter() - started)
     assert min(second) < 0.75 * first
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"NUMBA_OPT": "1"},
+        {"NUMBA_BOUNDSCHECK": "1"},
+        {"NUMBA_LOOP_VECTORIZE": "0"},
+        {"NUMBA_CPU_NAME": "generic"},
+        {"NBNORM_OWN_LINKER": "0"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_settings_that_change_the_code(folder, variables):
+    assert result(start(folder)) == 11
+    assert result(start(folder, **variables)) == 11
+    assert len(cached(folder)) == 2
+
+
+def test_settings_that_a_program_makes(monkeypatch):
+    """What is in Numba's configuration counts, wherever it came from."""
+    run = kernel(twice.function).serial
+    run(np.ones(3), np.zeros(3))
+    signature = run.signatures[0]
+    before = run._cache.path(signature)
+    assert before == run._cache.path(signature)
+    for name in ("SLP_VECTORIZE", "DEBUG_NRT", "LLVM_REFPRUNE_FLAGS"):
+        with monkeypatch.context() as patch:
+            patch.setattr(numba.config, name, "another")
+            assert run._cache.path(signature) != before
+    assert before == run._cache.path(signature)
+
+
+def test_only_names_of_settings_that_some_numba_has():
+    assert sum(not hasattr(numba.config, name) for name in SETTINGS) <= 2
+
+
+def test_the_folder_is_not_named_after_a_package_above(folder):
+    assert result(start(folder)) == 11
+    assert [path.name for path in (folder / "cache").iterdir()] == ["nbnorm"]
