@@ -167,6 +167,8 @@ class KernelCache:
         if sources is None:
             return None
         machine = door.private(door.private(self.target_context, "codegen")(), "magic_tuple")()
+        if not isinstance(machine, tuple):
+            raise TypeError(f"expected a tuple that describes the machine, got {type(machine).__name__}")
         settings = [getattr(numba.config, name, None) for name in SETTINGS]
         versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.version)
         key = (signature, machine, self.form, versions, settings, self.compiler(), VECTOR_BYTES)
