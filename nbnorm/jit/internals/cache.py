@@ -98,9 +98,10 @@ def keep_on_disk(dispatcher: Any, origin: Origin, form: str, compiler: Callable[
     """
     try:
         replaced = door.private(dispatcher, "_cache")
-        dispatcher._cache = _kernel_cache(type(replaced))(
-            origin, dispatcher.py_func.__qualname__, form, compiler, hooks
-        )
+        for name in ("load_overload", "save_overload"):  # what Numba calls
+            getattr(replaced, name)
+        make = _kernel_cache(type(replaced))
+        dispatcher._cache = make(origin, dispatcher.py_func.__qualname__, form, compiler, hooks)
     except Exception as error:
         door.warn_once("cache", error)
 
