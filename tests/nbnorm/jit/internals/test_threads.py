@@ -65,11 +65,11 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+@pytest.mark.parametrize("layer", ["default", "workqueue"])
 def test_children_of_a_process_that_compiles_and_computes(tmp_path, layer):
     (tmp_path / "forks.py").write_text(FORKS)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": "/proc/nowhere"}
-    environment["NUMBA_THREADING_LAYER_PRIORITY"] = f"{layer} workqueue"
+    environment["NUMBA_THREADING_LAYER"] = layer
     result = subprocess.run(
         [sys.executable, tmp_path / "forks.py"], env=environment, capture_output=True, text=True, timeout=500
     )
