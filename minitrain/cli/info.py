@@ -6,22 +6,34 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import nbnorm
 from minitrain import __version__, losses, models, optimizers
 from minitrain.cli import arguments as shared
+from minitrain.model import Model
+from minitrain.training.ahead import calls_of_a_step
 from minitrain.training.run_folder import load_model, read_config
 from minitrain.training.trainer import Trainer
+from nbnorm.jit.helpers import offered
 
 __all__ = ["add_commands"]
+
+SAMPLES = 8  # in the batches of `warmup`
 
 INFO_EXAMPLES = """\
   minitrain info                       versions, threads, width of vectors, folder of compiled kernels
   minitrain info run                   layers and settings of a trained net
+"""
+WARMUP_EXAMPLES = """\
+  minitrain warmup --jobs 4            by four processes at the same time
+  minitrain warmup --dtype float64
 """
 WARMUP_DETAILS = (
     "Kernels are compiled when they are first used, which takes seconds, and kept on disk. This does it now."
@@ -34,9 +46,16 @@ def add_commands(commands: Any) -> None:
     info.set_defaults(run=run_info)
     info.add_argument("path", type=Path, nargs="?", metavar="RUN_DIR|WEIGHTS", help="run folder or file of weights")
     shared.add_common(info)
-    warmup = shared.add_parser(commands, "warmup", "compile all kernels ahead of time", WARMUP_DETAILS)
+    warmup = shared.add_parser(commands, "warmup", "compile all kernels ahead of time", WARMUP_DETAILS, WARMUP_EXAMPLES)
     warmup.set_defaults(run=run_warmup)
     warmup.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of the arrays")
+    warmup.add_argument(
+        "--jobs",
+        type=shared.positive,
+        metavar="N",
+        help="processes that compile at the same time (default: NBNORM_COMPILE_PROCESSES and this one, or else one for "
+        "each core, at most 4)",
+    )
     shared.add_common(warmup)
 
 
@@ -57,21 +76,46 @@ def run_info(arguments: argparse.Namespace) -> int:
 def run_warmup(arguments: argparse.Namespace) -> int:
     """Run a step of every kind of net once, so that all kernels are compiled and on disk."""
     shared.use_threads(arguments.threads)
-    nbnorm.warmup((arguments.dtype,))
-    for name, build in models.MODELS.items():
-        start = time.perf_counter()
-        for size in (8, 32):  # small work and large work run in different forms of a kernel
-            model = build(input_shape=(1, size, size), classes=10, dtype=arguments.dtype)
-            _run_once(model)
-        print(f"minitrain: {name} ready in {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+    helpers = None if arguments.jobs is None else arguments.jobs - 1
+    with offered(calls_of_warmup, arguments.dtype, processes=helpers):
+        nbnorm.warmup((arguments.dtype,))
+        for name in models.MODELS:
+            start = time.perf_counter()
+            for model in _models(name, arguments.dtype):
+                x, y = _batch(model)
+                for optimizer in _optimizers():
+                    Trainer(model, losses.SoftmaxCrossEntropy(), optimizer).step(x, y)
+                model.predict(x)
+            print(f"minitrain: {name} ready in {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     return 0
 
 
-def _run_once(model: Any) -> None:
-    samples = 8
+def calls_of_warmup(dtype: str) -> list[Callable[[], Any]]:
+    """Return the calls of what `run_warmup` runs, in order, for processes that compile the same kernels meanwhile."""
+    calls: list[Callable[[], Any]] = []
+    for name in models.MODELS:
+        for model in _models(name, dtype):
+            x, y = _batch(model)
+            loss = losses.SoftmaxCrossEntropy()
+            targets = loss.targets(y, model.training_plan(SAMPLES).output.shape)
+            for optimizer in _optimizers():
+                calls += calls_of_a_step(
+                    model.graph, dtype, model.fuse, SAMPLES, loss, optimizer, targets.shape, str(targets.dtype)
+                )
+            calls.append(partial(model.predict, x))
+    return calls
+
+
+def _models(name: str, dtype: str) -> list[Model]:
+    """Return a net for each form of a kernel: small work and large work run in different ones."""
+    return [models.MODELS[name](input_shape=(1, size, size), classes=10, dtype=dtype) for size in (8, 32)]
+
+
+def _optimizers() -> tuple[optimizers.Optimizer, ...]:
+    return optimizers.Adam(1e-3), optimizers.SGD(1e-3, momentum=0.9)
+
+
+def _batch(model: Model) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     shape = next(iter(model.input_shapes.values()))
-    x = np.random.default_rng(0).standard_normal((samples, *shape)).astype(model.dtype)
-    y = np.arange(samples) % 10
-    for optimizer in (optimizers.Adam(1e-3), optimizers.SGD(1e-3, momentum=0.9)):
-        Trainer(model, losses.SoftmaxCrossEntropy(), optimizer).step(x, y)
-    model.predict(x)
+    x = np.random.default_rng(0).standard_normal((SAMPLES, *shape)).astype(model.dtype)
+    return x, np.arange(SAMPLES) % 10

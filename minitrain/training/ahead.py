@@ -20,12 +20,17 @@ __all__ = ["calls_of_a_step", "offered_step"]
 
 
 def offered_step(
-    model: Model, batch: int, loss: Loss, optimizer: Optimizer, targets: npt.NDArray[Any]
+    model: Model,
+    batch: int,
+    loss: Loss,
+    optimizer: Optimizer,
+    targets: npt.NDArray[Any],
+    processes: int | None = None,
 ) -> contextlib.AbstractContextManager[None]:
     """Within the block, which trains the model once, what must be compiled is compiled by several processes."""
     return offered(
         calls_of_a_step, model.graph, str(model.dtype), model.fuse, batch, loss, optimizer, targets.shape,
-        str(targets.dtype),
+        str(targets.dtype), processes=processes,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from minitrain.training.batches import Metric, Samples, Tally, named_metrics, ra
 from minitrain.training.diagnosis import NonFiniteLossError, explain
 from minitrain.training.history import History
 from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import expect_integer
 
 __all__ = ["Batch", "Learner"]
 
@@ -33,6 +34,7 @@ class Learner:
     loss : Loss
     optimizer : Optimizer
     metrics : mapping of name to callable, or sequence of callables, optional
+    compile_processes : int, optional
         See `Trainer`, which has the attributes, too.
     """
 
@@ -42,6 +44,8 @@ class Learner:
         loss: Loss,
         optimizer: Optimizer,
         metrics: Mapping[str, Metric] | Iterable[Metric] | None = None,
+        *,
+        compile_processes: int | None = None,
     ) -> None:
         for name, given, expected in (
             ("model", model, Model),
@@ -59,6 +63,9 @@ class Learner:
         self.epoch = 0
         self.history: History | None = None
         self.stop_requested = False
+        self._compile_processes = (
+            None if compile_processes is None else expect_integer("compile_processes", compile_processes, 0)
+        )
         self._penalized = model.penalized  # one object: the optimizer remembers how it divided it
         self._state_before = np.empty_like(model.flat_state)
         self._seen_batches: set[int] = set()
@@ -111,7 +118,8 @@ class Learner:
         """
         if plan.batch not in self._seen_batches:
             self._seen_batches.add(plan.batch)
-            with offered_step(self.model, plan.batch, self.loss, self.optimizer, targets):
+            processes = self._compile_processes
+            with offered_step(self.model, plan.batch, self.loss, self.optimizer, targets, processes):
                 return self.learn(plan, targets, batch, tally)
         loss = self._forward_and_backward(plan, targets, tally)
         if not (math.isfinite(loss) and all_finite(self.model.flat_gradients)):

@@ -30,6 +30,10 @@ class Trainer(Learner):
     metrics : mapping of name to callable, or sequence of callables, optional
         Measured beside the loss: `metric(outputs, targets)` is a mean over the samples. For the losses of classes the
         accuracy is measured unless something is given; `()` measures nothing.
+    compile_processes : int, optional
+        Processes that compile kernels beside this one while the first step runs, where they are not in the cache yet;
+        0 for none. By default the environment variable `NBNORM_COMPILE_PROCESSES` says it, or else it is one less than
+        there are cores, at most three. They end by themselves, or with this process.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Compilation: the only place that configures Numba (flags, threads); `_cache` and `_compile` do the rest.
+"""Compilation: the only place that configures Numba (flags, threads). See `internals` for what Numba does not promise.
 
 `@kernel` makes a function with `prange` loops callable as a parallel kernel, `@device` makes a helper that kernels
 call. Compilation is lazy, once for each combination of argument types, and kept on disk between processes.
@@ -8,20 +8,17 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numba
 from numba import njit, prange
-from numba.np.ufunc import parallel
 
-from nbnorm.jit.internals.cache import KernelCache
+from nbnorm.jit.internals import linker, threads
+from nbnorm.jit.internals.cache import Hooks, keep_on_disk
+from nbnorm.jit.sources import origin
 
-try:
-    from nbnorm.jit.internals.linker import KernelCompiler
-except (ImportError, AttributeError):  # a version of Numba with other internals
-    from numba.core.compiler import Compiler as KernelCompiler  # type: ignore[no-redef]
-
-__all__ = ["SERIAL_WORK", "Kernel", "device", "kernel", "prange", "serially"]
+__all__ = ["SERIAL_WORK", "Kernel", "device", "hooks", "kernel", "prange", "runs_serially", "serially"]
 
 # LLVM gets no licence at all: what the source says is what is computed, so that a loop gives the same bits in the
 # parallel and in the serial form, vectorized or not. Reassociation would let the compiler choose the order of a sum
@@ -33,18 +30,49 @@ FASTMATH = False
 # Below this many elements of work a parallel region costs more than it saves.
 SERIAL_WORK = 48 * 1024
 
-# Python threads must not run parallel kernels at the same time on Numba's "workqueue" layer, which would abort the
-# process: there the lock is held during a parallel kernel. None: the layer is not chosen yet.
-_one_at_a_time: bool | None = None
-_workqueue_lock = threading.Lock()
-_forked = False  # this process was forked from one with running threads, which did not come along: OpenMP would abort
-_serial_blocks = 0  # blocks of `serially` that are being run
+if numba.config.DISABLE_JIT:
+    raise ImportError(
+        "nbnorm is made of kernels that Numba compiles, and NUMBA_DISABLE_JIT=1 tells Numba to compile nothing: unset "
+        "NUMBA_DISABLE_JIT (or numba.config.DISABLE_JIT) to use nbnorm and minitrain"
+    )
+
+hooks = Hooks()  # of the cache of all kernels
+
+
+class _Mode:
+    """How the kernels of this process run."""
+
+    def __init__(self) -> None:
+        self.layer: str | None = None  # Numba's threading layer; None: the threads are not started yet
+        self.forked = False  # from a process with threads, which did not come along: OpenMP would abort
+        self.serial_blocks = 0  # blocks of `serially` that are being run
+        self.compiles_only = False
+        self.changing = threading.Lock()
+        # Python threads must not run parallel kernels at the same time on Numba's "workqueue" layer, which would abort
+        # the process: there the lock is held during a parallel kernel.
+        self.workqueue = threading.Lock()
+
+    def is_simple(self) -> bool:
+        """Whether calls run the parallel form and need look at nothing."""
+        return self.layer not in (None, "", "workqueue") and not self.is_serial() and not self.compiles_only
+
+    def is_serial(self) -> bool:
+        return self.forked or self.serial_blocks > 0 or self.layer == ""
+
+
+_mode = _Mode()
+_is_simple = False  # what `_mode.is_simple()` says: one look at a global is all that a call pays
+
+
+def _changed() -> None:
+    global _is_simple
+    _is_simple = _mode.is_simple()
 
 
 def _after_fork_in_child() -> None:
-    global _forked, _workqueue_lock
-    _forked = _forked or bool(parallel._is_initialized)
-    _workqueue_lock = threading.Lock()
+    _mode.forked = _mode.forked or threads.launched()
+    _mode.changing, _mode.workqueue = threading.Lock(), threading.Lock()
+    _changed()
 
 
 if hasattr(os, "register_at_fork"):
@@ -58,31 +86,27 @@ def serially() -> Iterator[None]:
     For work that is divided among threads by itself, such as one small net in each: it saves compiling the parallel
     forms, and threads that wait for each other.
     """
-    global _serial_blocks
-    with _workqueue_lock:
-        _serial_blocks += 1
+    _count_serial_block(1)
     try:
         yield
     finally:
-        with _workqueue_lock:
-            _serial_blocks -= 1
+        _count_serial_block(-1)
+
+
+def _count_serial_block(change: int) -> None:
+    with _mode.changing:
+        _mode.serial_blocks += change
+        _changed()
 
 
 def runs_serially() -> bool:
     """Whether all kernels run in their serial form now."""
-    return bool(_forked or _serial_blocks)
-
-
-def _must_be_alone() -> bool:
-    global _one_at_a_time
-    if _one_at_a_time is None:
-        parallel._launch_threads()
-        _one_at_a_time = numba.threading_layer() == "workqueue"
-    return _one_at_a_time
+    return _mode.is_serial()
 
 
 def device(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper that kernels call. It is not cached by itself: its code ends up in the kernel's."""
+    origin(function)
     compiled: Callable[..., Any] = njit(
         nogil=True,
         error_model="numpy",
@@ -110,25 +134,39 @@ class Kernel:
         self.serial = _compile(function, parallel=False)
 
     def __call__(self, *args: Any) -> Any:
-        if _forked or _serial_blocks:
-            return self.serial(*args)
-        if _one_at_a_time is False or not _must_be_alone():
+        if _is_simple:
             return self.parallel(*args)
-        if not _workqueue_lock.acquire(blocking=False):
+        return self._call_with_care(args)
+
+    def _call_with_care(self, args: tuple[Any, ...]) -> Any:
+        if _mode.compiles_only:
+            return _compile_for(self.parallel, *args)
+        if _mode.layer is None and not _mode.is_serial():
+            _mode.layer = threads.launch()
+            _changed()
+        if _mode.is_serial():
+            return self.serial(*args)
+        if _mode.layer != "workqueue":
+            return self.parallel(*args)
+        lock = _mode.workqueue
+        if not lock.acquire(blocking=False):
             return self.serial(*args)
         try:
             return self.parallel(*args)
         finally:
-            _workqueue_lock.release()
-
-    @property
-    def is_new(self) -> bool:
-        """Whether this process has neither compiled nor loaded it yet."""
-        return not self.parallel.overloads and not self.serial.overloads
+            lock.release()
 
     def for_work(self, elements: int) -> Callable[..., Any]:
         """Return the form that pays for this many elements of work: chosen by size, never by thread count."""
-        return self.serial if elements < SERIAL_WORK else self
+        if elements >= SERIAL_WORK:
+            return self
+        return partial(_compile_for, self.serial) if _mode.compiles_only else self.serial
+
+    @staticmethod
+    def only_compile() -> None:
+        """From now on, calls of any kernel compile what they would run, and run nothing: for processes that help."""
+        _mode.compiles_only = True
+        _changed()
 
     def __repr__(self) -> str:
         return f"<kernel {self.__module__}.{self.__name__}>"
@@ -141,8 +179,11 @@ def kernel(function: Callable[..., Any]) -> Kernel:
 
 def _compile(function: Callable[..., Any], parallel: bool) -> Any:
     dispatcher = njit(
-        parallel=parallel, nogil=True, error_model="numpy", fastmath=FASTMATH, no_cfunc_wrapper=True,
-        pipeline_class=KernelCompiler,
-    )(function)  # fmt: skip
-    dispatcher._cache = KernelCache(function, "parallel" if parallel else "serial")
+        parallel=parallel, nogil=True, error_model="numpy", fastmath=FASTMATH, no_cfunc_wrapper=True, **linker.options()
+    )(function)
+    keep_on_disk(dispatcher, origin(function), "parallel" if parallel else "serial", linker.compiler_name, hooks)
     return dispatcher
+
+
+def _compile_for(dispatcher: Any, *args: Any) -> None:
+    dispatcher.compile(tuple(numba.typeof(value) for value in args))

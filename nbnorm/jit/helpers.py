@@ -5,7 +5,9 @@ cache is filled, other interpreters call the same functions, only that kernels a
 they have compiled, this process finds in the cache. They are a help and no more: where they cannot start or fail, this
 process compiles for itself.
 
-`NBNORM_COMPILE_PROCESSES` is the number of them: by default one less than there are cores, at most three.
+Only a program offers something: `minitrain.Trainer` and the commands do, no function of nbnorm does. How many processes
+there are is said there; where it is not, `NBNORM_COMPILE_PROCESSES` says it, 0 for none. By default it is one less than
+there are cores, at most three.
 """
 
 import atexit
@@ -19,11 +21,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nbnorm.jit.dispatch import Kernel, hooks, runs_serially
+from nbnorm.jit.internals.cache import BeingCompiledError
+
 try:
     import fcntl
-except ImportError:  # Windows, where processes cannot agree on who compiles what: `start` is not called
+except ImportError:  # Windows, where processes cannot agree on who compiles what: `_start` is not called
     fcntl = None  # type: ignore[assignment]
 
+__all__ = ["VARIABLE", "help_others", "offered"]
+
+# More processes than this wait for each other: a training step has few kernels that take long to compile.
 MOST = 3
 VARIABLE = "NBNORM_COMPILE_PROCESSES"
 # The path is given on, so that the same packages are found, in whatever way this interpreter found them.
@@ -36,44 +44,46 @@ helpers.help_others(pickle.load(sys.stdin.buffer))
 
 Calls = Callable[..., Sequence[Callable[[], Any]]]
 
-_offer: tuple[Any, ...] | None = None
+_offering = False  # within a block of `offered`
 _helpers: list[subprocess.Popen[bytes]] = []
-_useful = 0
-_inside = False
-_is_helper = False
-
-
-class BeingCompiledError(Exception):
-    """Another process compiles this kernel just now: a helper has something else to do."""
 
 
 @contextlib.contextmanager
-def offered(calls: Calls, *args: Any, helpers: int = MOST) -> Iterator[None]:
+def offered(calls: Calls, *args: Any, processes: int | None = None) -> Iterator[None]:
     """Within the block, the first kernel that must be compiled makes other processes call what `calls(*args)` returns.
 
     `calls` is a function of a module, `args` can be pickled; otherwise nothing happens. A block within a block offers
-    nothing: the outer one knows more. More processes than `helpers` would have nothing to do.
+    nothing: the outer one knows more.
+
+    Parameters
+    ----------
+    processes : int, optional
+        How many, 0 for none; by default the environment variable says it, or the number of cores.
     """
-    global _offer, _inside, _useful
-    if _inside:
+    global _offering
+    if _offering:
         yield
         return
-    _offer, _inside, _useful = (calls, *args), True, helpers
+
+    def on_miss(folder: Path) -> None:
+        hooks.on_miss = before
+        _start((calls, *args), _how_many() if processes is None else processes, folder)
+
+    before = hooks.on_miss
+    _offering, hooks.on_miss = True, on_miss
     try:
         yield
     finally:
-        _offer, _inside = None, False
+        _offering, hooks.on_miss = False, before
 
 
-def start(folder: Path) -> None:
+def _start(offer: tuple[Any, ...], count: int, folder: Path) -> None:
     """Start helpers for what is offered: this process is about to compile for the cache in `folder`.
 
     One process at a time has helpers. They keep open what tells the others: the system notices when they have ended.
     """
-    global _offer
-    offer, _offer = _offer, None
-    count = min(_how_many(), _useful) if offer else 0
-    if count == 0:
+    is_python = "python" in os.path.basename(sys.executable or "").lower() and not getattr(sys, "frozen", False)
+    if count == 0 or not is_python or runs_serially():
         return
     with contextlib.suppress(Exception):  # what cannot be pickled, no memory for a process: then without help
         text = pickle.dumps([path or os.getcwd() for path in sys.path]) + pickle.dumps(offer)
@@ -93,11 +103,6 @@ def start(folder: Path) -> None:
 
 
 def _how_many() -> int:
-    from nbnorm.jit import dispatch
-
-    is_python = "python" in os.path.basename(sys.executable or "").lower() and not getattr(sys, "frozen", False)
-    if _is_helper or not is_python or dispatch.runs_serially():
-        return 0
     chosen = os.environ.get(VARIABLE, "")
     if chosen.isdecimal():
         return int(chosen)
@@ -114,25 +119,29 @@ def _stop() -> None:
                 helper.wait(1.0)
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.clear)  # they are the parent's to stop
+
+
 # ------------------------------------------------------------------------------------------------- in a helper
 
 
-def meet() -> None:
-    """Another process compiles what this one was about to: a helper leaves it to that one."""
-    if _is_helper:
-        raise BeingCompiledError
-
-
 def help_others(offer: tuple[Any, ...]) -> None:
-    """Compile the kernels of all calls, the last first: the process that is waiting began with the first."""
-    global _is_helper
-    _is_helper = True
-    _compile_only()
+    """Compile the kernels of all calls, the last first: the process that is waiting began with the first.
+
+    What another process is compiling just now is left to it.
+    """
+    hooks.on_busy = _leave
+    Kernel.only_compile()
     calls, *args = offer
     left = list(calls(*args))
     while left:
         left = [call for call in reversed(left) if not _done(call)][::-1]
         time.sleep(0.02)
+
+
+def _leave() -> None:
+    raise BeingCompiledError
 
 
 def _done(call: Callable[[], Any]) -> bool:
@@ -143,20 +152,3 @@ def _done(call: Callable[[], Any]) -> bool:
     except Exception:  # nothing was computed, so something may be missing
         return True
     return True
-
-
-def _compile_only() -> None:
-    """Make kernels do nothing but compile themselves when they are called, in the form that would run."""
-    from nbnorm.jit import SERIAL_WORK, Kernel
-
-    def only_compile(dispatcher: Any) -> Callable[..., None]:
-        def run(*args: Any) -> None:
-            dispatcher.compile(tuple(dispatcher.typeof_pyval(value) for value in args))
-
-        return run
-
-    def for_work(kernel: Kernel, elements: int) -> Callable[..., Any]:
-        return only_compile(kernel.serial) if elements < SERIAL_WORK else kernel
-
-    Kernel.__call__ = lambda kernel, *args: only_compile(kernel.parallel)(*args)  # type: ignore[method-assign]
-    Kernel.for_work = for_work  # type: ignore[method-assign,assignment]

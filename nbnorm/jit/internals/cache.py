@@ -1,4 +1,8 @@
-"""Compiled kernels on disk: keyed by all sources, shared by processes, never an error."""
+"""Compiled kernels on disk: keyed by their sources, shared by processes, never an error.
+
+This stands in for Numba's own cache (`cache=True`), which looks at the kernel's file only: an edited helper in another
+file goes unnoticed (Numba issue 1833, open since 2016; pull request 8396). See `nbnorm.jit.sources` for the key.
+"""
 
 import contextlib
 import hashlib
@@ -6,113 +10,221 @@ import os
 import pickle
 import shutil
 import sys
-import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 import numba
-from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
-from numba.core.runtime import rtsys
-from numba.core.serialize import dumps
+import numpy as np
 
-from nbnorm.jit import helpers
+from nbnorm.jit.files import replacing
+from nbnorm.jit.internals import door, locks
+from nbnorm.jit.sources import Origin, sources_key
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where each process compiles for itself
-    fcntl = None  # type: ignore[assignment]
+__all__ = ["BeingCompiledError", "Hooks", "cache_folder", "keep_on_disk"]
 
-KEPT_VERSIONS = 16  # of the sources
-PATIENCE = 60.0  # seconds to wait for another process that compiles the same
+KEPT_VERSIONS = 8  # of the sources of a kernel's file
+VECTOR_BYTES = os.environ.get("NBNORM_VECTOR_BYTES", "")  # as when `nbnorm.simd` was imported
+
+# Numba's settings that change the machine code, environment variables NUMBA_<name>. They are read from Numba, so that
+# a program that sets them there counts too. One that a version of Numba does not have is None.
+SETTINGS = (
+    "OPT",  # LLVM's level of optimization
+    "LOOP_VECTORIZE",
+    "SLP_VECTORIZE",
+    "CPU_NAME",  # instructions: with CPU_FEATURES and ENABLE_AVX they decide Numba's description of the machine, which
+    "CPU_FEATURES",  # is in the key too, but is made once in a process
+    "ENABLE_AVX",
+    "DISABLE_INTEL_SVML",  # who computes vectors of sines and the like
+    "USING_SVML",  # what came of it
+    "BOUNDSCHECK",  # checks of indices, in all functions
+    "DEBUGINFO_DEFAULT",  # line numbers, which keep LLVM from some optimizations
+    "EXTEND_VARIABLE_LIFETIMES",  # for debuggers
+    "DEBUG_NRT",  # memory is filled with a pattern
+    "DEBUG_NRT_STACK_LIMIT",
+    "DEBUG_ARRAY_OPT_RUNTIME",  # parallel loops print what they do
+    "PARFOR_MAX_TUPLE_SIZE",  # how parallel loops are given tuples
+    "LLVM_REFPRUNE_PASS",  # counts of references that cancel out are left out
+    "LLVM_REFPRUNE_FLAGS",
+    "DIFF_IR",  # names in the code
+    "ENABLE_PROFILING",
+    "USE_LLVMLITE_MEMORY_MANAGER",  # how far apart code may lie
+    "USE_LEGACY_TYPE_SYSTEM",  # Numba 0.61 and 0.62
+)
+
+
+_classes: dict[type, Any] = {}  # of caches, by the class of Numba's that they stand in for
+
+
+class BeingCompiledError(Exception):
+    """Another process compiles this kernel just now, and this one does not want to wait."""
+
+
+class Hooks:
+    """What others want to know of the cache."""
+
+    def __init__(self) -> None:
+        self.on_miss: Callable[[Path], None] = _nothing  # this process is about to compile for the cache in a folder
+        self.on_busy: Callable[[], None] = (
+            _nothing  # another process compiles what is wanted; may raise the error above
+        )
+
+
+def _nothing(*_: Any) -> None:
+    pass
 
 
 def cache_folder() -> Path:
     """Folder of the compiled kernels: `NUMBA_CACHE_DIR` where it is set, else the user's cache folder."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen:
-        return Path(chosen) / "minitrain"
+        return Path(chosen) / "nbnorm"
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "minitrain"
+    return base / "nbnorm"
 
 
-@cache
-def _source_key(folder: Path) -> str:
-    """Hash of every source that can end up in a kernel of this folder, and of what compiles it.
+def keep_on_disk(dispatcher: Any, origin: Origin, form: str, compiler: Callable[[], str], hooks: Hooks) -> None:
+    """Give Numba's dispatcher of a kernel a cache; where that fails, it compiles in each process.
 
-    Numba's own cache looks at the kernel's file only, so that an edited helper in another file goes unnoticed.
+    `form` tells kernels of one function apart, `compiler()` says how it would be compiled now.
     """
-    digest = hashlib.sha256()
-    digest.update(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
-    digest.update(os.environ.get("NBNORM_VECTOR_BYTES", "").encode())
-    for path in sorted({*Path(__file__).parents[2].rglob("*.py"), *folder.rglob("*.py")}):
-        digest.update(str(path).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:20]
+    try:
+        replaced = door.private(dispatcher, "_cache")
+        for name in ("load_overload", "save_overload"):  # what Numba calls
+            getattr(replaced, name)
+        make = _kernel_cache(type(replaced))
+        dispatcher._cache = make(origin, dispatcher.py_func.__qualname__, form, compiler, hooks)
+    except Exception as error:
+        door.warn_once("cache", error)
 
 
-class KernelCache(NullCache):  # type: ignore[misc]
+def _kernel_cache(base: type) -> Any:
+    """Make the class: a subclass of Numba's cache that does nothing, so that it has all that Numba may call."""
+    if base not in _classes:
+        _classes[base] = type("KernelCache", (KernelCache, base), {})
+    return _classes[base]
+
+
+class KernelCache:
     """Compiled code on disk, one file for each function, form and signature.
 
     A file begins with the SHA-256 of the rest, so that a truncated or foreign one is seen and compiled anew; it is
-    written under a temporary name and renamed, so that processes can share the folder. No file error is ever raised.
+    written under a temporary name and renamed, so that processes can share the folder. Nothing is ever raised but what
+    `hooks.on_busy` raises.
     """
 
-    def __init__(self, function: Callable[..., Any], form: str) -> None:
-        self._function = function
-        self._form = form
+    target_context: Any = None
 
-    def _path(self, signature: Any, target_context: Any) -> Path:
-        function = self._function
-        key = (signature, target_context.codegen().magic_tuple(), self._form)
-        name = hashlib.sha256(repr(key).encode()).hexdigest()[:20]
-        sources = _source_key(Path(function.__code__.co_filename).parent)
-        return cache_folder() / sources / f"{function.__module__}.{function.__qualname__}-{self._form}-{name}.nbc"
+    def __init__(self, origin: Origin, name: str, form: str, compiler: Callable[[], str], hooks: Hooks) -> None:
+        self.origin = origin
+        self.name = name
+        self.form = form
+        self.compiler = compiler
+        self.hooks = hooks
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        # Loaded code needs Numba's runtime. Numba's own caches call refresh() here, which also imports everything that
-        # compilation could need (SciPy's linear algebra among it): half a second that loading alone can do without.
-        rtsys.initialize(target_context)
-        try:
-            path = self._path(sig, target_context)
-        except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
+    def load_overload(self, *call: Any) -> Any:
+        """Called by Numba: return the compiled function or None, which is then compiled."""
+        if door.failed("cache"):
             return None
-        found = _load(path, target_context)
-        if found is None:
-            if _begin(path):
-                helpers.start(path.parent.parent)
-            found = _load(path, target_context)  # somebody may have been faster
-            if found is not None:
-                release()
+        try:
+            signature, self.target_context = call
+            path = self.path(signature)
+            return None if path is None else self._load_or_begin(path)
+        except BeingCompiledError:
+            raise
+        except Exception as error:
+            locks.release()
+            door.warn_once("cache", error)
+        return None
+
+    def save_overload(self, *call: Any) -> None:
+        """Called by Numba with what it has compiled."""
+        try:
+            if not door.failed("cache"):
+                signature, compiled = call
+                self._save(signature, compiled)
+        except OSError:  # a full disk, a folder that cannot be written
+            pass
+        except Exception as error:
+            door.warn_once("cache", error)
+        finally:
+            locks.release()
+
+    def path(self, signature: Any) -> Path | None:
+        """Where the code for a signature belongs; None where it cannot be kept."""
+        try:
+            folder = cache_folder()
+        except RuntimeError:  # the user has no home folder
+            return None
+        sources = sources_key(self.origin, folder)
+        if sources is None:
+            return None
+        machine = door.private(door.private(self.target_context, "codegen")(), "magic_tuple")()
+        if not isinstance(machine, tuple):
+            raise TypeError(f"expected a tuple that describes the machine, got {type(machine).__name__}")
+        settings = [getattr(numba.config, name, None) for name in SETTINGS]
+        versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.version)
+        key = (signature, machine, self.form, versions, settings, self.compiler(), VECTOR_BYTES)
+        file = f"{self.name}-{self.form}-{hashlib.sha256(repr(key).encode()).hexdigest()[:20]}.nbc"
+        return folder / self.origin.module / sources[:20] / file
+
+    def _load_or_begin(self, path: Path) -> Any:
+        found = self._load(path)
+        if found is not None:
+            return found
+        with contextlib.suppress(OSError):
+            _make_folder(path.parent)
+            if locks.begin(path, self.hooks.on_busy):
+                self.hooks.on_miss(cache_folder())
+        found = self._load(path)  # somebody may have been faster
+        if found is not None:
+            locks.release()
         return found
 
-    def save_overload(self, sig: Any, data: Any) -> None:
+    def _load(self, path: Path) -> Any:
         try:
-            self._save(sig, data)
-        finally:
-            release()
+            content = path.read_bytes()
+        except OSError:
+            return None
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            return None
+        # Loaded code needs Numba's runtime. Numba's own caches call refresh() here, which also imports everything that
+        # compilation could need (SciPy's linear algebra among it): half a second that loading alone can do without.
+        door.private(door.private("numba.core.runtime", "rtsys"), "initialize")(self.target_context)
+        rebuild = door.private(door.private("numba.core.compiler", "CompileResult"), "_rebuild")
+        found = rebuild(self.target_context, *pickle.loads(content[32:]))
+        for name in ("entry_point", "fndesc", "library", "objectmode"):  # what a dispatcher wants of it
+            getattr(found, name)
+        return found
 
-    def _save(self, sig: Any, data: Any) -> None:
-        if any(not lifted.can_cache for lifted in data.lifted) or data.library.has_dynamic_globals:
-            warnings.warn(f"{self._function.__qualname__} cannot be cached on disk", stacklevel=2)
+    def _save(self, signature: Any, compiled: Any) -> None:
+        path = self.path(signature)
+        if path is None:
             return
-        payload = dumps(_without_bitcode(data._reduce()))
-        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
-            path = self._path(sig, data.target_context)
-            _make_folder(path.parent)
-            with _replacing(path) as file:
-                file.write(hashlib.sha256(payload).digest() + payload)
+        lifted = door.private(compiled, "lifted")
+        if any(not loop.can_cache for loop in lifted) or door.private(compiled.library, "has_dynamic_globals"):
+            warnings.warn(f"{self.name} cannot be cached on disk", stacklevel=2)
+            return
+        reduced = door.private(compiled, "_reduce")()
+        if not isinstance(reduced, tuple):
+            raise TypeError(f"expected a tuple of what was compiled, got {type(reduced).__name__}")
+        if not door.failed("bitcode"):
+            try:
+                reduced = _without_bitcode(reduced)
+            except Exception as error:
+                door.warn_once("bitcode", error)
+        payload = door.private("numba.core.serialize", "dumps")(reduced)
+        _make_folder(path.parent)
+        with replacing(path) as file:
+            file.write(hashlib.sha256(payload).digest() + payload)
 
 
 def _without_bitcode(reduced: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -131,61 +243,6 @@ def _without_bitcode(reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     return (name, kind, (code, llvm.parse_assembly("\n".join(lines)).as_bitcode())), *others
 
 
-def _load(path: Path, target_context: Any) -> Any:
-    try:
-        content = path.read_bytes()
-        payload = content[32:]
-        if hashlib.sha256(payload).digest() != content[:32]:
-            return None
-        return CompileResult._rebuild(target_context, *pickle.loads(payload))
-    except Exception:  # whatever is wrong with the file, compiling anew is right
-        return None
-
-
-_locks: dict[Path, int] = {}  # files that say what this process compiles; Numba compiles one function at a time
-
-
-def _begin(path: Path) -> bool:
-    """Say that this process compiles what belongs at `path`; first wait until no other process does.
-
-    False if that cannot be said. The system takes the lock from a process that ends in whatever way.
-    """
-    if fcntl is None:
-        return False
-    place = path.with_suffix(".lock")
-    try:
-        _make_folder(path.parent)
-        lock = os.open(place, os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError:
-        return False
-    started = time.monotonic()
-    try:
-        while time.monotonic() - started < PATIENCE:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                helpers.meet()
-                time.sleep(0.01)
-            else:
-                _locks[place] = lock
-                return True
-    except OSError:  # a file system without locks
-        pass
-    finally:
-        if place not in _locks:
-            os.close(lock)
-    return False
-
-
-def release() -> None:
-    """Say that this process compiles nothing any more, done or failed."""
-    while _locks:
-        place, lock = _locks.popitem()
-        with contextlib.suppress(OSError):
-            os.unlink(place)
-        os.close(lock)
-
-
 def _make_folder(folder: Path) -> None:
     if not folder.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -197,16 +254,3 @@ def _prune(folder: Path) -> None:
     versions = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for path in versions[:-KEPT_VERSIONS]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

@@ -35,17 +35,11 @@ or serial. gamma, beta and running_* have x's dtype, mean and inv_std are float6
 of a result do not depend on the number of threads, nor on whether the serial form was chosen.
 """
 
-from functools import partial
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from nbnorm.jit.arrays import nothing
-from nbnorm.jit.helpers import offered
 from nbnorm.kernels.batch_norm import channels_first, channels_last, inference
-
-_offered: set[Any] = set()  # kernels whose backward pass was offered to other processes
 
 
 def forward(
@@ -61,12 +55,6 @@ def forward(
         return
     images, channels, length = x.shape
     room: ModuleType = channels_last if length == 1 else channels_first
-    if room not in _offered:
-        _offered.add(room)
-        if room.forward.forward.is_new:
-            with offered(_calls_of_backward, x.shape, str(x.dtype), helpers=1):
-                forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, mean, inv_std, y)
-            return
     if length == 1:
         row = channels_last.cut.cut(images, channels, x.itemsize)
     else:
@@ -74,14 +62,6 @@ def forward(
     room.forward.forward.for_work(size)(
         x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, row, (mean, inv_std), y
     )
-
-
-def _calls_of_backward(shape: tuple[int, ...], dtype: str) -> list[Any]:
-    """What usually follows a forward pass, on arrays with nothing in them."""
-    x, vector, wide = np.empty(shape, dtype), np.empty(shape[1], dtype), np.empty(shape[1])
-    none = nothing(x.dtype, 3)
-    args = (x, x, none, wide, wide, vector, vector, False, False, x, vector, vector, none)
-    return [partial(backward, *args)]
 
 
 def statistics(

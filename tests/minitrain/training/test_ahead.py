@@ -1,5 +1,6 @@
 """What helpers compile for a training step is what the step needs."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,24 +10,24 @@ import pytest
 from paths import ROOT
 from small_trainer import CLASSES, make_trainer, small_net
 
-from minitrain import models
+from minitrain import Trainer, losses, models, optimizers
 from nbnorm.jit import helpers
 
 PROGRAM = """
 import numpy as np
 from small_trainer import CLASSES, make_trainer
-from nbnorm.jit import helpers
+from nbnorm.jit import Kernel, helpers
 from nbnorm.jit.internals.cache import cache_folder
 
 offers = []
-helpers.start = lambda folder: offers.append(helpers._offer)
+helpers._start = lambda offer, count, folder: offers.append(offer)
 step = lambda: make_trainer().step(np.ones((512, 6), "float32"), np.zeros(512, int))
 {action}
 print(*sorted(path.name for path in cache_folder().rglob("*.nbc")))
 """
 REAL = "step()"
 HELPER = """
-helpers._compile_only()
+Kernel.only_compile()
 try:
     step()
 except Exception:
@@ -52,7 +53,8 @@ def test_helpers_compile_what_a_step_needs(tmp_path):
 def test_the_first_step_with_each_batch_size_is_offered(make, monkeypatch):
     offers = []
 
-    def offered(calls, *args):
+    def offered(calls, *args, processes):
+        assert processes is None
         offers.append(calls(*args))
         return helpers.offered(calls, *args)
 
@@ -63,3 +65,24 @@ def test_the_first_step_with_each_batch_size_is_offered(make, monkeypatch):
         trainer.step(np.ones((batch, *model.graph.inputs["input"]), "float32"), np.arange(batch) % CLASSES)
     assert len(offers) == 2
     assert len(offers[0]) > len(model.graph.nodes)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_the_trainer_says_how_many_processes_help(processes, monkeypatch):
+    wanted = []
+
+    def offered(*_, processes):
+        wanted.append(processes)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr("minitrain.training.ahead.offered", offered)
+    model = small_net()
+    trainer = Trainer(model, losses.SoftmaxCrossEntropy(), optimizers.SGD(0.1), compile_processes=processes)
+    trainer.step(np.ones((4, *model.graph.inputs["input"]), "float32"), np.arange(4) % CLASSES)
+    assert wanted == [processes]
+
+
+@pytest.mark.parametrize("processes", [-1, 1.5, "2", True])
+def test_what_is_no_number_of_processes(processes):
+    with pytest.raises((ValueError, TypeError), match="compile_processes: expected an integer.*, got"):
+        Trainer(small_net(), losses.SoftmaxCrossEntropy(), optimizers.SGD(0.1), compile_processes=processes)

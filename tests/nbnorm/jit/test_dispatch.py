@@ -1,149 +1,82 @@
-"""The cache of compiled kernels: never stale, never in the way. A small kernel in its own folder stands for all."""
+"""What a call of a kernel runs."""
 
 import os
-import shutil
 import subprocess
 import sys
-import time
 
-import llvmlite.binding as llvm
+import numpy as np
 import pytest
 from paths import ROOT
 
-from nbnorm.jit.internals.cache import _without_bitcode
+from nbnorm.jit import SERIAL_WORK, dispatch, kernel, prange
 
-KERNEL = """
-from helper import helped
-from nbnorm.jit import kernel, prange
-from nbnorm.simd.vectors import lanes_of
 
 @kernel
-def scale(x, y):
+def double(x, y):
+    """y = 2 x"""
     for i in prange(x.size):
-        y[i] = helped(x[i]) * lanes_of(x)
-"""
-HELPER = """
-from nbnorm.jit import device
+        y[i] = 2 * x[i]
 
-@device
-def helped(value):
-    return value * {factor}
-"""
-RUN = """
-import numpy as np
-from kernels import scale
-x, y = np.full(3, 11.0), np.zeros(3)
-scale.{form}(x, y)
-print(y[0] / (64 // 8))
-from nbnorm.jit.internals.cache import cache_folder
-print(cache_folder())
-"""
+
+@pytest.mark.parametrize("package", ["nbnorm", "minitrain", "nbnorm.simd.vectors"])
+def test_a_numba_that_compiles_nothing_gets_one_sentence(package):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", f"import {package}"], env=environment, capture_output=True, text=True
+    )
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: nbnorm is made of kernels that Numba compiles, and NUMBA_DISABLE_JIT=1")
+    assert result.stderr.count("Traceback") == 1
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A copy of nbnorm, a kernel, a helper in another file, and a place for the cache."""
-    shutil.copytree(ROOT / "nbnorm", tmp_path / "nbnorm", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "kernels.py").write_text(KERNEL)
-    (tmp_path / "helper.py").write_text(HELPER.format(factor=1))
-    return tmp_path
+def mode(monkeypatch):
+    """The mode of the process as it is before the first kernel runs; what was is restored."""
+    monkeypatch.setattr(dispatch, "_mode", dispatch._Mode())
+    monkeypatch.setattr(dispatch, "_is_simple", False)
+    return dispatch._mode
 
 
-def start(folder, form="serial", **variables):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), "NBNORM_VECTOR_BYTES": "64", **variables}
-    environment["PYTHONPATH"] = str(folder)
-    return subprocess.Popen(
-        [sys.executable, "-B", "-c", RUN.format(form=form)], cwd=folder, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+def forms_of(monkeypatch, mode):
+    ran = []
+    for form in ("parallel", "serial"):
+        monkeypatch.setattr(double, form, lambda *_, form=form: ran.append((form, mode.workqueue.locked())))
+    return ran
 
 
-def result(process):
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    return float(output.split()[0])
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [("omp", ("parallel", False)), ("workqueue", ("parallel", True)), ("", ("serial", False))],
+)
+def test_each_threading_layer(layer, expected, mode, monkeypatch):
+    monkeypatch.setattr(dispatch.threads, "launch", lambda: layer)
+    ran = forms_of(monkeypatch, mode)
+    double(1)
+    double(1)
+    assert ran == [expected] * 2
 
 
-def cached(folder):
-    return sorted((folder / "cache").rglob("*.nbc"))
+def test_a_busy_workqueue(mode, monkeypatch):
+    monkeypatch.setattr(dispatch.threads, "launch", lambda: "workqueue")
+    ran = forms_of(monkeypatch, mode)
+    with mode.workqueue:
+        double(1)
+    assert ran == [("serial", True)]
 
 
-def test_an_edited_helper_or_intrinsic_takes_effect(folder):
-    assert result(start(folder)) == 11
-    first = cached(folder)
-    assert len(first) == 1
-    changed = first[0].stat().st_mtime_ns
-    assert result(start(folder)) == 11
-    assert [path.stat().st_mtime_ns for path in cached(folder)] == [changed]  # loaded, not compiled again
-    (folder / "helper.py").write_text(HELPER.format(factor=10))
-    assert result(start(folder)) == 110
-    vectors = folder / "nbnorm" / "simd" / "vectors.py"
-    text = vectors.read_text()
-    edited = text.replace("INDEX(vector_of(array.dtype).lanes)", "INDEX(3 * vector_of(array.dtype).lanes)")
-    assert edited != text
-    vectors.write_text(edited)
-    assert result(start(folder)) == 330
+def test_kernels_that_are_only_compiled(mode):
+    x, y = np.ones(3), np.zeros(3)
+    fresh = kernel(double.function)
+    fresh.only_compile()
+    fresh(x, y)
+    assert fresh.parallel.signatures
+    assert not fresh.serial.signatures
+    fresh.for_work(SERIAL_WORK - 1)(x, y)
+    assert fresh.serial.signatures
+    assert fresh.for_work(SERIAL_WORK) is fresh
+    assert not y.any()
 
 
-@pytest.mark.parametrize("form", ["serial", "parallel"])
-def test_loaded_kernels_compute_the_same(folder, form):
-    assert result(start(folder, form)) == 11
-    (path,) = cached(folder)
-    changed = path.stat().st_mtime_ns
-    assert result(start(folder, form)) == 11
-    assert path.stat().st_mtime_ns == changed
-    assert path.stat().st_size < 64_000  # machine code, and of the bitcode the names alone
-
-
-def test_of_the_bitcode_the_names_are_kept():
-    text = """
-        declare i32 @outside(i32)
-        @"a.variable" = global i32 7
-        define i32 @"a$function"(i32 %x) { %y = call i32 @outside(i32 %x) ret i32 %y }
-    """
-    saved = ("library", "object", (b"machine code", llvm.parse_assembly(text).as_bitcode()))
-    (*names, (code, bitcode)), *others = _without_bitcode((saved, "and", "the rest"))
-    assert (names, code, others) == (["library", "object"], b"machine code", ["and", "the rest"])
-    module = llvm.parse_bitcode(bitcode)
-    assert {each.name for each in module.functions if not each.is_declaration} == {"a$function"}
-    assert [each.name for each in module.global_variables if not each.is_declaration] == ["a.variable"]
-    assert "outside" not in str(module)
-
-
-def test_damaged_files_are_compiled_anew(folder):
-    assert result(start(folder)) == 11
-    (path,) = cached(folder)
-    good = path.read_bytes()
-    for bad in (b"", good[:20], good[:-100], b"garbage" * 1000, good[:40] + b"x" + good[41:]):
-        path.write_bytes(bad)
-        assert result(start(folder)) == 11
-        assert path.read_bytes()[:32] == good[:32] or len(path.read_bytes()) > 1000
-
-
-def test_folders_that_cannot_be_used(folder):
-    blocked = folder / "file"
-    blocked.write_text("not a folder")
-    assert result(start(folder, NUMBA_CACHE_DIR=str(blocked))) == 11
-    assert result(start(folder, NUMBA_CACHE_DIR="/proc/nowhere")) == 11
-    (folder / "cache").mkdir(mode=0o500)
-    assert result(start(folder)) == 11
-
-
-def test_ten_processes_at_once_on_an_empty_cache(folder):
-    processes = [start(folder) for _ in range(10)]
-    assert [result(process) for process in processes] == [11] * 10
-    assert len(cached(folder)) == 1
-    assert not list((folder / "cache").rglob("*.tmp"))
-
-
-def test_a_warm_parallel_kernel_starts_quickly(folder):
-    """Loading needs a fraction of what compiling does: measured against the first run, as machines differ."""
-    start_of_first = time.perf_counter()
-    result(start(folder, "parallel"))
-    first = time.perf_counter() - start_of_first
-    second = []
-    for _ in range(2):
-        started = time.perf_counter()
-        result(start(folder, "parallel"))
-        second.append(time.perf_counter() - started)
-    assert min(second) < 0.75 * first
+def test_small_work_runs_on_one_thread():
+    assert double.for_work(SERIAL_WORK - 1) is double.serial
+    assert double.for_work(SERIAL_WORK) is double

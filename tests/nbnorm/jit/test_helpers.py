@@ -5,29 +5,41 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
 from paths import ROOT
 
 from nbnorm.jit import helpers, kernel, prange, serially
-from nbnorm.jit.internals import cache as kernel_cache
 
 # A script as people write them, without `if __name__ == "__main__"`.
 SCRIPT = """
+import subprocess
 import time
 import numpy as np
 import nbnorm
+from nbnorm.jit.helpers import offered
 from nbnorm.jit.internals.cache import cache_folder
+from calls import of_backward
 
 print("started")
 x = np.ones((8, 64, 64), "float32")
-nbnorm.batch_norm_forward(x)
+with offered(of_backward, 1, {how_many}):
+    nbnorm.batch_norm_forward(x)
 until = time.monotonic() + 100
-while not list(cache_folder().rglob("*rows_backward*.nbc")) and time.monotonic() < until:
+while not list(cache_folder().rglob("backward*.nbc")) and time.monotonic() < until:
     time.sleep(0.05)
-print(*sorted(path.name.split("-")[0] for path in cache_folder().rglob("*.nbc")))
+print(*sorted(path.parts[-3] for path in cache_folder().rglob("*.nbc")))
+"""
+CALLS = """
+from functools import partial
+import numpy as np
+import nbnorm
+
+def of_backward(value):
+    x = np.full((8, 64, 64), value, "float32")
+    stats = nbnorm.BatchNormStats(np.zeros(64), np.ones(64))
+    return [partial(nbnorm.batch_norm_backward, x, x, stats)]
 """
 
 
@@ -36,13 +48,6 @@ def double(x, y):
     """y = 2 x"""
     for i in prange(x.size):
         y[i] = 2 * x[i]
-
-
-@kernel
-def broken(x, y):
-    """Cannot be compiled."""
-    for i in prange(x.size):
-        y[i] = x.nothing
 
 
 def nothing():
@@ -79,20 +84,42 @@ def run(form):
     assert y.tolist() == [2, 2, 2]
 
 
-def test_the_backward_pass_is_compiled_while_the_forward_pass_is(tmp_path):
+@pytest.mark.parametrize("how_many", ["", "processes=1"])
+def test_what_comes_next_is_compiled_meanwhile(tmp_path, how_many):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path), helpers.VARIABLE: "1"}
+    script.write_text(SCRIPT.format(how_many=how_many))
+    (tmp_path / "calls.py").write_text(CALLS)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment[helpers.VARIABLE] = "0" if how_many else "1"  # what the program says counts
     result = subprocess.run(
         [sys.executable, script], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path
     )
     first, last = result.stdout.splitlines()
     assert first == "started"
     assert last.split() == [
-        "nbnorm.kernels.batch_norm.dispatch.channels_first.backward.backward",
-        "nbnorm.kernels.batch_norm.dispatch.channels_first.forward.forward",
+        "nbnorm.kernels.batch_norm.channels_first.backward",
+        "nbnorm.kernels.batch_norm.channels_first.forward",
     ]
     assert result.stderr == ""
+
+
+def test_a_call_of_nbnorm_starts_no_process(tmp_path):
+    program = """
+import os, subprocess
+def refuse(*_, **__):
+    print("started")
+    raise OSError
+subprocess.Popen.__init__ = os.fork = os.posix_spawn = refuse
+import numpy as np
+import nbnorm
+x = np.ones((2, 3, 4), "float32")
+y, stats = nbnorm.batch_norm_forward(x)
+nbnorm.batch_norm_backward(x, x, stats)
+print("done")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path), helpers.VARIABLE: "2"}
+    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert result.stdout.split() == ["done"], result.stderr
 
 
 def test_helpers_start_with_the_first_kernel_that_is_compiled(started):
@@ -111,24 +138,29 @@ def test_helpers_start_with_the_first_kernel_that_is_compiled(started):
 
 def test_a_block_within_a_block_offers_nothing(started, monkeypatch):
     offers = []
-    monkeypatch.setattr(helpers, "start", lambda folder: offers.append(helpers._offer))
-    with helpers.offered(nothing, 1), helpers.offered(nothing, 2):
+    monkeypatch.setattr(helpers, "_start", lambda offer, count, folder: offers.append((offer, count)))
+    with helpers.offered(nothing, 1, processes=3), helpers.offered(nothing, 2):
         run(fresh().serial)
-    assert offers == [(nothing, 1)]
+        run(fresh().parallel)
+    run(lambda x, y: fresh().serial(x.astype("f4"), y))
+    assert offers == [((nothing, 1), 3)]
 
 
-@pytest.mark.parametrize("reason", ["zero", "serial", "no folder", "others have helpers", "cannot be pickled"])
+@pytest.mark.parametrize(
+    "reason", ["zero", "none wanted", "serial", "no folder", "others have helpers", "cannot be pickled"]
+)
 def test_no_helpers(started, cache, monkeypatch, reason):
     offer = [nothing]
     if reason == "zero":
         monkeypatch.setenv(helpers.VARIABLE, "0")
+    processes = 0 if reason == "none wanted" else None
     if reason == "no folder":
         monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/nowhere")
     if reason == "cannot be pickled":
         offer.append(threading.Lock())
-    folder = cache / "minitrain"
+    folder = cache / "nbnorm"
     folder.mkdir()
-    with open(folder / "helpers.lock", "w") as lock, helpers.offered(*offer):
+    with open(folder / "helpers.lock", "w") as lock, helpers.offered(*offer, processes=processes):
         if reason == "others have helpers":
             fcntl.flock(lock, fcntl.LOCK_EX)
         if reason == "serial":
@@ -137,41 +169,3 @@ def test_no_helpers(started, cache, monkeypatch, reason):
         else:
             run(fresh().serial)
     assert not started
-
-
-def place_of(dispatcher, *args):
-    return dispatcher._cache._path(
-        tuple(map(dispatcher.typeof_pyval, args)), dispatcher.targetdescr.target_context
-    ).with_suffix(".lock")
-
-
-def test_waiting_for_another_process_that_compiles_the_same(cache):
-    waiting = fresh().serial
-    place = place_of(waiting, np.ones(3), np.ones(3))
-    place.parent.mkdir(parents=True)
-    with open(place, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        thread = threading.Thread(target=run, args=(waiting,))
-        thread.start()
-        time.sleep(0.5)
-        assert not waiting.overloads
-    thread.join()
-    assert waiting.overloads
-    assert not list(cache.rglob("*[0-9a-f].lock"))
-
-
-def test_patience_ends(cache, monkeypatch):
-    monkeypatch.setattr(kernel_cache, "PATIENCE", 0.1)
-    waiting = fresh().serial
-    place = place_of(waiting, np.ones(3), np.ones(3))
-    place.parent.mkdir(parents=True)
-    with open(place, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        run(waiting)
-
-
-def test_a_kernel_that_cannot_be_compiled_keeps_nobody_waiting(cache):
-    with pytest.raises(Exception, match="nothing"):
-        fresh(broken).serial(np.ones(3), np.ones(3))
-    assert not kernel_cache._locks
-    assert not list(cache.rglob("*.lock"))

@@ -26,10 +26,10 @@ from minitrain.kernels.conv2d.memory import clear
 from nbnorm.jit import device, kernel, prange
 from nbnorm.jit.records import record, size_of
 from nbnorm.simd.masks import load_between
-from nbnorm.simd.memory import prefetch
+from nbnorm.simd.memory import flat, prefetch
 from nbnorm.simd.shuffles import sum_lanes
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import add, flat, lanes_of, load
+from nbnorm.simd.vectors import add, lanes_of, load
 
 __all__ = ["sum_planes"]
 

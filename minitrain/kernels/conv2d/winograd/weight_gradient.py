@@ -39,9 +39,9 @@ from minitrain.kernels.conv2d.winograd.transforms import (
 from minitrain.kernels.conv2d.winograd.weight_cut import WinogradWeightCut
 from nbnorm.jit import device, kernel, prange
 from nbnorm.jit.records import record, size_of
-from nbnorm.simd.memory import item
+from nbnorm.simd.memory import flat, item
 from nbnorm.simd.tiles import make_tile
-from nbnorm.simd.vectors import LANES_FLOAT32, add, flat, lanes_of, load, store
+from nbnorm.simd.vectors import LANES_FLOAT32, add, lanes_of, load, store
 
 __all__ = ["sum_winograd"]
 

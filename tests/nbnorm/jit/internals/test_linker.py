@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import numba
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from numba.core.codegen import JITCodeLibrary
 from paths import ROOT
 
-from nbnorm.jit import device, dispatch, kernel, prange
-from nbnorm.jit.internals.linker import LateLibrary
+from nbnorm.jit import device, kernel, prange
+from nbnorm.jit.internals import linker
+from nbnorm.jit.internals.late_library import LateLibrary
 
 
 @device
@@ -90,7 +92,6 @@ class Other(codegen.JITCodeLibrary):
     pass
 codegen.JITCPUCodegen._library_class = Other
 import numpy
-from numba.core.compiler import Compiler
 from nbnorm.jit import dispatch
 @dispatch.kernel
 def double(x, y):
@@ -98,12 +99,43 @@ def double(x, y):
         y[i] = 2 * x[i]
 y = numpy.zeros(3)
 double.serial(numpy.ones(3), y)
-print(dispatch.KernelCompiler is Compiler, y.sum())
+print(type(double.serial.overloads[double.serial.signatures[0]].library) is Other, y.sum())
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": "/proc/nowhere"}
     output = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert output.stdout.split() == ["True", "6.0"], output.stderr
+    assert output.stderr.count("RuntimeWarning") == 1
 
 
-def test_the_internals_of_this_numba_are_known():
-    assert dispatch.KernelCompiler.__module__ == "nbnorm.jit.internals.linker"
+def test_the_internals_of_this_numba_are_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = kernel(fold.function).serial
+        run(np.ones(3), np.zeros(3))
+    assert isinstance(library_of(run), LateLibrary)
+    assert linker.compiler_name() == "own"
+
+
+@pytest.mark.parametrize(("switch", "expected"), [("0", "numba"), ("1", "own"), ("", "own")])
+def test_the_switch(switch, expected):
+    program = "from nbnorm.jit.internals import linker; print(linker.compiler_name())"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NBNORM_OWN_LINKER": switch}
+    output = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert output.stdout.split() == [expected], output.stderr
+
+
+def test_a_kernel_that_cannot_be_compiled_says_why_and_stops_nothing(tmp_path, monkeypatch):
+    """The error is the kernel's: the linker goes on."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+
+    @kernel
+    def broken(x, y):
+        for i in prange(x.size):
+            y[i] = x.nothing
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(Exception, match="nothing"):
+            broken.serial(np.ones(3), np.zeros(3))
+    assert linker.compiler_name() == "own"
