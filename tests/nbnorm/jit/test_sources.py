@@ -82,11 +82,12 @@ def test_an_edit_counts_where_the_kernel_imports_the_file(key, package, name):
     assert (key() != before) == (name in SEEN)
 
 
-def test_edits_of_what_no_kernel_sees_change_no_kernel_of_ours():
+def test_edits_of_what_no_kernel_sees_change_no_kernel_of_ours(tmp_path, monkeypatch):
     """An edited docstring of nbnorm/config.py, or of a kernel beside, recompiles nothing."""
     from nbnorm.kernels.batch_norm.channels_first import forward
 
-    sources.sources_key(sources.origin(forward.forward.function), ROOT / "nowhere")
+    monkeypatch.setattr(sources, "_keys", {})
+    sources.sources_key(sources.origin(forward.forward.function), tmp_path)
     seen, waiting = set(), [forward.__file__]
     while waiting:
         path = waiting.pop()
