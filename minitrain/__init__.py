@@ -5,8 +5,8 @@ from minitrain.graph import Input
 from minitrain.layer import Node
 from minitrain.model import Model
 from minitrain.training.trainer import Trainer
+from minitrain.version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "Input",
     "Model",

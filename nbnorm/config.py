@@ -3,12 +3,11 @@
 import os
 import platform
 
-import llvmlite
-import llvmlite.binding
 import numba
 import numpy as np
 
 from nbnorm.jit.internals.cache import cache_folder
+from nbnorm.jit.internals.host import llvmlite_version, processor
 from nbnorm.simd.vectors import LANES_FLOAT32, LANES_FLOAT64, VECTOR_BYTES
 
 __all__ = ["show_config"]
@@ -25,8 +24,8 @@ def show_config() -> None:
     """
     lines = {
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "numba": f"{numba.__version__} (llvmlite {llvmlite.__version__}), numpy {np.__version__}",
-        "processor": llvmlite.binding.get_host_cpu_name(),
+        "numba": f"{numba.__version__} (llvmlite {llvmlite_version()}), numpy {np.__version__}",
+        "processor": processor(),
         "vectors": f"{VECTOR_BYTES * 8} bits: {LANES_FLOAT32} float32, {LANES_FLOAT64} float64",
         "threads": f"{numba.get_num_threads()} of {os.cpu_count()}",
         "threading": _threading_layer(),

@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from minitrain import __version__
 from minitrain.cli import evaluate, info, predict, stability, train
 from minitrain.cli.arguments import HelpFormatter
+from minitrain.version import __version__
 
 __all__ = ["build_parser", "main"]
 

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 import nbnorm
-from minitrain import __version__, losses, models, optimizers
+from minitrain import losses, models, optimizers
 from minitrain.cli import arguments as shared
 from minitrain.model import Model
 from minitrain.training.ahead import calls_of_a_step
 from minitrain.training.run_folder import load_model, read_config
 from minitrain.training.trainer import Trainer
+from minitrain.version import __version__
 from nbnorm.jit.helpers import offered
 
 __all__ = ["add_commands"]

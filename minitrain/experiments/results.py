@@ -35,7 +35,7 @@ class Environment(Record):
     @classmethod
     def here(cls) -> Self:
         """Return that of this process."""
-        from minitrain import __version__
+        from minitrain.version import __version__
 
         return cls(
             minitrain=__version__,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -25,6 +27,7 @@ from nbnorm.jit.checks import FLOATS, expect_integer
 
 __all__ = ["Model"]
 
+_models: weakref.WeakSet[Model] = weakref.WeakSet()  # those of this process
 MOST_PLANS = 32  # of different batch sizes, kept bound at a time
 
 
@@ -118,6 +121,7 @@ class Model:
         self._plans: dict[tuple[int, bool], Plan] = {}
         self._arena = new_arena(0)
         self._lock = threading.RLock()
+        _models.add(self)
 
     # ------------------------------------------------------------------------------------------------- what it is
 
@@ -309,3 +313,13 @@ class Model:
         model = cls.from_graph(graph, **settings)
         model_file.fill({**model.params, **model.state}, arrays, path)
         return model
+
+
+def _after_fork_in_child() -> None:
+    """Take the models from the threads that were computing with them: they did not come along."""
+    for model in _models:
+        model._lock = threading.RLock()
+
+
+if sys.platform != "win32":  # where no process forks
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -12,11 +12,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from minitrain import __version__
 from minitrain.callbacks import Callback, Checkpoint
 from minitrain.files import write_text
 from minitrain.model import Model
 from minitrain.training.trainer import Trainer
+from minitrain.version import __version__
 
 __all__ = ["RunFolder", "load_model", "read_config"]
 

@@ -8,6 +8,8 @@ below `MULTITHREADED_FLOPS` therefore run on the calling thread alone.
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -27,6 +29,16 @@ MULTITHREADED_FLOPS = 1_000_000_000
 _lock = threading.Lock()
 _users = 0  # products that are being computed on one thread
 _former = 1  # BLAS's number of threads before the first of them
+
+
+def _after_fork_in_child() -> None:
+    """Forget the products that other threads were computing when this process was forked: they did not come along."""
+    global _lock, _users
+    _lock, _users = threading.Lock(), 0
+
+
+if sys.platform != "win32":  # where no process forks
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def matmul(a: Array, b: Array, out: Array) -> None:

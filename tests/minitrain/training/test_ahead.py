@@ -84,5 +84,5 @@ def test_the_trainer_says_how_many_processes_help(processes, monkeypatch):
 
 @pytest.mark.parametrize("processes", [-1, 1.5, "2", True])
 def test_what_is_no_number_of_processes(processes):
-    with pytest.raises((ValueError, TypeError), match="compile_processes: expected an integer.*, got"):
+    with pytest.raises((ValueError, TypeError), match=r"compile_processes: expected an integer.*, got"):
         Trainer(small_net(), losses.SoftmaxCrossEntropy(), optimizers.SGD(0.1), compile_processes=processes)
