@@ -8,7 +8,7 @@ the ends of rows.
 """
 
 from nbnorm.jit import device
-from nbnorm.simd.masks import load_bits, load_even_bits, store_bits
+from nbnorm.simd.bits import load_bits, load_even_bits, store_bits
 from nbnorm.simd.memory import item, prefetch
 from nbnorm.simd.vectors import LANES_FLOAT32, lanes_of, load, splat, store
 
