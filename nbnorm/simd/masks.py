@@ -13,9 +13,9 @@ from nbnorm.simd.shuffles import emit_shuffle
 from nbnorm.simd.vectors import INDEX, INT32, emit_splat, pointer_to, vector_of
 
 __all__ = [
-    "blend", "emit_even_lanes", "emit_first_lanes", "emit_lane_mask", "emit_load_between", "emit_masked_load", "emit_masked_store",
-    "emit_store_between", "load_between", "load_even_between", "load_part",
-    "store_between", "store_interleaved", "store_part",
+    "blend", "emit_even_lanes", "emit_first_lanes", "emit_lane_mask", "emit_load_between", "emit_masked_load",
+    "emit_masked_store", "emit_store_between", "load_between", "load_even_between", "load_part", "store_between",
+    "store_interleaved", "store_part",
 ]  # fmt: skip
 
 
