@@ -3,6 +3,7 @@
 =========================  ==========================================================================================
 `vectors`                  what is a vector, how wide, its arithmetic, loads and stores of all lanes
 `masks`                    part of a vector: load, store or take only some lanes (tails of rows, strides of 2)
+`bits`                     the same for lanes whose bit is set in an integer
 `memory`                   one element, prefetches, stores past the caches, views of arrays that count no references
 `shuffles`                 lanes that change places, sums over lanes
 `widening`                 sums in float64 of vectors of float32

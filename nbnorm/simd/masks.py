@@ -13,9 +13,9 @@ from nbnorm.simd.shuffles import emit_shuffle
 from nbnorm.simd.vectors import INDEX, INT32, emit_splat, pointer_to, vector_of
 
 __all__ = [
-    "blend", "emit_first_lanes", "emit_lane_mask", "emit_load_between", "emit_masked_load", "emit_masked_store",
-    "emit_store_between", "load_between", "load_bits", "load_even_between", "load_even_bits", "load_part",
-    "store_between", "store_bits", "store_interleaved", "store_part",
+    "blend", "emit_even_lanes", "emit_first_lanes", "emit_lane_mask", "emit_load_between", "emit_masked_load",
+    "emit_masked_store", "emit_store_between", "load_between", "load_even_between", "load_part", "store_between",
+    "store_interleaved", "store_part",
 ]  # fmt: skip
 
 
@@ -43,11 +43,6 @@ def emit_lane_mask(builder, lanes: int, low, high):
         return emit_splat(builder, numbers.type, clipped)
 
     return builder.and_(builder.icmp_signed(">=", numbers, splat(low)), builder.icmp_signed("<", numbers, splat(high)))
-
-
-def _emit_bit_mask(builder, lanes: int, bits):
-    """Mask of the lowest bits of a 64-bit integer (kmov)."""
-    return builder.bitcast(builder.trunc(bits, ir.IntType(lanes)), ir.VectorType(ir.IntType(1), lanes))
 
 
 # ------------------------------------------------------------------------------------------ loads and stores under them
@@ -178,7 +173,7 @@ def store_between(typing_context, array, index, value, low, high):
     return types.void(array, types.intp, value, types.intp, types.intp), codegen
 
 
-def _emit_even_lanes(builder, vector, first, masks):
+def emit_even_lanes(builder, vector, first, masks):
     """Vector of every other value from the pointer `first` on, out of two loads, each under its mask."""
     pointers = (first, builder.gep(first, [INDEX(vector.lanes)]))
     halves = [
@@ -202,7 +197,7 @@ def load_even_between(typing_context, array, index, low, high):
             emit_lane_mask(builder, vector.lanes, low, high),
             emit_lane_mask(builder, vector.lanes, builder.sub(low, lanes), builder.sub(high, lanes)),
         )
-        return _emit_even_lanes(builder, vector, pointer_to(context, builder, signature.args[0], array, index), masks)
+        return emit_even_lanes(builder, vector, pointer_to(context, builder, signature.args[0], array, index), masks)
 
     return vector(array, types.intp, types.intp, types.intp), codegen
 
@@ -226,53 +221,3 @@ def store_interleaved(typing_context, array, index, even, odd, count):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, even, odd, types.intp), codegen
-
-
-# ------------------------------------------------------------------------------- lanes whose bit is set in an integer
-
-
-@intrinsic
-def load_bits(typing_context, array, index, bits):
-    """Vector of array[index + lane] where that bit is set, 0 in the other lanes (their memory is not touched).
-
-    One masked load.
-    """
-    vector = vector_of(array.dtype)
-
-    def codegen(context, builder, signature, args):
-        pointer = pointer_to(context, builder, signature.args[0], *args[:2])
-        return emit_masked_load(builder, vector.llvm, pointer, _emit_bit_mask(builder, vector.lanes, args[2]))
-
-    return vector(array, types.intp, types.int64), codegen
-
-
-@intrinsic
-def load_even_bits(typing_context, array, index, bits):
-    """Vector of array[index + 2 * lane] where bit 2 * lane is set; memory whose bit is not set is not touched.
-
-    Two masked loads and a vpermt2 or vshuf.
-    """
-    vector = vector_of(array.dtype)
-
-    def codegen(context, builder, signature, args):
-        array, index, bits = args
-        low, high = bits, builder.lshr(bits, INDEX(vector.lanes))
-        masks = [_emit_bit_mask(builder, vector.lanes, half) for half in (low, high)]
-        return _emit_even_lanes(builder, vector, pointer_to(context, builder, signature.args[0], array, index), masks)
-
-    return vector(array, types.intp, types.int64), codegen
-
-
-@intrinsic
-def store_bits(typing_context, array, index, value, bits):
-    """array[index + lane] = value[lane] where that bit is set; the memory of the other lanes is not touched.
-
-    One masked store.
-    """
-
-    def codegen(context, builder, signature, args):
-        pointer = pointer_to(context, builder, signature.args[0], *args[:2])
-        emit_masked_store(builder, args[2], pointer, _emit_bit_mask(builder, value.lanes, args[3]))
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, value, types.int64), codegen

@@ -15,7 +15,8 @@ The loops over a plane are helpers of their own on borrowed rows: what stands in
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.simd.masks import load_between, load_even_between, store_bits
+from nbnorm.simd.bits import store_bits
+from nbnorm.simd.masks import load_between, load_even_between
 from nbnorm.simd.memory import flat
 from nbnorm.simd.pooling.windows import (
     choose_between,

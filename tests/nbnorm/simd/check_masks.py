@@ -3,15 +3,13 @@
 import numpy as np
 from intrinsics import CANARY, before_forbidden_memory, checks, compiled, lanes_of, values
 
+from nbnorm.simd.bits import load_bits, load_even_bits, store_bits
 from nbnorm.simd.masks import (
     blend,
     load_between,
-    load_bits,
     load_even_between,
-    load_even_bits,
     load_part,
     store_between,
-    store_bits,
     store_interleaved,
     store_part,
 )

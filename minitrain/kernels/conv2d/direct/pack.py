@@ -10,7 +10,7 @@ the ends of rows.
 from typing import Any, NamedTuple
 
 from nbnorm.jit import device
-from nbnorm.simd.masks import load_bits, load_even_bits, store_bits
+from nbnorm.simd.bits import load_bits, load_even_bits, store_bits
 from nbnorm.simd.memory import item
 from nbnorm.simd.vectors import lanes_of, load, store
 
