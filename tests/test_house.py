@@ -93,7 +93,7 @@ def test_a_file_without_a_room_is_seen(copy, new):
     assert list(wrong_ways(plan.House(copy))) == [f"{module} has no room"]
 
 
-def test_each_module_can_be_imported_alone(house):
+def test_each_module_can_be_imported_alone(house, tmp_path):
     """Each in a process of its own, where the packages around it are there but have imported nothing yet."""
     program = """
         import importlib, os, sys, types
@@ -125,9 +125,10 @@ def test_each_module_can_be_imported_alone(house):
         print("failed:", *failed)
     """
     modules = [module for module in house.paths if module != "minitrain.__main__"]  # which runs the program
+    bytecode = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}  # sources are parsed once
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), *modules],
-        capture_output=True, text=True, cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT), **bytecode},
     )  # fmt: skip
     assert result.stdout.strip() == "failed:", result.stdout
 

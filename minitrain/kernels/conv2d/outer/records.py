@@ -10,7 +10,10 @@ from nbnorm.jit import device
 from nbnorm.jit.records import record
 from nbnorm.simd.memory import flat
 
-__all__ = ["Blocks", "Cut", "Problem", "Rows", "Scratch", "TableOffsets", "Tables", "cut_of", "tables_of"]
+__all__ = [
+    "Blocks", "Cut", "Problem", "Rows", "Scratch", "TableOffsets", "Tables", "cut_of", "lane_weights_of", "tables_of",
+    "vectors_of",
+]  # fmt: skip
 
 
 class Problem(NamedTuple):
@@ -95,12 +98,24 @@ cut_of = record(Cut)
 
 
 @device
+def vectors_of(row, cut):
+    """The table `vectors` in the row of a `Cut`."""
+    return flat(row[cut.tables.vectors : cut.tables.lane_weights])
+
+
+@device
+def lane_weights_of(row, cut):
+    """The table `lane_weights` in the row of a `Cut`."""
+    return flat(row[cut.tables.lane_weights : cut.tables.pixels])
+
+
+@device
 def tables_of(row, cut):
-    """The tables in the row of a `Cut`."""
+    """All tables in the row of a `Cut`; each takes its time to compile, so ask for one alone where that is enough."""
     begins = cut.tables
     return Tables(
-        flat(row[begins.vectors : begins.lane_weights]),
-        flat(row[begins.lane_weights : begins.pixels]),
+        vectors_of(row, cut),
+        lane_weights_of(row, cut),
         flat(row[begins.pixels : begins.x_pixels]),
         flat(row[begins.x_pixels : begins.dy_pixels]),
         flat(row[begins.dy_pixels :]),

@@ -28,7 +28,7 @@ import numpy as np
 
 from minitrain.kernels.conv2d.blocks import block_of
 from minitrain.kernels.conv2d.memory import Operand, Run, clear, fetch
-from minitrain.kernels.conv2d.outer.records import cut_of, tables_of
+from minitrain.kernels.conv2d.outer.records import cut_of, lane_weights_of, tables_of, vectors_of
 from nbnorm.jit import Kernel, device, kernel, prange
 from nbnorm.simd.memory import flat, item
 from nbnorm.simd.tiles import Tile, make_tile
@@ -135,8 +135,8 @@ def _row_finish(tile: Tile) -> Any:
     def finish_row(index, row, scratch, dweight):
         """Add the chunks' sums of one row of tiles, and put them where they belong in dweight."""
         cut = cut_of(row)
-        tables, problem = tables_of(row, cut), cut.problem
-        vectors, lanes = tables.vectors, lanes_of(scratch)
+        problem, lanes = cut.problem, lanes_of(scratch)
+        vectors, lane_weights = vectors_of(row, cut), lane_weights_of(row, cut)
         row_tiles = (cut.blocks.outs + rows - 1) // rows
         task, k = index // row_tiles, index % row_tiles * rows
         sums, pitch = task * cut.scratch.sums, _tasks_of(cut) * cut.scratch.sums
@@ -157,7 +157,7 @@ def _row_finish(tile: Tile) -> Any:
             weights = out * problem.channels + block.channel
             for r in range(rows):
                 for i in range(columns * lanes):
-                    weight = item(tables.lane_weights, first_lane + i)
+                    weight = item(lane_weights, first_lane + i)
                     if 0 <= weight < block.channels * problem.taps:
                         total = item(scratch, tile_sums + r * columns * lanes + i)
                         dweight[(weights + r * problem.channels) * problem.taps + weight] = total
