@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -16,12 +17,12 @@ Row = tuple[str, ...]  # of the summary: what was measured, then a cell for each
 
 
 @dataclass(frozen=True)
-class ExperimentSettings(Record):
+class ExperimentSettings(Record, ABC):
     """Base of the settings of an experiment."""
 
+    @abstractmethod
     def work(self) -> float:
         """Return layers times steps of all runs, by which the time left is told."""
-        raise NotImplementedError
 
 
 S = TypeVar("S", bound=ExperimentSettings)

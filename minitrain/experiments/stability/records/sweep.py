@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,9 +29,9 @@ class SweepSettings(ExperimentSettings):
     batch_size: int = 64
 
     @property
+    @abstractmethod
     def values(self) -> tuple[float, ...]:
         """The range."""
-        raise NotImplementedError
 
     def work(self) -> float:
         return 2.0 * len(self.values) * self.seeds * self.depth * self.steps
