@@ -29,7 +29,7 @@ class TorchNet(nn.Module if nn else object):
                 self.parts[node.name] = module
             self.steps.append((node.name, node.layer, node.inputs))
         self.input = next(iter(model.input_shapes))
-        self.output = model.graph.output
+        self.output = next(iter(model.graph.outputs.values()))
         self._copy_weights(model)
 
     def _copy_weights(self, model: Model) -> None:

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from minitrain.layer import Tensors
+from minitrain.layer import Spec, Tensors
 
 __all__ = ["READ_BY_FORWARD", "WRITTEN_BY_BACKWARD", "WRITTEN_BY_FORWARD", "BoundLayer", "moments", "poison"]
 
 READ_BY_FORWARD = ("inputs", "params")
-WRITTEN_BY_FORWARD = ("outputs", "side_outputs", "saved", "scratch")
+WRITTEN_BY_FORWARD = ("outputs", "saved", "scratch")
 WRITTEN_BY_BACKWARD = ("input_gradients", "param_gradients", "backward_scratch")
 
 
@@ -17,35 +17,32 @@ class BoundLayer:
     `wanted` says for each input whether its gradient is wanted (all, unless given).
     """
 
-    def __init__(self, layer, shapes, dtype="float64", training=True, wanted=None, seed=0):
+    def __init__(self, layer, inputs, dtype="float64", training=True, wanted=None, seed=0):
+        specs = [each if isinstance(each, Spec) else Spec(each) for each in inputs]
         training = training and layer.trains
         self.layer, self.dtype, self.training = layer, np.dtype(dtype), training
-        self.declaration = declared = layer.declare(*shapes)
+        self.declaration = declared = layer.declare(*specs)
         rng = np.random.default_rng(seed)
-        inputs = {f"x{i}": self._values(rng, shape) for i, shape in enumerate(shapes)}
-        self.side_inputs = {name: inputs.pop(name).astype("float64") for name in declared.side_inputs}
+        inputs = {f"x{i}": self._values(rng, spec.shape) for i, spec in enumerate(specs)}
+        side = [f"x{i}" for i, spec in enumerate(specs) if not spec.gradient]
+        self.side_inputs = {name: inputs.pop(name).astype("float64") for name in side}
         self.groups = {
             "inputs": inputs,
             "params": {name: self._values(rng, buffer.shape) for name, buffer in declared.params.items()},
             "state": {name: self._state(rng, buffer) for name, buffer in declared.state.items()},
-            "saved": {
-                name: self._empty(buffer)
-                for name, buffer in declared.saved.items()
-                if training or declared.infer_reads_saved
-            },
+            "saved": {name: self._empty(buffer) for name, buffer in declared.saved.items()},
             "scratch": {name: self._empty(buffer) for name, buffer in declared.scratch.items()},
-            "side_outputs": {name: self._empty(buffer) for name, buffer in declared.side_outputs.items()},
             "derived": {name: self._empty(buffer) for name, buffer in declared.derived.items()},
         }
         xs = list(self.groups["inputs"].values())
-        outputs = {name: np.empty(shape, self.dtype) for name, shape in declared.outputs.items()}
-        if declared.output_is_view:
-            outputs = {"y": xs[0].reshape(declared.outputs["y"])}
+        outputs = {name: self._empty(spec) for name, spec in declared.outputs.items()}
+        if "y" in declared.same:
+            outputs = {"y": xs[0].reshape(declared.outputs["y"].shape)}
         self.groups["outputs"] = outputs
         if training:
             self._add_gradients(rng, xs, wanted or [True] * len(xs))
+        self.dx_before = None
         self.first_state = {name: value.copy() for name, value in self.groups["state"].items()}
-        self.tensors = self._new_tensors(xs)
         self.bind()
 
     def _values(self, rng, shape):
@@ -71,8 +68,8 @@ class BoundLayer:
 
     def _add_gradients(self, rng, xs, wanted):
         declared = self.declaration
-        dys = {f"d{name}": self._values(rng, shape) for name, shape in declared.outputs.items()}
-        if declared.gradients_are_views or declared.output_is_view:
+        dys = {f"d{name}": self._values(rng, spec.shape) for name, spec in declared.outputs.items() if spec.gradient}
+        if "dx0" in declared.same:
             dxs = {f"dx{i}": dys["dy"].reshape(x.shape) for i, x in enumerate(xs)}
         else:
             dxs = {f"dx{i}": np.empty_like(x) for i, x in enumerate(xs) if wanted[i]}  # side inputs are the last
@@ -82,32 +79,31 @@ class BoundLayer:
         self.groups["backward_scratch"] = {n: self._empty(b) for n, b in declared.backward_scratch.items()}
 
     def bind(self):
-        """Let the layer choose and slice: once more after another array was put into the tensors."""
+        """Let the layer choose and slice: once more after another array was put into the groups."""
+        self.tensors = self._new_tensors(list(self.groups["inputs"].values()))
         if self.training:
             self.layer.bind_forward(self.tensors)
             self.layer.bind_backward(self.tensors)
         self.layer.bind_infer(self.tensors)
 
     def _new_tensors(self, xs):
-        tensors = Tensors()
         dxs = self.groups.get("input_gradients", {})
         xs = [*xs, *self.side_inputs.values()]
-        tensors.bind_inputs(xs, [dxs.get(f"dx{i}") for i in range(len(xs))])
+        bound = {f"d{name}": None for name in self.declaration.outputs} if self.training else {}
         for group, arrays in self.groups.items():
             if group not in ("inputs", "input_gradients"):
-                for name, array in arrays.items():
-                    setattr(tensors, name, array)
-        return tensors
+                bound |= arrays
+        return Tensors(xs, [dxs.get(f"dx{i}") for i in range(len(xs))], bound, self.dx_before)
 
     @property
     def gradients_are_own(self):
         """Whether backward writes gradients of inputs, rather than passing on that of the output."""
-        return not (self.declaration.gradients_are_views or self.declaration.output_is_view)
+        return "dx0" not in self.declaration.same
 
     def poison(self, *groups):
         """Fill with NaN, or with the largest integer."""
         for group in groups:
-            owned = {"outputs": not self.declaration.output_is_view, "input_gradients": self.gradients_are_own}
+            owned = {"outputs": "y" not in self.declaration.same, "input_gradients": self.gradients_are_own}
             if owned.get(group, True):
                 for array in self.groups[group].values():
                     poison(array)
@@ -145,7 +141,7 @@ class BoundLayer:
         inputs = self.groups["inputs"].values()
         hidden = [array for index, array in enumerate(inputs) if not self.declaration.reads_input(index)]
         hidden += [array for name, array in self.groups["outputs"].items() if name not in reads]
-        if self.declaration.output_is_view:
+        if "y" in self.declaration.same:
             hidden = []
         kept = [array.copy() for array in hidden]
         for array in hidden:

@@ -7,6 +7,7 @@ import numba
 import numpy as np
 from bound_layer import READ_BY_FORWARD, BoundLayer, moments
 
+from minitrain.layer import Spec
 from nbnorm.jit import dispatch
 
 STEP = 1e-6  # of the central differences
@@ -41,7 +42,7 @@ def check_side_outputs(layer, shapes, dtype="float64"):
     """They are the moments of the output, whatever kernel found them."""
     bound = BoundLayer(layer, shapes, dtype)
     y = bound.forward()["y"]
-    (found,) = bound.groups["side_outputs"].values()
+    found = bound.groups["outputs"]["moments"]
     mean, var = moments(y)
     tolerance = 1e-13 if dtype == "float64" else 1e-6
     np.testing.assert_allclose(found[0], mean, rtol=0, atol=tolerance * np.sqrt(var).max())
@@ -50,8 +51,12 @@ def check_side_outputs(layer, shapes, dtype="float64"):
 
 def times(factor, layer, shapes):
     """The shapes for a larger batch; those of side inputs do not depend on it."""
-    side = layer.declare(*shapes).side_inputs
-    return [(factor * s[0], *s[1:]) if f"x{i}" not in side else s for i, s in enumerate(shapes)]
+    return [Spec((factor * s.shape[0], *s.shape[1:]), s.dtype, s.gradient) if s.gradient else s for s in specs(shapes)]
+
+
+def specs(inputs):
+    """Shapes, or Specs, as Specs."""
+    return [each if isinstance(each, Spec) else Spec(each) for each in inputs]
 
 
 def check_derives(layer, shapes, dtype="float64"):
@@ -135,7 +140,8 @@ def _directional_derivative(bound, array, direction):
         moved.append({name: y.copy() for name, y in bound.forward().items()})
     array[...] = first
     gradients = bound.groups["output_gradients"]
-    return sum(float(np.vdot(moved[0][n] - moved[1][n], gradients["d" + n])) for n in moved[0]) / (2.0 * STEP)
+    changes = (float(np.vdot(moved[0][n[1:]] - moved[1][n[1:]], dy)) for n, dy in gradients.items())
+    return sum(changes) / (2.0 * STEP)
 
 
 def check_float32(layer, shapes):
@@ -170,9 +176,9 @@ def check_optional_gradients(layer, shapes, dtype="float64"):
 def check_adds_gradient(layer, shapes, dtype="float64"):
     """Backward adds the gradient that others have found to that of the input, and to nothing else."""
     plain, adding = BoundLayer(layer, shapes, dtype), BoundLayer(layer, shapes, dtype)
-    before = np.random.default_rng(1).standard_normal(shapes[0]).astype(dtype)
+    before = np.random.default_rng(1).standard_normal(specs(shapes)[0].shape).astype(dtype)
     kept = before.copy()
-    adding.tensors.dx_before = before
+    adding.dx_before = before
     adding.bind()
     for bound in (plain, adding):
         bound.forward()
@@ -187,7 +193,7 @@ def check_adds_gradient(layer, shapes, dtype="float64"):
 
 def check_in_place(layer, shapes, dtype="float64"):
     """Gradients of inputs in every place that the layer names, one by one and together, have the same bits."""
-    places = {name: list(places) for name, places in layer.declare(*shapes).in_place.items()}
+    places = {name: list(places) for name, places in layer.declare(*specs(shapes)).may_share.items()}
     choices = [{name: place} for name in places for place in places[name]]
     choices.append({name: places[name][0] for name in places})
     for choice in choices:
@@ -198,8 +204,6 @@ def check_in_place(layer, shapes, dtype="float64"):
         for name, place in choice.items():
             group = "output_gradients" if place.startswith("d") else "inputs"
             shared.groups["input_gradients"][name] = shared.groups[group][place]
-        gradients = shared.groups["input_gradients"]
-        shared.tensors.bind_inputs(shared.tensors.xs, [gradients.get(f"dx{i}") for i in range(len(shapes))])
         shared.bind()
         layer.backward(shared.tensors)
         for group in ("input_gradients", "param_gradients"):
@@ -212,7 +216,7 @@ def all_results(bound):
     results = {}
     if bound.training:
         bound.forward()
-        results |= bound.copies("outputs", "side_outputs", "state", "saved")
+        results |= bound.copies("outputs", "state", "saved")
         bound.backward()
         results |= bound.copies("input_gradients", "param_gradients")
     bound.infer()

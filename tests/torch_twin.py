@@ -18,7 +18,7 @@ def evaluate(graph, inputs, params, state, training=True):
             return params[name] if name in params else state.get(name)
 
         values[node.name] = _apply(node.layer, arguments, variable, training)
-    return values[graph.output]
+    return values[next(iter(graph.outputs.values()))]
 
 
 def _apply(layer, inputs, variable, training):

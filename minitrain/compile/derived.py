@@ -28,21 +28,30 @@ class DerivedArrays:
     dtype : numpy dtype
     params, state : name to array
         The model's variables.
+    training : bool
+        Whether they are for training: only the layers that derive something there have any.
 
     Attributes
     ----------
     arrays : name of a node to its derived arrays by the layer's names
     """
 
-    def __init__(self, graph: Graph, dtype: np.dtype, params: Mapping[str, Array], state: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        dtype: np.dtype,
+        params: Mapping[str, Array],
+        state: Mapping[str, Array],
+        training: bool = False,
+    ) -> None:
         self.arrays: dict[str, dict[str, Array]] = {}
         sources: list[Array] = []
         declarations = graph.declarations(1)
         for node in graph.nodes:
             declared = declarations[node.name]
-            if declared.derived:
+            if declared.derived and (not training or node.layer.derives_in_training):
                 self.arrays[node.name] = {
-                    name: np.empty(buffer.shape, buffer.dtype or dtype) for name, buffer in declared.derived.items()
+                    name: np.empty(spec.shape, spec.dtype or dtype) for name, spec in declared.derived.items()
                 }
                 sources += [params[node.variable(name)] for name in declared.params]
                 sources += [state[node.variable(name)] for name in declared.state]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,16 +10,18 @@ import numpy.typing as npt
 
 from minitrain.compile.derived import DerivedArrays
 from minitrain.compile.memory import ALIGNMENT, place
+from minitrain.compile.poison import is_poisoned, poison
 from minitrain.compile.schedule import Request, Schedule, Step, schedule_inference, schedule_training
 from minitrain.graph import Graph
 from minitrain.kernels.add import add
-from minitrain.layer import Tensors, describe
+from minitrain.layer import Declaration, Layer, Shape, Tensors, describe
 from nbnorm.jit.arrays import Array
 
 __all__ = ["Plan", "new_arena"]
 
 Arrays = Mapping[str, Array]
 Call = tuple[str, str, Callable[[Tensors], None], Tensors]  # the node, what kind of call, what runs, on what
+NOTHING_BOUND = Tensors(())  # what calls of the plan itself run on
 
 
 def new_arena(size: int) -> npt.NDArray[np.uint8]:
@@ -35,26 +37,36 @@ class Plan:
     Parameters
     ----------
     graph : Graph
-    batch : int
-        Samples in every call.
+    inputs : int or mapping of name to shape
+        Samples in every call, or the shapes of all inputs, batch axis first.
     dtype : numpy dtype
     params, gradients, state : name to array
         The model's variables, bound as they are. Without `gradients` the plan is for inference.
     derived : DerivedArrays, optional
-        What the layers derive for inference from these parameters and this state; the plan's own unless given.
+        What the layers derive from these parameters and this state; the plan's own unless given.
     arena : callable
         `arena(size)` returns at least that many bytes, aligned. The content is the plan's only while it runs.
     share_memory : bool
         Whether buffers that do not live at the same time may share their place. False keeps everything, to look at.
     input_gradients : bool
         Whether backward writes the gradients of the inputs too, into `dinputs`.
+    losses : collection of str, optional
+        The outputs whose gradients are given; all of floats by default.
 
     Attributes
     ----------
     inputs : tuple of array
         Filled by `load` or directly.
+    outputs, output_gradients : mapping of name to array
+        Written by `forward`; written by the losses before `backward`.
     output, output_gradient : array
-        Written by `forward`; written by the loss before `backward`.
+        The first of each: the only one, where the graph returns one array.
+    dinputs : mapping of name to array
+        Written by `backward`, where it was asked for.
+    shapes : mapping of name to shape
+        Of the inputs.
+    batch : int
+        Samples in every call.
     arena_size : int
         Bytes.
     """
@@ -62,7 +74,7 @@ class Plan:
     def __init__(
         self,
         graph: Graph,
-        batch: int,
+        inputs: int | Mapping[str, Shape],
         dtype: np.dtype,
         params: Arrays,
         state: Arrays,
@@ -72,79 +84,109 @@ class Plan:
         arena: Callable[[int], npt.NDArray[np.uint8]] = new_arena,
         share_memory: bool = True,
         input_gradients: bool = False,
+        losses: Collection[str] | None = None,
     ) -> None:
         self.graph = graph
-        self.batch = batch
+        self.shapes = dict(inputs) if isinstance(inputs, Mapping) else graph.input_shapes(inputs)
+        self.batch = next(iter(self.shapes.values()))[0]
         self.training = gradients is not None
         if self.training:
             schedule = schedule_training(
-                graph, batch, dtype, input_gradients=input_gradients, share_memory=share_memory
+                graph, self.shapes, dtype, input_gradients=input_gradients, share_memory=share_memory, losses=losses
             )
         else:
-            schedule = schedule_inference(graph, batch, dtype)
-        binding = _Binding(schedule, arena, share_memory)
+            schedule = schedule_inference(graph, self.shapes, dtype)
+        binding = _Binding(schedule, dtype, arena, share_memory)
         self.arena_size = binding.size
         self.inputs = tuple(binding[request] for request in schedule.inputs.values())
-        self.output = binding[schedule.output]
+        self.outputs = {name: binding[request] for name, request in schedule.outputs.items()}
+        self.output = next(iter(self.outputs.values()))
+        self._derived = derived or DerivedArrays(graph, dtype, params, state, self.training)
+        self._carried: list[Array] = []
+        self._declared: dict[Tensors, Declaration] = {}
+        self._unchecked = {"forward", "backward"}
         self.tensors: dict[str, Tensors] = {}
         self._forward: list[Call] = []
         self._backward: list[Call] = []
-        if derived is None and not self.training:
-            derived = DerivedArrays(graph, dtype, params, state)
-        self._derived = derived
         for step in schedule.steps:
-            own = derived.arrays.get(step.node.name, {}) if derived is not None else {}
-            tensors = _bind_step(binding, step, params, state, gradients, own)
+            tensors = self._bind_step(binding, step, params, state, gradients)
             self.tensors[step.node.name] = tensors
             layer = step.node.layer
             if self.training:
                 layer.bind_forward(tensors)
-                layer.bind_backward(tensors)
+                if step.works_backward:
+                    layer.bind_backward(tensors)
             else:
                 layer.bind_infer(tensors)
-            if not step.declaration.output_is_view:
+            if step.declaration.works_forward:
                 run = layer.forward if self.training else layer.infer
                 self._forward.append((step.node.name, "forward", run, tensors))
-        if schedule.output_gradient is not None:
-            self.output_gradient = binding[schedule.output_gradient]
-            for step in reversed(schedule.steps):
-                self._backward.extend(_backward_calls(binding, step, self.tensors[step.node.name]))
-        if input_gradients:
-            self.dinputs = self._bind_input_gradients(schedule, binding)
+        self.output_gradients = {name: binding[each] for name, each in schedule.output_gradients.items()}
+        self.dinputs: dict[str, Array] = {}
+        if gradients is not None:
+            self._schedule_backward(schedule, binding, gradients)
+
+    @property
+    def output_gradient(self) -> Array:
+        """The gradient of the first output that has one."""
+        return next(iter(self.output_gradients.values()))
+
+    def _schedule_backward(self, schedule: Schedule, binding: _Binding, gradients: Arrays) -> None:
+        for name in schedule.unreached:
+            self._backward.append((name, "sum", partial(_zero, gradients[name]), NOTHING_BOUND))
+        for step in reversed(schedule.steps):
+            self._backward.extend(_backward_calls(binding, step, self.tensors[step.node.name], gradients))
+        for name, (total, parts) in schedule.input_gradients.items():
+            self.dinputs[name] = binding[total]
+            if len(parts) != 1:
+                self._backward.extend(_sum_calls(name, binding[total], [binding[part] for part in parts]))
 
     def load(self, x: Array | Sequence[Array]) -> None:
-        """Copy a batch into the inputs, cast to the plan's dtype.
+        """Copy a batch into the inputs, floats cast to the plan's dtype.
 
         Raises
         ------
         ValueError
             A wrong shape.
         TypeError
-            No real numbers.
+            No real numbers; floats for an input of integers.
         """
         arrays = x if isinstance(x, (list, tuple)) else (x,)
         if len(arrays) != len(self.inputs):
             raise ValueError(f"x: expected {len(self.inputs)} arrays, got {len(arrays)}")
-        for target, given in zip(self.inputs, arrays, strict=True):
+        for name, target, given in zip(self.shapes, self.inputs, arrays, strict=True):
             given = np.asarray(given)
             if given.shape != target.shape:
-                raise ValueError(f"x: expected shape {describe(target.shape)} with N = {self.batch}, got {given.shape}")
-            if given.dtype.kind not in "fiub":
-                raise TypeError(f"x: expected numbers, got dtype {given.dtype}")
+                raise ValueError(
+                    f"{name}: expected shape {describe(target.shape)} with N = {self.batch}, got {given.shape}"
+                )
+            if given.dtype.kind not in ("fiub" if target.dtype.kind == "f" else INTEGERS[target.dtype.kind]):
+                raise TypeError(f"{name}: expected an array of {target.dtype}, got dtype {given.dtype}")
             target[...] = given
 
     def forward(self) -> None:
-        """Run all layers on the loaded inputs; `output` holds the result."""
+        """Run all layers on the loaded inputs; `outputs` hold the result."""
         self._update_derived()
+        if "forward" in self._unchecked:
+            self._run_first("forward", self._forward)
+            return
         with np.errstate(over="ignore", invalid="ignore"):  # who runs a plan looks at its numbers
             for _, _, run, tensors in self._forward:
                 run(tensors)
 
     def backward(self) -> None:
-        """Write the gradients of all parameters, from `output_gradient`."""
+        """Write the gradients of all parameters, from `output_gradients`."""
+        if "backward" in self._unchecked:
+            self._run_first("backward", self._backward)
+            return
         with np.errstate(over="ignore", invalid="ignore"):
             for _, _, run, tensors in self._backward:
                 run(tensors)
+
+    def reset(self) -> None:
+        """Set what layers carry from call to call to zeros."""
+        for each in self._carried:
+            each.fill(0)
 
     def forward_one_by_one(self) -> Iterator[tuple[str, tuple[Array, ...]]]:
         """Run forward and yield each layer's name and outputs while they are still there."""
@@ -162,31 +204,101 @@ class Plan:
         for name, kind, run, tensors in (*self._forward, *self._backward):
             yield name, kind, partial(run, tensors)
 
+    def _run_first(self, kind: str, calls: Sequence[Call]) -> None:
+        """Run calls for the first time: a layer that is not ours may forget to write what it has to."""
+        layers = {node.name: node.layer for node in self.graph.nodes}
+        with np.errstate(over="ignore", invalid="ignore"):
+            for name, each, run, tensors in calls:
+                layer = layers.get(name)
+                if each != kind or layer is None or _is_ours(layer):
+                    run(tensors)
+                    continue
+                written = self._written(tensors, layer, kind)
+                for array in written.values():
+                    poison(array)
+                run(tensors)
+                left = [label for label, array in written.items() if is_poisoned(array)]
+                if left:
+                    raise ValueError(
+                        f"{name}: {type(layer).__name__}.{run.__name__} left {', '.join(left)} as it was, "
+                        f"at least in part; write into the array (t.{left[0]}[...] = ...), do not give the name anew"
+                    )
+        self._unchecked.discard(kind)
+
+    def _written(self, tensors: Tensors, layer: Layer, kind: str) -> dict[str, Array]:
+        """The arrays that a call has to overwrite, by the layer's names."""
+        declared = self._declared[tensors]
+        if kind == "forward":
+            return {name: getattr(tensors, name) for name in declared.outputs if name not in declared.same}
+        gradients = {f"d{name}": getattr(tensors, f"d{name}") for name in declared.params}
+        for index, dx in enumerate(tensors.dxs):
+            name = f"dx{index}"
+            if name not in declared.same and name not in declared.may_share:  # else it may hold what is read
+                gradients["dx" if len(tensors.xs) == 1 else f"dxs[{index}]"] = dx
+        return {name: array for name, array in gradients.items() if array is not None}
+
     def _update_derived(self) -> None:
-        if self._derived is not None:
+        if self._derived.arrays:
             self._derived.update(self._derive)
 
     def _derive(self) -> None:
         for node in self.graph.nodes:
-            node.layer.derive(self.tensors[node.name])
+            if node.name in self._derived.arrays:
+                node.layer.derive(self.tensors[node.name])
 
-    def _bind_input_gradients(self, schedule: Schedule, binding: _Binding) -> dict[str, Array]:
-        """Name the gradients of the inputs; those that are read more than once are summed at the end."""
-        gradients = {}
-        for name, requests in schedule.input_gradients.items():
-            parts = [binding[request] for request in requests]
-            total = parts[0]
-            if len(parts) > 1:
-                total = np.empty_like(parts[0])
-                self._backward.extend(_sum_calls(name, total, parts))
-            gradients[name] = total
-        return gradients
+    def _bind_step(
+        self, binding: _Binding, step: Step, params: Arrays, state: Arrays, gradients: Arrays | None
+    ) -> Tensors:
+        declaration, variable = step.declaration, step.node.variable
+        ys = tuple(binding[output] for output in step.outputs.values())
+        bound: dict[str, Array | None] = dict(zip(step.outputs, ys, strict=True))
+        bound |= {name: binding[request] for name, request in (step.local | step.backward_scratch).items()}
+        bound |= {name: params[variable(name)] for name in declaration.params}
+        bound |= {name: state[variable(name)] for name in declaration.state}
+        bound |= self._derived.arrays.get(step.node.name, {})
+        for name, spec in declaration.carried.items():
+            carried: Array = np.zeros(spec.shape, spec.dtype or binding.dtype)
+            bound[name] = carried
+            self._carried.append(carried)
+        if gradients is not None:
+            for name in declaration.outputs:
+                bound[f"d{name}"] = binding[step.gradients[name]] if name in step.gradients else None
+            for name in declaration.params:
+                bound[f"d{name}"] = None
+            for name, request in step.dparams.items():
+                bound[f"d{name}"] = gradients[variable(name)] if request is None else binding[request]
+        tensors = Tensors(
+            [binding[x] for x in step.xs],
+            [None if dx is None else binding[dx] for dx in step.dxs] or None,
+            {**bound, "ys": ys},  # type: ignore[dict-item]
+            None if step.dx_before is None else binding[step.dx_before],
+        )
+        self._declared[tensors] = declaration
+        return tensors
+
+
+INTEGERS = {"i": "iu", "u": "iu", "b": "b"}  # kinds of arrays that an input of this kind takes
+
+
+def _is_ours(layer: Layer) -> bool:
+    return type(layer).__module__.startswith("minitrain.layers")
+
+
+def _zero(array: Array, _: Tensors) -> None:
+    array.fill(0)
 
 
 class _Binding:
     """Arrays for the requests of a schedule."""
 
-    def __init__(self, schedule: Schedule, arena: Callable[[int], npt.NDArray[np.uint8]], share_memory: bool) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        dtype: np.dtype,
+        arena: Callable[[int], npt.NDArray[np.uint8]],
+        share_memory: bool,
+    ) -> None:
+        self.dtype = dtype
         owners = schedule.owners()
         lifetimes = [request.lifetime() for request in owners]
         if not share_memory:
@@ -205,37 +317,19 @@ class _Binding:
         return self._arrays[id(request)]
 
 
-def _bind_step(
-    binding: _Binding, step: Step, params: Arrays, state: Arrays, gradients: Arrays | None, derived: Arrays
-) -> Tensors:
-    tensors = Tensors()
-    dxs = [None if dx is None else binding[dx] for dx in step.dxs]
-    tensors.bind_inputs([binding[x] for x in step.xs], dxs or None)
-    tensors.dx_before = None if step.dx_before is None else binding[step.dx_before]
-    tensors.ys = tuple(binding[output] for output in step.outputs.values())
-    bound: dict[str, Array] = dict(zip(step.outputs, tensors.ys, strict=True))
-    bound |= {f"d{name}": binding[gradient] for name, gradient in step.gradients.items()}
-    bound |= {name: binding[request] for name, request in (step.local | step.backward_scratch).items()}
-    for name in step.declaration.params:
-        bound[name] = params[step.node.variable(name)]
-        if gradients is not None:
-            bound[f"d{name}"] = gradients[step.node.variable(name)]
-    for name in step.declaration.state:
-        bound[name] = state[step.node.variable(name)]
-    bound |= derived
-    for name, each in bound.items():
-        setattr(tensors, name, each)
-    return tensors
-
-
-def _backward_calls(binding: _Binding, step: Step, tensors: Tensors) -> list[Call]:
+def _backward_calls(binding: _Binding, step: Step, tensors: Tensors, gradients: Arrays) -> list[Call]:
     calls: list[Call] = []
     for total, parts in step.sums:
         calls.extend(_sum_calls(step.node.name, binding[total], [binding[part] for part in parts]))
-    declaration = step.declaration
-    idle = declaration.output_is_view or declaration.gradients_are_views
-    if not idle and (declaration.params or any(dx is not None for dx in step.dxs)):
+    if not step.works_backward:
+        return calls
+    same = step.declaration.same
+    if step.dparams or any(dx is not None and f"dx{index}" not in same for index, dx in enumerate(step.dxs)):
         calls.append((step.node.name, "backward", step.node.layer.backward, tensors))
+    for name, part in step.dparams.items():
+        if part is not None:
+            whole = gradients[step.node.variable(name)]
+            calls.extend(_sum_calls(step.node.name, whole, [whole, binding[part]]))
     return calls
 
 
@@ -245,6 +339,6 @@ def _sum_calls(name: str, total: Array, parts: Sequence[Array]) -> list[Call]:
     target = total.reshape(-1)
     run = add.for_work(target.size)
     if not flat:
-        return [(name, "sum", lambda _: target.fill(0), Tensors())]
+        return [(name, "sum", partial(_zero, target), NOTHING_BOUND)]
     pairs = [(flat[0], flat[1]), *((target, part) for part in flat[2:])]
-    return [(name, "sum", lambda _, a=a, b=b: run(a, b, target), Tensors()) for a, b in pairs]  # type: ignore[misc]
+    return [(name, "sum", lambda _, a=a, b=b: run(a, b, target), NOTHING_BOUND) for a, b in pairs]  # type: ignore[misc]

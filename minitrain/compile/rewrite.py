@@ -36,6 +36,7 @@ class View:
         self.graph = graph
         self.dtype = dtype
         self._readers = graph.consumers()
+        self._outputs = set(graph.outputs.values())
         self._nodes = {node.name: node for node in graph.nodes}
 
     def giver(self, value: str) -> GraphNode | None:
@@ -47,8 +48,8 @@ class View:
         return self._readers.get(value, [])
 
     def is_private(self, value: str) -> bool:
-        """Return whether a value is read once, and not what the model returns: it may disappear."""
-        return len(self.readers(value)) == 1 and value != self.graph.output
+        """Return whether a value is read once, and nothing that the model returns: it may disappear."""
+        return len(self.readers(value)) == 1 and value not in self._outputs
 
     def private_giver(self, value: str) -> GraphNode | None:
         """Return the node that gives this value to one reader alone, or None."""
@@ -108,7 +109,8 @@ def _replaced(graph: Graph, found: list[Replacement]) -> Graph:
         new[names[-1]] = replacement.by
         renamed[names[-1]] = replacement.by.name
     kept = [new.get(node.name, node) for node in graph.nodes if node.name in new or node.name not in gone]
-    return graph.with_nodes([_reading(node, renamed) for node in kept], _renamed(graph.output, renamed))
+    outputs = {name: _renamed(value, renamed) for name, value in graph.outputs.items()}
+    return graph.with_nodes([_reading(node, renamed) for node in kept], outputs)
 
 
 def _reading(node: GraphNode, renamed: Mapping[str, str]) -> GraphNode:

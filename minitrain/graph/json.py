@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from minitrain.graph.graph import Graph, GraphNode
+from minitrain.graph.graph import SINGLE, Graph, GraphNode, Input
 from minitrain.initializers import INITIALIZERS, Initializer
-from minitrain.layer import Layer
+from minitrain.layer import Layer, Spec
 from minitrain.layers import LAYERS
 from nbnorm.jit.checks import mismatch
 
@@ -35,13 +36,28 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
     """
     classes = dict(OWN)
     return {
-        "inputs": {name: list(shape) for name, shape in graph.inputs.items()},
-        "nodes": [
-            {"name": node.name, "layer": _layer_to_json(node, classes), "inputs": list(node.inputs)}
-            for node in graph.nodes
-        ],
-        "output": graph.output,
+        "inputs": {name: _input_to_json(spec) for name, spec in graph.inputs.items()},
+        "nodes": [_node_to_json(node, classes) for node in graph.nodes],
+        **({"output": graph.outputs[SINGLE]} if graph.is_single else {"outputs": dict(graph.outputs)}),
     }
+
+
+def _input_to_json(spec: Spec) -> Any:
+    """The sizes alone for floats; with the dtype for others."""
+    return list(spec.shape) if spec.dtype is None else {"shape": list(spec.shape), "dtype": spec.dtype}
+
+
+def _node_to_json(node: GraphNode, classes: dict[str, type[Any]]) -> dict[str, Any]:
+    described = {"name": node.name, "layer": _layer_to_json(node, classes), "inputs": list(node.inputs)}
+    return {**described, "variables": _owner(node)} if node.names else described
+
+
+def _owner(node: GraphNode) -> str:
+    """Return the name of the node whose parameters and state this one shares."""
+    owners = {name.rpartition(".")[0] for local, name in node.names.items() if name.endswith(f".{local}")}
+    if len(owners) != 1 or any(name.rpartition(".")[2] != local for local, name in node.names.items()):
+        raise ValueError(f"{node.name}: a {type(node.layer).__name__} stands for other layers; save the unfused graph")
+    return owners.pop()
 
 
 def known_classes(layers: Iterable[type[Layer]]) -> Classes:
@@ -58,31 +74,60 @@ def known_classes(layers: Iterable[type[Layer]]) -> Classes:
 def graph_from_json(data: Any, classes: Classes = OWN) -> Graph:
     """Build a graph of these classes from what `graph_to_json` gave; ValueError says what is wrong with it."""
     try:
-        inputs = {str(name): tuple(int(size) for size in shape) for name, shape in data["inputs"].items()}
+        inputs = {str(name): _input_from_json(each) for name, each in data["inputs"].items()}
         nodes = [
             GraphNode(str(each["name"]), _layer(each["layer"], classes), tuple(map(str, each["inputs"])))
             for each in data["nodes"]
         ]
-        output = str(data["output"])
+        owners = {str(each["name"]): str(each["variables"]) for each in data["nodes"] if "variables" in each}
+        if "outputs" in data:
+            outputs = {str(name): str(value) for name, value in data["outputs"].items()}
+        else:
+            outputs = {SINGLE: str(data["output"])}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"graph: malformed description ({type(error).__name__}: {error})") from None
-    _check_order(inputs, nodes, output)
-    graph = Graph(inputs, tuple(nodes), output)
-    graph.declarations(2)  # shapes that do not fit are errors now, not at the first batch
-    return graph
+    return _checked(Graph(inputs, tuple(nodes), outputs), owners)
 
 
-def _check_order(inputs: Mapping[str, Any], nodes: list[GraphNode], output: str) -> None:
-    known = set(inputs)
-    for node in nodes:
+def _input_from_json(data: Any) -> Spec:
+    if not isinstance(data, dict):
+        return Input(tuple(data)).spec
+    return Input(tuple(data["shape"]), dtype=data["dtype"]).spec
+
+
+def _checked(graph: Graph, owners: Mapping[str, str]) -> Graph:
+    """Return the graph with the names of shared variables; ValueError where it could not run."""
+    _check_order(graph)
+    declared, values = graph.declare(2)
+    nodes = {node.name: node for node in graph.nodes}
+    shared = []
+    for node in graph.nodes:
+        owner = owners.get(node.name)
+        if owner is None:
+            shared.append(node)
+            continue
+        if owner not in nodes or owner in owners or type(nodes[owner].layer) is not type(node.layer):
+            raise ValueError(f"graph: {node.name} shares the variables of {owner!r}, which is no such layer")
+        locals_ = (*declared[node.name].params, *declared[node.name].state)
+        shared.append(replace(node, names={local: f"{owner}.{local}" for local in locals_}))
+    for value in graph.outputs.values():
+        if value not in values:
+            raise ValueError(f"graph: no layer gives the output {value!r}")
+    if not graph.outputs:
+        raise ValueError("graph: expected one or more outputs, got none")
+    return replace(graph, nodes=tuple(shared))
+
+
+def _check_order(graph: Graph) -> None:
+    """Raise ValueError where a layer reads what no earlier layer gives, or two layers have one name."""
+    known = set(graph.inputs)
+    for node in graph.nodes:
         for value in node.inputs:
-            if value not in known:
+            if value.partition(".")[0] not in known:
                 raise ValueError(f"graph: {node.name} reads {value!r}, which no earlier layer gives")
         if node.name in known:
             raise ValueError(f"graph: {node.name!r} stands for more than one layer")
         known.add(node.name)
-    if output not in known:
-        raise ValueError(f"graph: no layer gives the output {output!r}")
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -90,8 +135,6 @@ def _check_order(inputs: Mapping[str, Any], nodes: list[GraphNode], output: str)
 
 def _layer_to_json(node: GraphNode, classes: dict[str, type[Any]]) -> Any:
     """Describe a node's layer; `classes` collects what was met, by name."""
-    if node.names:
-        raise ValueError(f"{node.name}: a {type(node.layer).__name__} stands for other layers; save the unfused graph")
     description = _to_json(node.layer, node.name, classes)
     try:
         again = _to_json(_from_json(description, classes), node.name, classes)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import ClassVar
 
 from minitrain.kernels.calls import in_order
-from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, only_input
+from minitrain.layer import Declaration, Example, Layer, Spec, Tensors, only_input
 from nbnorm.jit import Kernel
 
 
@@ -26,8 +26,8 @@ class Activation(Layer):
         Example((3, 40, 9, 17)),
     ]
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        return Declaration(outputs={"y": only_input(self, shapes)}, backward_reads=(self.gradient_reads(),))
+    def declare(self, *inputs: Spec) -> Declaration:
+        return Declaration(outputs={"y": Spec(only_input(self, inputs))}, backward_reads=(self.gradient_reads(),))
 
     def gradient_reads(self) -> str:
         """Which of "x" and "y" the gradient is computed from."""

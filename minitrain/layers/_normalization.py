@@ -12,7 +12,7 @@ import numpy as np
 
 from minitrain.initializers import Constant, Initializer
 from minitrain.kernels.calls import Call
-from minitrain.layer import Buffer, Declaration, Layer, Shape, Tensors, array, describe, ones, zeros
+from minitrain.layer import Buffer, Declaration, Layer, Shape, Spec, Tensors, array, describe, float_shapes, ones, zeros
 from minitrain.layers._arguments import initializer
 from nbnorm.jit.arrays import nothing
 from nbnorm.jit.checks import expect_number, set_checked
@@ -39,14 +39,14 @@ class Normalization(Layer):
         initializer("gamma_init", self.gamma_init)
         initializer("beta_init", self.beta_init)
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        x = self._input_shape(shapes)
+    def declare(self, *inputs: Spec) -> Declaration:
+        x = self._input_shape(inputs)
         channels = (x[1],)
         state = {"running_mean": zeros(channels), "running_var": ones(channels)}
         if self.momentum is None:
             state["num_batches"] = Buffer((1,), "int64", Constant(0.0))
         return Declaration(
-            outputs={"y": x},
+            outputs={"y": Spec(x)},
             params={
                 "gamma": Buffer(channels, fill=self.gamma_init),
                 "beta": Buffer(channels, fill=self.beta_init),
@@ -54,10 +54,11 @@ class Normalization(Layer):
             state=state,
             saved={"mean": array(channels, "float64"), "inv_std": array(channels, "float64")},
             backward_reads=("x0", "y") if self.relu and self.adds_residual else ("x0",),
-            in_place={"dx1": ("dy",), "dx0": ("x0",)} if self.adds_residual else {"dx0": ("dy", "x0")},
+            may_share={"dx1": ("dy",), "dx0": ("x0",)} if self.adds_residual else {"dx0": ("dy", "x0")},
         )
 
-    def _input_shape(self, shapes: tuple[Shape, ...]) -> Shape:
+    def _input_shape(self, inputs: tuple[Spec, ...]) -> Shape:
+        shapes = float_shapes(self, inputs)
         name, expected = type(self).__name__, 2 if self.adds_residual else 1
         if len(shapes) != expected:
             raise ValueError(f"{name}: expected {expected} input{'s' * (expected > 1)}, got {len(shapes)}")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from minitrain.layer import Layer, Shape, only_input
+from minitrain.layer import Layer, Shape, Spec, only_input
 from nbnorm.jit.checks import expect_pair, set_checked
 
 Geometry = tuple[int, int, int, int, int, int]
@@ -36,9 +36,9 @@ class Pool2d(Layer):
         """The arguments as the kernels take them."""
         return (*expect_pair("", self.kernel_size), *expect_pair("", self.stride), *expect_pair("", self.padding, 0))
 
-    def output_shape(self, shapes: tuple[Shape, ...]) -> Shape:
-        """Shape of y for the shapes of the inputs; ValueError where the window is larger than the padded input."""
-        x = only_input(self, shapes, 4, "(N, C, H, W)")
+    def output_shape(self, inputs: tuple[Spec, ...]) -> Shape:
+        """Shape of y for the inputs; ValueError where the window is larger than the padded input."""
+        x = only_input(self, inputs, 4, "(N, C, H, W)")
         kh, kw, sh, sw, ph, pw = self.geometry
         if x[2] + 2 * ph < kh or x[3] + 2 * pw < kw:
             raise ValueError(

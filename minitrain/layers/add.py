@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from minitrain.kernels.add import add
 from minitrain.kernels.calls import in_order
-from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, describe
+from minitrain.layer import Declaration, Example, Layer, Spec, Tensors, describe, float_shapes
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class Add(Layer):
         Example((3, 40, 9, 17), (3, 40, 9, 17)),
     ]
 
-    def declare(self, *shapes: Shape) -> Declaration:
+    def declare(self, *inputs: Spec) -> Declaration:
+        shapes = float_shapes(self, inputs)
         if len(shapes) < 2:
             raise ValueError(f"Add: expected two or more inputs, got {len(shapes)}")
         for shape in shapes[1:]:
             if shape != shapes[0]:
                 raise ValueError(f"Add: expected inputs of one shape, got {', '.join(map(describe, shapes))}")
-        return Declaration(outputs={"y": shapes[0]}, gradients_are_views=True)
+        return Declaration(outputs={"y": Spec(shapes[0])}, same={f"dx{index}": "dy" for index in range(len(shapes))})
 
     def bind_forward(self, t: Tensors) -> None:
         run, y = add.for_work(t.y.size), t.y.reshape(-1)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from minitrain.kernels.calls import in_order
 from minitrain.kernels.pool import windows as pool
-from minitrain.layer import Declaration, Example, Shape, Tensors
+from minitrain.layer import Declaration, Example, Spec, Tensors
 from minitrain.layers._pool import Pool2d, as_planes
 from nbnorm.jit.checks import expect_boolean, set_checked
 
@@ -49,8 +49,8 @@ class AvgPool2d(Pool2d):
         super().__post_init__()
         set_checked(self, count_include_pad=expect_boolean("count_include_pad", self.count_include_pad))
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        return Declaration(outputs={"y": self.output_shape(shapes)})
+    def declare(self, *inputs: Spec) -> Declaration:
+        return Declaration(outputs={"y": Spec(self.output_shape(inputs))})
 
     def bind_forward(self, t: Tensors) -> None:
         run = pool.average_pool.for_work(t.x.size)

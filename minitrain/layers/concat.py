@@ -12,7 +12,7 @@ import numpy as np
 
 from minitrain.kernels.calls import in_order
 from minitrain.kernels.elementwise import copy_columns
-from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, describe
+from minitrain.layer import Declaration, Example, Layer, Spec, Tensors, describe, float_shapes
 from nbnorm.jit.checks import expect_integer, set_checked
 
 
@@ -47,7 +47,8 @@ class Concat(Layer):
     def __post_init__(self) -> None:
         set_checked(self, axis=expect_integer("axis", self.axis, -32))
 
-    def declare(self, *shapes: Shape) -> Declaration:
+    def declare(self, *inputs: Spec) -> Declaration:
+        shapes = float_shapes(self, inputs)
         if not shapes:
             raise ValueError("Concat: expected one or more inputs, got none")
         first = shapes[0]
@@ -59,7 +60,7 @@ class Concat(Layer):
                 listed = ", ".join(map(describe, shapes))
                 raise ValueError(f"Concat: expected inputs that differ in axis {axis} alone, got {listed}")
         total = sum(shape[axis] for shape in shapes)
-        return Declaration(outputs={"y": (*first[:axis], total, *first[axis + 1 :])})
+        return Declaration(outputs={"y": Spec((*first[:axis], total, *first[axis + 1 :]))})
 
     def bind_forward(self, t: Tensors) -> None:
         run, y = copy_columns.for_work(t.y.size), self._as_rows(t.y)

@@ -11,7 +11,7 @@ import numpy as np
 from minitrain.initializers import Constant, He, Initializer
 from minitrain.kernels import conv2d
 from minitrain.kernels.calls import Call, in_order
-from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, only_input, weight
+from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Spec, Tensors, array, only_input, weight
 from minitrain.layers._arguments import initializer
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_boolean, expect_integer, expect_pair, set_checked
@@ -116,8 +116,8 @@ class Conv2d(Layer):
             groups=self.groups,
         )
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        x = only_input(self, shapes, 4, "(N, C, H, W)")
+    def declare(self, *inputs: Spec) -> Declaration:
+        x = only_input(self, inputs, 4, "(N, C, H, W)")
         if x[1] % self.groups:
             raise ValueError(f"groups: expected a divisor of the {x[1]} input channels, got {self.groups}")
         geometry = self.geometry(x)
@@ -134,7 +134,7 @@ class Conv2d(Layer):
         scratch = {product: conv2d.scratch_size(geometry, product) for product in conv2d.Product}
         forward_scratch = scratch.pop(conv2d.Product.FORWARD)
         return Declaration(
-            outputs={"y": geometry.output_shape},
+            outputs={"y": Spec(geometry.output_shape)},
             params=params,
             scratch={"forward_scratch": array((forward_scratch,))},
             derived={"packed_weight": array((conv2d.packed_size(geometry),))},

@@ -8,7 +8,19 @@ from typing import ClassVar
 from minitrain.initializers import Constant, He, Initializer
 from minitrain.kernels import dense
 from minitrain.kernels.dense.tiles import SCRATCH
-from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, describe, only_input, weight
+from minitrain.layer import (
+    Buffer,
+    Declaration,
+    Example,
+    Layer,
+    Shape,
+    Spec,
+    Tensors,
+    array,
+    describe,
+    only_input,
+    weight,
+)
 from minitrain.layers._arguments import initializer
 from nbnorm.jit.checks import expect_boolean, expect_integer, set_checked
 
@@ -50,8 +62,8 @@ class Dense(Layer):
         initializer("weight_init", self.weight_init)
         initializer("bias_init", self.bias_init)
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        x = only_input(self, shapes)
+    def declare(self, *inputs: Spec) -> Declaration:
+        x = only_input(self, inputs)
         if len(x) != 2:
             raise ValueError(
                 f"Dense: expected an input of shape (N, features), got {describe(x)}; put Flatten() or GlobalAvgPool() "
@@ -61,7 +73,7 @@ class Dense(Layer):
         if self.bias:
             params["bias"] = Buffer((self.out_features,), None, self.bias_init, x[1], self.out_features)
         return Declaration(
-            outputs={"y": (x[0], self.out_features)},
+            outputs={"y": Spec((x[0], self.out_features))},
             params=params,
             scratch={"sums": array((SCRATCH,))},
             backward_reads=("x",),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from minitrain.initializers import Constant
 from minitrain.kernels import dropout
 from minitrain.kernels.calls import in_order
-from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, only_input
+from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Spec, Tensors, array, only_input
 from nbnorm.jit.checks import expect_number, set_checked
 
 
@@ -54,9 +54,9 @@ class Dropout(Layer):
     def __post_init__(self) -> None:
         set_checked(self, p=expect_number("p", self.p, 0.0, 1.0))
 
-    def declare(self, *shapes: Shape) -> Declaration:
+    def declare(self, *inputs: Spec) -> Declaration:
         return Declaration(
-            outputs={"y": only_input(self, shapes)},
+            outputs={"y": Spec(only_input(self, inputs))},
             state={"key": Buffer((1,), "uint64", _draw_key), "calls": Buffer((1,), "uint64", Constant(0.0))},
             saved={"call": array((1,), "uint64")},
         )

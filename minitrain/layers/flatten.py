@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, only_input
+from minitrain.layer import Declaration, Example, Layer, Spec, Tensors, only_input
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Flatten(Layer):
     prefix: ClassVar[str] = "flatten"
     examples: ClassVar[list[Example]] = [Example((4, 3, 5, 5)), Example((2, 7)), Example((3, 1, 1, 1))]
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        x = only_input(self, shapes)
-        return Declaration(outputs={"y": (x[0], math.prod(x[1:]))}, output_is_view=True)
+    def declare(self, *inputs: Spec) -> Declaration:
+        x = only_input(self, inputs)
+        return Declaration(outputs={"y": Spec((x[0], math.prod(x[1:])))}, same={"y": "x0", "dx0": "dy"})
 
     def forward(self, t: Tensors) -> None:
         """Do nothing: y is x."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from minitrain.kernels.calls import in_order
 from minitrain.kernels.pool import windows
-from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, describe, only_input
+from minitrain.layer import Declaration, Example, Layer, Spec, Tensors, describe, only_input
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class GlobalAvgPool(Layer):
         Example((4, 40, 11, 11)),
     ]
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        x = only_input(self, shapes)
+    def declare(self, *inputs: Spec) -> Declaration:
+        x = only_input(self, inputs)
         if len(x) < 3:
             raise ValueError(f"GlobalAvgPool: expected an input of shape (N, C, ...) with positions, got {describe(x)}")
-        return Declaration(outputs={"y": x[:2]})
+        return Declaration(outputs={"y": Spec(x[:2])})
 
     def bind_forward(self, t: Tensors) -> None:
         t.run_forward = partial(windows.global_average.for_work(t.x.size), _as_rows(t.x), t.y.reshape(-1))

@@ -9,7 +9,7 @@ from typing import ClassVar
 from minitrain.kernels.calls import in_order
 from minitrain.kernels.pool import narrow as pool_narrow
 from minitrain.kernels.pool import windows as pool
-from minitrain.layer import Declaration, Example, Shape, Tensors, array
+from minitrain.layer import Declaration, Example, Spec, Tensors, array
 from minitrain.layers._pool import Pool2d, as_planes
 
 
@@ -46,12 +46,12 @@ class MaxPool2d(Pool2d):
         Example((2, 9, 4, 4), kernel_size=2),
     ]
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        y = self.output_shape(shapes)
+    def declare(self, *inputs: Spec) -> Declaration:
+        y = self.output_shape(inputs)
         kernel_height, kernel_width, *_ = self.geometry
         places = "uint8" if kernel_height * kernel_width <= 256 else "int32"
         return Declaration(
-            outputs={"y": y},
+            outputs={"y": Spec(y)},
             saved={"chosen": array(y, places)},
             backward_scratch={"offsets": array((kernel_height * kernel_width,), "int64")},
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from minitrain.initializers import Constant, Initializer
 from minitrain.kernels import elementwise
-from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array, describe, only_input
+from minitrain.layer import Buffer, Declaration, Example, Layer, Spec, Tensors, array, describe, only_input
 from minitrain.layers._arguments import initializer
 from nbnorm.jit.arrays import nothing
 from nbnorm.jit.checks import expect_integer, set_checked
@@ -53,15 +53,15 @@ class PReLU(Layer):
             set_checked(self, num_parameters=expect_integer("num_parameters", self.num_parameters))
         initializer("weight_init", self.weight_init)
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        x = only_input(self, shapes)
+    def declare(self, *inputs: Spec) -> Declaration:
+        x = only_input(self, inputs)
         if len(x) < 2:
             raise ValueError(f"PReLU: expected an input of shape (N, C, ...), got {describe(x)}")
         slopes = x[1] if self.num_parameters == "channel" else self.num_parameters
         if slopes not in (1, x[1]):
             raise ValueError(f"num_parameters: expected 1 or the {x[1]} channels of {describe(x)}, got {slopes}")
         return Declaration(
-            outputs={"y": x},
+            outputs={"y": Spec(x)},
             params={"weight": Buffer((slopes,), fill=self.weight_init)},
             backward_scratch={"partial": array((x[0], slopes), "float64")},
             backward_reads=("x",),

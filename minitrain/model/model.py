@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,12 @@ import numpy.typing as npt
 from minitrain.compile.derived import DerivedArrays
 from minitrain.compile.fusions import fuse as fuse_graph
 from minitrain.compile.fusions import fuse_for_inference, fuse_for_training
-from minitrain.compile.plan import Plan, new_arena
+from minitrain.compile.plan import Plan
 from minitrain.compile.schedule import schedule_inference, schedule_training
-from minitrain.graph.graph import Graph, trace
-from minitrain.layer import Layer, Node, Shape
+from minitrain.graph.graph import SINGLE, Graph, trace
+from minitrain.layer import FreeShape, Layer, Node, Shape, Spec
 from minitrain.model import file as model_file
+from minitrain.model.plans import Arena, Held, Plans, Wanted
 from minitrain.model.summary import summarize
 from minitrain.model.variables import Variables, declared_variables, first_value, flat_views, state_views
 from nbnorm.jit.arrays import Array
@@ -28,7 +28,7 @@ from nbnorm.jit.checks import FLOATS, expect_integer
 __all__ = ["Model"]
 
 _models: weakref.WeakSet[Model] = weakref.WeakSet()  # those of this process
-MOST_PLANS = 32  # of different batch sizes, kept bound at a time
+EXACT = {"float32": 2**24, "float64": 2**53}  # whole numbers up to here are floats of this type
 
 
 class Model:
@@ -37,8 +37,9 @@ class Model:
     Parameters
     ----------
     inputs : Input or sequence of Input
-    outputs : Node
-        What the model returns; everything that leads to it belongs to the model.
+    outputs : Node, or mapping of name to Node
+        What the model returns: one array, or a dictionary of arrays by these names. Everything that leads to it
+        belongs to the model.
     seed : int
         Parameters start from this seed and their own names alone: the same seed gives the same bits.
     dtype : "float32" or "float64"
@@ -64,8 +65,8 @@ class Model:
 
     Notes
     -----
-    One model serves any batch size. All its plans run in one arena, one at a time: a model may be called from several
-    threads, which then take turns.
+    One model serves any batch size, and any size of free axes. All its plans run in one arena, one at a time: a model
+    may be called from several threads, which then take turns.
 
     Examples
     --------
@@ -79,21 +80,21 @@ class Model:
     def __init__(
         self,
         inputs: Node | Sequence[Node],
-        outputs: Node,
+        outputs: Node | Mapping[str, Node],
         *,
         seed: int = 0,
         dtype: npt.DTypeLike = "float32",
         fuse: bool = True,
     ) -> None:
         nodes = [inputs] if isinstance(inputs, Node) else list(inputs)
-        if not isinstance(outputs, Node):
-            raise TypeError(f"outputs: expected one Node, got {type(outputs).__name__}")
-        self._build(trace(nodes, outputs), seed, dtype, fuse)
+        graph, self._names = trace(nodes, _named_outputs(outputs))
+        self._build(graph, seed, dtype, fuse)
 
     @classmethod
     def from_graph(cls, graph: Graph, *, seed: int = 0, dtype: npt.DTypeLike = "float32", fuse: bool = True) -> Model:
         """Make a model from a graph that has its names already."""
         model = cls.__new__(cls)
+        model._names = {}
         model._build(graph, seed, dtype, fuse)
         return model
 
@@ -102,7 +103,8 @@ class Model:
         if self.dtype not in FLOATS:
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
         self.seed, self.fuse, self.graph = expect_integer("seed", seed, 0), bool(fuse), graph
-        self._output_shape = graph.shapes(2)[graph.output][1:]
+        shapes = graph.free_shapes()
+        self._output_shapes = {name: shapes[value] for name, value in graph.outputs.items()}
         fused = fuse_graph(graph) if fuse else graph
         self._training_graph = fuse_for_training(fused, self.dtype) if fuse else graph
         self._inference_graph = fuse_for_inference(fused) if fuse else graph
@@ -118,22 +120,25 @@ class Model:
         self._flat_gradients: Array | None = None
         self._gradients: Variables | None = None
         self._derived: DerivedArrays | None = None
-        self._plans: dict[tuple[int, bool], Plan] = {}
-        self._arena = new_arena(0)
-        self._lock = threading.RLock()
+        self._plans = Plans(self._make_plan)
         _models.add(self)
 
     # ------------------------------------------------------------------------------------------------- what it is
 
     @property
-    def input_shapes(self) -> dict[str, Shape]:
-        """Shapes of the inputs by name, without the batch axis."""
-        return dict(self.graph.inputs)
+    def input_shapes(self) -> dict[str, FreeShape]:
+        """Shapes of the inputs by name, without the batch axis; None for a free axis."""
+        return {name: spec.shape for name, spec in self.graph.inputs.items()}
 
     @property
-    def output_shape(self) -> Shape:
-        """Shape of the output without the batch axis."""
-        return self._output_shape
+    def output_shape(self) -> Any:
+        """Shape of the output without the batch axis; a dictionary of shapes where the outputs have names."""
+        return self._output_shapes[SINGLE] if self.graph.is_single else dict(self._output_shapes)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs; none where the model returns one array."""
+        return () if self.graph.is_single else tuple(self.graph.outputs)
 
     @property
     def penalized(self) -> tuple[tuple[slice, bool], ...]:
@@ -184,43 +189,48 @@ class Model:
 
     def training_plan(self, batch: int) -> Plan:
         """Return the plan that trains on `batch` samples at a time; its gradients are the model's."""
-        return self._plan(batch, training=True)
+        return self._plans.get(Wanted(self._shapes_of(batch), training=True))
 
     def inference_plan(self, batch: int) -> Plan:
         """Return the plan that runs the trained net on `batch` samples at a time."""
-        return self._plan(batch, training=False)
+        return self._plans.get(Wanted(self._shapes_of(batch)))
 
-    def _plan(self, batch: int, training: bool) -> Plan:
-        plan = self._plans.get((batch, training))
-        if plan is not None:
-            return plan
-        with self._lock:
-            plan = self._plans.get((batch, training))
-            if plan is None:
-                gradients = self.gradients if training else None
-                graph = self._training_graph if training else self._inference_graph
-                plan = Plan(
-                    graph, batch, self.dtype, self.params, self.state, gradients,
-                    derived=None if training else self._derived_arrays(), arena=self._provide_arena,
-                )  # fmt: skip
-                if len(self._plans) >= MOST_PLANS:
-                    del self._plans[next(iter(self._plans))]
-                self._plans[batch, training] = plan
-            return plan
+    def _shapes_of(self, batch: int) -> tuple[Shape, ...]:
+        free = [name for name, spec in self.graph.inputs.items() if None in spec.shape]
+        if free:
+            raise ValueError(f"{free[0]}: expected the sizes of its free axes, got the number of samples alone")
+        return tuple(self.graph.input_shapes(batch).values())
+
+    def held(
+        self,
+        shapes: tuple[Shape, ...],
+        training: bool = False,
+        *,
+        input_gradients: bool = False,
+        losses: tuple[str, ...] | None = None,
+    ) -> Held:
+        """Return a context manager that gives a plan for inputs of these shapes, and its memory within the block.
+
+        Other threads wait. Within the block the same thread may run the model for inference; that has memory of its
+        own.
+        """
+        return self._plans.hold(Wanted(shapes, training, input_gradients, losses))
+
+    def _make_plan(self, wanted: Wanted, arena: Arena) -> Plan:
+        training = wanted.training
+        return Plan(
+            self._training_graph if training else self._inference_graph,
+            dict(zip(self.graph.inputs, wanted.shapes, strict=True)), self.dtype, self.params, self.state,
+            self.gradients if training else None, derived=None if training else self._derived_arrays(), arena=arena,
+            input_gradients=wanted.input_gradients, losses=wanted.losses,
+        )  # fmt: skip
 
     def _derived_arrays(self) -> DerivedArrays:
         if self._derived is None:
             self._derived = DerivedArrays(self._inference_graph, self.dtype, self.params, self.state)
         return self._derived
 
-    def _provide_arena(self, size: int) -> npt.NDArray[np.uint8]:
-        """Grow the one arena; plans that are bound to the old one are made again when they are next asked for."""
-        if size > self._arena.size:
-            self._plans.clear()
-            self._arena = new_arena(size)
-        return self._arena
-
-    def predict(self, x: Array | Sequence[Array], batch_size: int = 256) -> Array:
+    def predict(self, x: Array | Sequence[Array], batch_size: int = 256) -> Any:
         """Return the outputs for all samples of `x`, computed with the running statistics and without dropout.
 
         Parameters
@@ -232,6 +242,7 @@ class Model:
         Returns
         -------
         array of shape (samples, *output shape), of the model's dtype
+            A dictionary of arrays by the names of the outputs, where they have names.
 
         Raises
         ------
@@ -241,36 +252,39 @@ class Model:
         batch_size = expect_integer("batch_size", batch_size, 1)
         arrays = self.check_inputs(x)
         samples = len(arrays[0])
-        result = np.empty((samples, *self._output_shape), self.dtype)
-        for start in range(0, samples, batch_size):
+        results: dict[str, Array] = {}
+        for start in range(0, max(samples, 1), batch_size):
             part = arrays if samples <= batch_size else [each[start : start + batch_size] for each in arrays]
-            with self._lock:
-                plan = self.inference_plan(len(part[0]))
+            if not samples:  # nothing to compute: only the shapes are wanted
+                part = [np.zeros((1, *each.shape[1:]), each.dtype) for each in arrays]
+            with self.held(tuple([each.shape for each in part])) as plan:
                 plan.load(part)
                 plan.forward()
-                result[start : start + batch_size] = plan.output
-        return result
+                for name, output in plan.outputs.items():
+                    if name not in results:
+                        results[name] = np.empty((samples, *output.shape[1:]), output.dtype)
+                    results[name][start : start + batch_size] = output[: samples - start]
+        return results[SINGLE] if self.graph.is_single else results
 
     def check_inputs(self, x: Array | Sequence[Array]) -> list[Array]:
         """Return the inputs as a list of arrays of one length; raises ValueError where shapes do not fit."""
-        shapes = self.graph.inputs
-        if len(shapes) == 1 and isinstance(x, np.ndarray) and x.ndim and x.dtype.kind in "fiub":  # the usual case
-            (shape,) = shapes.values()
-            if x.shape[1:] == shape:
+        inputs = self.graph.inputs
+        if len(inputs) == 1 and isinstance(x, np.ndarray) and x.ndim and x.dtype.kind == "f":  # the usual case
+            (spec,) = inputs.values()
+            if x.shape[1:] == spec.shape and spec.dtype is None:
                 return [x]
-        arrays = [np.asarray(each) for each in (x if isinstance(x, (list, tuple)) else (x,))]
-        if len(arrays) != len(shapes):
-            raise ValueError(f"x: expected {len(shapes)} arrays ({', '.join(shapes)}), got {len(arrays)}")
-        for name, each in zip(shapes, arrays, strict=True):
-            shape = shapes[name]
-            if each.shape[1:] == shape and each.ndim and len(each) == len(arrays[0]) and each.dtype.kind in "fiub":
-                continue
-            label = "x" if len(shapes) == 1 else f"x ({name})"
-            if each.shape[1:] != shape or each.ndim == 0:
-                raise ValueError(f"{label}: expected shape (samples, {', '.join(map(str, shape))}), got {each.shape}")
+        given = x if isinstance(x, (list, tuple)) else (x,)
+        if len(inputs) == 1 and (len(given) != 1 or not isinstance(given[0], np.ndarray)):
+            given = (x,)  # a list of samples
+        if len(given) != len(inputs):
+            raise ValueError(f"x: expected {len(inputs)} arrays ({', '.join(inputs)}), got {len(given)}")
+        arrays = [
+            _checked_input("x" if len(inputs) == 1 else f"x ({name})", each, spec, self.dtype)
+            for (name, spec), each in zip(inputs.items(), given, strict=True)
+        ]
+        for name, each in zip(inputs, arrays, strict=True):
             if len(each) != len(arrays[0]):
-                raise ValueError(f"{label}: expected {len(arrays[0])} samples like the first input, got {len(each)}")
-            raise TypeError(f"{label}: expected numbers, got dtype {each.dtype}")
+                raise ValueError(f"x ({name}): expected {len(arrays[0])} samples like the first input, got {len(each)}")
         return arrays
 
     # ------------------------------------------------------------------------------------------------- keeping it
@@ -315,10 +329,58 @@ class Model:
         return model
 
 
+def _named_outputs(outputs: Node | Mapping[str, Node]) -> dict[str, Node]:
+    if isinstance(outputs, Node):
+        return {SINGLE: outputs}
+    if not isinstance(outputs, Mapping):
+        raise TypeError(f"outputs: expected a Node or a mapping of name to Node, got {type(outputs).__name__}")
+    for name, node in outputs.items():
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"outputs: expected names that are not empty, got {name!r}")
+        if not isinstance(node, Node):
+            raise TypeError(f"outputs: expected a Node for {name!r}, got {type(node).__name__}")
+    if not outputs:
+        raise ValueError("outputs: expected one or more, got none")
+    return dict(outputs)
+
+
+def _checked_input(label: str, given: Any, spec: Spec, dtype: np.dtype) -> Array:
+    """Return an input as an array of a kind and a shape that fit."""
+    array = np.asarray(given)
+    expected = "numbers" if spec.dtype is None else f"an array of {spec.dtype}"
+    kinds = "fiub" if spec.dtype is None else {"i": "iu", "u": "iu", "b": "b"}[np.dtype(spec.dtype).kind]
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{label}: expected {expected}, got {_kind(given, array)}")
+    sizes = array.shape[1:]
+    fits = array.ndim == len(spec.shape) + 1 and all(
+        size == wanted or (wanted is None and size) for size, wanted in zip(sizes, spec.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in spec.shape)
+        raise ValueError(f"{label}: expected shape (samples, {wanted}), got {array.shape}")
+    target = dtype if spec.dtype is None else np.dtype(spec.dtype)
+    if array.dtype.kind in "iu" and array.size and array.itemsize >= target.itemsize and array.dtype != target:
+        low, high = int(array.min()), int(array.max())
+        limit = EXACT[str(target)] if spec.dtype is None else int(np.iinfo(target).max)
+        least = -limit if spec.dtype is None else int(np.iinfo(target).min)
+        if low < least or high > limit:
+            raise ValueError(
+                f"{label}: expected whole numbers from {least} to {limit}, which {target} holds exactly, got {low} to "
+                f"{high}; for labels and tokens make it Input(shape, dtype='int64')"
+            )
+    return array
+
+
+def _kind(given: Any, array: Array) -> str:
+    """What came, for a message."""
+    kind = type(given).__name__
+    return f"dtype {array.dtype}" if isinstance(given, np.ndarray) else f"{kind} (as an array: dtype {array.dtype})"
+
+
 def _after_fork_in_child() -> None:
     """Take the models from the threads that were computing with them: they did not come along."""
-    for model in _models:
-        model._lock = threading.RLock()
+    for model in list(_models):
+        model._plans.after_fork()
 
 
 if sys.platform != "win32":  # where no process forks

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from minitrain.graph.graph import Graph
 from minitrain.layer import Buffer
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import mismatch
 
 __all__ = ["Variables", "declared_variables"]
 
@@ -51,10 +50,12 @@ class Variables(Mapping[str, Array]):
 def declared_variables(graph: Graph) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
     """Return the parameters and the state that the layers of a graph declare, by the model's names.
 
+    Layers that share a variable declare it alike; it is there once.
+
     Raises
     ------
     ValueError
-        Two layers that name one variable: each would overwrite what the other found of its gradient.
+        Two layers that name one variable and disagree about it.
     """
     params: dict[str, Buffer] = {}
     state: dict[str, Buffer] = {}
@@ -62,14 +63,19 @@ def declared_variables(graph: Graph) -> tuple[dict[str, Buffer], dict[str, Buffe
     declarations = graph.declarations(2)
     for node in graph.nodes:
         declaration = declarations[node.name]
-        for declared, variables in ((declaration.params, params), (declaration.state, state)):
+        for declared, variables, others in (
+            (declaration.params, params, state),
+            (declaration.state, state, params),
+        ):
             for local, buffer in declared.items():
                 name = node.variable(local)
                 owner = owners.setdefault(name, node.name)
-                if owner != node.name or name in params or name in state:
-                    expected = "a variable of one layer (shared ones are not supported)"
-                    raise ValueError(mismatch(name, expected, f"{owner} and {node.name}"))
-                variables[name] = buffer
+                known = variables.setdefault(name, buffer)
+                if name in others or (known.shape, known.dtype) != (buffer.shape, buffer.dtype):
+                    raise ValueError(
+                        f"{node.name}: shares {name} with {owner}, where its shape is {known.shape}; here it would be "
+                        f"{buffer.shape}: call the layer on inputs that need the same shape, or make another layer"
+                    )
     return params, state
 
 

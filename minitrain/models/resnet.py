@@ -75,7 +75,8 @@ class _Blocks(Stack):
             weight_init=self.initializer(),
             name=name,
         )
-        return layer(x)
+        node: Node = layer(x)
+        return node
 
     def _norm(self, name: str, x: Node, place: Norm) -> Node:
         return BatchNorm(name=name)(x) if self.norm == place else x

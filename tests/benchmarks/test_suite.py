@@ -6,6 +6,7 @@ from pathlib import Path
 import numba
 import pytest
 
+from minitrain.layer import Spec
 from minitrain.layers import LAYERS
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,7 @@ def test_benchmark_runs(benchmark_, params):
 def test_every_layer_is_measured():
     assert benchmark_layers.LAYERS.keys() | benchmark_layers.NOT_HERE.keys() == LAYERS.keys()
     for name, (make, *shapes) in benchmark_layers.LAYERS.items():
-        make().declare(*shapes)  # where the first example's arguments do not fit: add others to LARGER
+        make().declare(*map(Spec, shapes))  # where the first example's arguments do not fit: add others to LARGER
         assert type(make()).__name__ == name
 
 

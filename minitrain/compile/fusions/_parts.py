@@ -2,6 +2,7 @@
 
 from minitrain import layers
 from minitrain.graph.graph import GraphNode
+from minitrain.layer import Spec
 from minitrain.layers import fused
 
 NORMS = (layers.BatchNorm, fused.BatchNormReLU, fused.BatchNormAddReLU)
@@ -9,7 +10,7 @@ NORMS = (layers.BatchNorm, fused.BatchNormReLU, fused.BatchNormAddReLU)
 
 def norm_names(norm: GraphNode) -> dict[str, str]:
     """Map a batch norm's own names of parameters and state to the model's."""
-    declared = norm.layer.declare(*((2, 2) for _ in norm.inputs))
+    declared = norm.layer.declare(*(Spec((2, 2)) for _ in norm.inputs))
     return {local: norm.variable(local) for local in (*declared.params, *declared.state)}
 
 

@@ -1,4 +1,4 @@
-"""What the layers share that give or take the mean and variance of each channel as a side output, `moments`."""
+"""What the layers share that give or take the mean and variance of each channel as an output, `moments`."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ import numpy as np
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.calls import Call
-from minitrain.layer import Declaration, Layer, Shape, Tensors, array
+from minitrain.layer import Declaration, Layer, Shape, Spec, Tensors, array
 from minitrain.layers._normalization import Normalization, as_3d
 from nbnorm.jit.arrays import Array, nothing
 from nbnorm.kernels import batch_norm
 from nbnorm.kernels.batch_norm.moments import combine_moments, take_moments
 
-__all__ = ["bind_moments", "bind_statistics", "expect_moments", "with_moments"]
+__all__ = ["bind_moments", "bind_statistics", "expect_moments", "moments_spec", "with_moments"]
 
 
-def moments_shape(channels: int) -> Shape:
-    """Shape of mean and biased variance of each channel, in float64."""
-    return 2, channels
+def moments_spec(channels: int) -> Spec:
+    """Mean and biased variance of each channel, in float64; no gradient flows through them."""
+    return Spec((2, channels), "float64", gradient=False)
 
 
-def expect_moments(layer: Layer, received: Shape, x: Shape) -> None:
-    """Raise ValueError unless the last input's shape is that of the moments of the first."""
-    if received != moments_shape(x[1]):
-        name = type(layer).__name__
-        raise ValueError(f"{name}: expected moments of shape {moments_shape(x[1])}, got {received}")
+def expect_moments(layer: Layer, received: Spec, x: Shape) -> None:
+    """Raise ValueError unless the last input is the moments of the first."""
+    if received != moments_spec(x[1]):
+        raise ValueError(f"{type(layer).__name__}: expected moments, {moments_spec(x[1])}, got {received}")
 
 
 def with_moments(declared: Declaration, geometry: conv2d.Geometry) -> Declaration:
-    """Add the moments of the output to a convolution's side outputs, and what it needs to find them."""
+    """Add the moments of the output to a convolution's outputs, and what it needs to find them."""
     return replace(
         declared,
-        side_outputs={"moments": array(moments_shape(geometry.out_channels), "float64")},
+        outputs={**declared.outputs, "moments": moments_spec(geometry.out_channels)},
         scratch={**declared.scratch, "moment_sums": array(conv2d.sums_shape(geometry), "float64")},
     )
 

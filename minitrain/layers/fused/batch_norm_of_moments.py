@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from minitrain.kernels.calls import in_order
-from minitrain.layer import Declaration, Example, Layer, Shape, Tensors
+from minitrain.layer import Declaration, Example, Layer, Spec, Tensors
 from minitrain.layers._normalization import Normalization
 from minitrain.layers.batch_norm import BatchNorm
-from minitrain.layers.fused._moments import bind_statistics, expect_moments
+from minitrain.layers.fused._moments import bind_statistics, expect_moments, moments_spec
 from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
 
 
 @dataclass(frozen=True)
 class BatchNormOfMoments(Layer):
-    """A BatchNorm, BatchNormReLU or BatchNormAddReLU with one more input: the moments of x, (2, C), a side output.
+    """A BatchNorm, BatchNormReLU or BatchNormAddReLU with one more input: the moments of x, (2, C).
 
     The forward pass reads x once instead of twice.
 
@@ -29,17 +29,17 @@ class BatchNormOfMoments(Layer):
 
     prefix: ClassVar[str] = "bn"
     examples: ClassVar[list[Example]] = [
-        Example((4, 3, 5, 5), (2, 3), norm=BatchNorm()),
-        Example((3, 40, 9, 17), (2, 40), norm=BatchNormReLU(momentum=None)),
-        Example((8, 4), (8, 4), (2, 4), norm=BatchNormAddReLU(eps=0.1)),
-        Example((4, 3, 5, 5), (4, 3, 5, 5), (2, 3), norm=BatchNormAddReLU()),
+        Example((4, 3, 5, 5), moments_spec(3), norm=BatchNorm()),
+        Example((3, 40, 9, 17), moments_spec(40), norm=BatchNormReLU(momentum=None)),
+        Example((8, 4), (8, 4), moments_spec(4), norm=BatchNormAddReLU(eps=0.1)),
+        Example((4, 3, 5, 5), (4, 3, 5, 5), moments_spec(3), norm=BatchNormAddReLU()),
     ]
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        *shapes_of_norm, moments = shapes
-        declared = self.norm.declare(*shapes_of_norm)
-        expect_moments(self, moments, shapes[0])
-        return replace(declared, side_inputs=(f"x{len(shapes_of_norm)}",))
+    def declare(self, *inputs: Spec) -> Declaration:
+        *inputs_of_norm, moments = inputs
+        declared = self.norm.declare(*inputs_of_norm)
+        expect_moments(self, moments, inputs[0].shape)
+        return declared
 
     def bind_forward(self, t: Tensors) -> None:
         self.norm.expect_statistics(t)

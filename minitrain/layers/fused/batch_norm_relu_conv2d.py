@@ -11,10 +11,10 @@ import numpy as np
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.calls import Call, in_order
-from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, array
+from minitrain.layer import Declaration, Example, Layer, Shape, Spec, Tensors, array
 from minitrain.layers._normalization import as_3d
 from minitrain.layers.conv2d import Conv2d
-from minitrain.layers.fused._moments import bind_moments, bind_statistics, expect_moments, with_moments
+from minitrain.layers.fused._moments import bind_moments, bind_statistics, expect_moments, moments_spec, with_moments
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
 from nbnorm.jit.arrays import Array, nothing
 from nbnorm.kernels import batch_norm
@@ -33,9 +33,9 @@ class BatchNormReLUConv2d(Layer):
     norm : BatchNormReLU
     conv : Conv2d
     takes_moments : bool
-        Whether there is one more input: the mean and biased variance of each channel of x, (2, C), a side output.
+        Whether there is one more input: the mean and biased variance of each channel of x, (2, C).
     gives_moments : bool
-        Whether those of the output are a side output.
+        Whether those of the output are an output, `moments`.
     """
 
     norm: BatchNormReLU
@@ -49,18 +49,21 @@ class BatchNormReLUConv2d(Layer):
         Example((4, 16, 16, 17), norm=BatchNormReLU(momentum=None), conv=Conv2d(16, 3, padding=1)),
         Example((2, 4, 7, 6), norm=BatchNormReLU(eps=0.1), conv=Conv2d(6, 3, stride=2, groups=2), gives_moments=True),
         Example((4, 16, 16, 17), norm=BatchNormReLU(), conv=Conv2d(17, 3), gives_moments=True),
-        Example((4, 16, 9, 8), (2, 16), norm=BatchNormReLU(), conv=Conv2d(5, 3, padding=1), takes_moments=True),
         Example(
-            (4, 17, 16, 16), (2, 17), norm=BatchNormReLU(momentum=None), conv=Conv2d(16, 3, padding=1),
+            (4, 16, 9, 8), moments_spec(16), norm=BatchNormReLU(), conv=Conv2d(5, 3, padding=1), takes_moments=True
+        ),
+        Example(
+            (4, 17, 16, 16), moments_spec(17), norm=BatchNormReLU(momentum=None), conv=Conv2d(16, 3, padding=1),
             takes_moments=True, gives_moments=True,
         ),
     ]  # fmt: skip
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        inputs = shapes[:-1] if self.takes_moments else shapes
-        conv, norm, geometry = self.conv.declare(*inputs), self.norm.declare(*inputs), self.conv.geometry(shapes[0])
+    def declare(self, *inputs: Spec) -> Declaration:
+        x = inputs[0].shape
+        whole = inputs[:-1] if self.takes_moments else inputs
+        conv, norm, geometry = self.conv.declare(*whole), self.norm.declare(*whole), self.conv.geometry(x)
         if self.takes_moments:
-            expect_moments(self, shapes[-1], shapes[0])
+            expect_moments(self, inputs[-1], x)
         if self.gives_moments:
             conv = with_moments(conv, geometry)
         backward_scratch = conv.backward_scratch["backward_scratch"].shape[0]
@@ -70,12 +73,10 @@ class BatchNormReLUConv2d(Layer):
         return Declaration(
             outputs=conv.outputs,
             params={**norm.params, **conv.params},
-            side_outputs=conv.side_outputs,
-            side_inputs=("x1",) if self.takes_moments else (),
             state=norm.state,
-            saved={**norm.saved, "normalization": array(conv2d.normalization_shape(shapes[0][1]))},
-            scratch={**conv.scratch, "normalized": array(shapes[0])},
-            backward_scratch={"backward_scratch": array((backward_scratch,)), "normalized_again": array(shapes[0])},
+            saved={**norm.saved, "normalization": array(conv2d.normalization_shape(x[1]))},
+            scratch={**conv.scratch, "normalized": array(x)},
+            backward_scratch={"backward_scratch": array((backward_scratch,)), "normalized_again": array(x)},
             backward_reads=("x0",),
         )
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.calls import in_order
-from minitrain.layer import Declaration, Example, Layer, Shape, Tensors
+from minitrain.layer import Declaration, Example, Layer, Shape, Spec, Tensors
 from minitrain.layers.conv2d import Conv2d
 from minitrain.layers.fused._moments import bind_moments, with_moments
 
 
 @dataclass(frozen=True)
 class Conv2dMoments(Layer):
-    """A Conv2d with the mean and the biased variance of each output channel, (2, out_channels), as a side output.
+    """A Conv2d with the mean and the biased variance of each output channel, (2, out_channels), as an output.
 
     Where Winograd's convolution is used they are found while the outputs are in registers and the nearest cache, else
     in a pass over the output.
@@ -36,8 +36,8 @@ class Conv2dMoments(Layer):
         Example((2, 4, 7, 6), conv=Conv2d(6, 3, stride=2, groups=2, bias=False)),
     ]
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        return with_moments(self.conv.declare(*shapes), self.conv.geometry(shapes[0]))
+    def declare(self, *inputs: Spec) -> Declaration:
+        return with_moments(self.conv.declare(*inputs), self.conv.geometry(inputs[0].shape))
 
     def flops(self, *shapes: Shape) -> int:
         return self.conv.flops(*shapes)

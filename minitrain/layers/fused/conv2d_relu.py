@@ -12,7 +12,7 @@ import numpy as np
 from minitrain.kernels import conv2d
 from minitrain.kernels.calls import Call, in_order
 from minitrain.kernels.conv2d import epilogue
-from minitrain.layer import Declaration, Example, Layer, Shape, Tensors, array
+from minitrain.layer import Declaration, Example, Layer, Shape, Spec, Tensors, array
 from minitrain.layers.conv2d import Conv2d
 from minitrain.layers.fused._moments import bind_moments, with_moments
 from nbnorm.jit.arrays import Array, nothing
@@ -29,7 +29,7 @@ class Conv2dReLU(Layer):
     ----------
     conv : Conv2d
     gives_moments : bool
-        Whether the mean and biased variance of each output channel, (2, out_channels), are a side output.
+        Whether the mean and biased variance of each output channel, (2, out_channels), are an output.
     """
 
     conv: Conv2d
@@ -46,15 +46,14 @@ class Conv2dReLU(Layer):
         Example((3, 5, 4, 4), conv=Conv2d(2, 1), gives_moments=True),
     ]
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        inner = self.conv.declare(*shapes)
+    def declare(self, *inputs: Spec) -> Declaration:
+        inner = self.conv.declare(*inputs)
         if self.gives_moments:
-            inner = with_moments(inner, self.conv.geometry(shapes[0]))
-        y = inner.outputs["y"]
+            inner = with_moments(inner, self.conv.geometry(inputs[0].shape))
+        y = inner.outputs["y"].shape
         return Declaration(
             outputs=inner.outputs,
             params=inner.params,
-            side_outputs=inner.side_outputs,
             scratch=inner.scratch,
             backward_scratch={**inner.backward_scratch, "dz": array(y), "partial": array(y[:2], "float64")},
             backward_reads=("x", "y"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.calls import Call, in_order
-from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Tensors, array
+from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Spec, Tensors, array
 from minitrain.layers._normalization import Normalization
 from minitrain.layers.batch_norm import BatchNorm
 from minitrain.layers.conv2d import Conv2d
@@ -57,22 +57,22 @@ class InferenceConv2d(Layer):
         Example((1, 2, 9, 9), conv=Conv2d(20, 3, groups=2), norm=BatchNorm(), last_norm=BatchNorm(eps=0.1)),
     ]
 
-    def declare(self, *shapes: Shape) -> Declaration:
-        conv = self.conv.declare(shapes[0])
-        y = conv.outputs["y"]
+    def declare(self, *inputs: Spec) -> Declaration:
+        conv = self.conv.declare(inputs[0])
+        y = conv.outputs["y"].shape
         params, derived = dict(conv.params), dict(conv.derived)
         state: dict[str, Buffer] = {}
         if self.norm is not None:
-            norm = self.norm.declare(y, *shapes[1:])
+            norm = self.norm.declare(Spec(y), *inputs[1:])
             params |= norm.params
             state |= norm.state
             derived |= {"scale": array((y[1],), "float64"), "shift": array((y[1],))}
         if self.last_norm is not None:
-            norm = self.last_norm.declare(y)
+            norm = self.last_norm.declare(Spec(y))
             params |= {LAST + name: buffer for name, buffer in norm.params.items()}
             state |= {LAST + name: buffer for name, buffer in norm.state.items()}
             derived["affine"] = array((2, y[1]))
-        return Declaration(outputs={"y": y}, params=params, state=state, scratch=conv.scratch, derived=derived)
+        return Declaration(outputs={"y": Spec(y)}, params=params, state=state, scratch=conv.scratch, derived=derived)
 
     def flops(self, *shapes: Shape) -> int:
         return self.conv.flops(shapes[0])

@@ -22,8 +22,8 @@ class Scaled(Layer):
     inner: Layer | None = None
     weight_init: object = Constant(1.0)
 
-    def declare(self, *shapes):
-        return Declaration({"y": shapes[0]}, params={"weight": zeros((1,))})
+    def declare(self, *inputs):
+        return Declaration({"y": inputs[0]}, params={"weight": zeros((1,))})
 
     def forward(self, t):
         np.multiply(t.x, self.factor, out=t.y)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.initializers import Constant
+from minitrain.layer import Spec
 from minitrain.layers import LeakyReLU, PReLU, ReLU, Sigmoid, SiLU, Tanh
 
 SHAPES = st.lists(st.integers(1, 7), min_size=1, max_size=5).map(tuple)
@@ -35,10 +36,10 @@ def test_prelu_agrees_with_torch(shape, per_channel):
 
 
 def test_prelu_starts_as_torch_does_and_is_not_penalized():
-    weight = PReLU("channel").declare((2, 5, 3, 3)).params["weight"]
+    weight = PReLU("channel").declare(Spec((2, 5, 3, 3))).params["weight"]
     np.testing.assert_array_equal(weight.fill(None, weight.shape, 1, 1), np.full(5, 0.25))
     assert not weight.penalized
-    assert PReLU(weight_init=Constant(0.1)).declare((2, 5)).params["weight"].shape == (1,)
+    assert PReLU(weight_init=Constant(0.1)).declare(Spec((2, 5))).params["weight"].shape == (1,)
 
 
 @pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(), LeakyReLU(-0.5), PReLU(), Sigmoid(), SiLU(), Tanh()])
@@ -63,8 +64,8 @@ def test_errors():
     with pytest.raises(ValueError, match="negative_slope: expected a finite number, got nan"):
         LeakyReLU(float("nan"))
     with pytest.raises(ValueError, match=r"num_parameters: expected 1 or the 5 channels of \(N, 5, 3\), got 4"):
-        PReLU(4).declare((2, 5, 3))
+        PReLU(4).declare(Spec((2, 5, 3)))
     with pytest.raises(TypeError, match="num_parameters: expected an integer, got 'all'"):
         PReLU("all")
     with pytest.raises(ValueError, match="ReLU: expected one input, got 2"):
-        ReLU().declare((2, 3), (2, 3))
+        ReLU().declare(Spec((2, 3)), Spec((2, 3)))

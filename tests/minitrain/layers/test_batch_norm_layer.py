@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.initializers import Constant
+from minitrain.layer import Spec
 from minitrain.layers import BatchNorm
 from minitrain.layers.fused import BatchNormAddReLU, BatchNormReLU
 
@@ -68,7 +69,7 @@ def test_fused_layers_have_the_variables_of_batch_norm(fused):
 
 
 def test_start():
-    declared = BatchNorm(gamma_init=Constant(0.5)).declare((2, 3))
+    declared = BatchNorm(gamma_init=Constant(0.5)).declare(Spec((2, 3)))
     start = {n: b.fill(None, b.shape, 1, 1).tolist() for n, b in {**declared.params, **declared.state}.items()}
     assert start == {"gamma": [0.5] * 3, "beta": [0] * 3, "running_mean": [0] * 3, "running_var": [1] * 3}
     assert not any(buffer.penalized for buffer in declared.params.values())
@@ -92,6 +93,6 @@ def test_errors():
         with pytest.raises(error, match=next(iter(arguments))):
             BatchNorm(**arguments)
     with pytest.raises(ValueError, match=r"AddReLU: expected a residual of shape \(N, 3, 4\), got \(N, 3, 5\)"):
-        BatchNormAddReLU().declare((2, 3, 4), (2, 3, 5))
+        BatchNormAddReLU().declare(Spec((2, 3, 4)), Spec((2, 3, 5)))
     with pytest.raises(ValueError, match=r"BatchNorm: expected an input of shape \(N, C, ...\), got \(N,\)"):
-        BatchNorm().declare((2,))
+        BatchNorm().declare(Spec((2,)))

@@ -15,9 +15,9 @@ class Scale(Layer):
 
     reads = ("x",)
 
-    def declare(self, *shapes):
+    def declare(self, *inputs):
         return Declaration(
-            {"y": shapes[0]}, params={"weight": zeros((1,))}, backward_reads=self.reads, in_place={"dx0": ("dy", "x0")}
+            {"y": inputs[0]}, params={"weight": zeros((1,))}, backward_reads=self.reads, may_share={"dx0": ("dy", "x0")}
         )
 
     def forward(self, t):
@@ -53,9 +53,9 @@ class ChangesItsInput(Scale):
 
 
 class ChangesStateInInference(Scale):
-    def declare(self, *shapes):
+    def declare(self, *inputs):
         return Declaration(
-            {"y": shapes[0]}, params={"weight": zeros((1,))}, state={"count": zeros((1,))}, backward_reads=("x",)
+            {"y": inputs[0]}, params={"weight": zeros((1,))}, state={"count": zeros((1,))}, backward_reads=("x",)
         )
 
     def infer(self, t):
@@ -66,9 +66,9 @@ class ChangesStateInInference(Scale):
 class DerivesTwice(Scale):
     """y = 2 weight x in inference, right in everything but its training."""
 
-    def declare(self, *shapes):
+    def declare(self, *inputs):
         derived = {"twice": array((1,))}
-        return Declaration({"y": shapes[0]}, params={"weight": zeros((1,))}, derived=derived, backward_reads=("x",))
+        return Declaration({"y": inputs[0]}, params={"weight": zeros((1,))}, derived=derived, backward_reads=("x",))
 
     def derive(self, t):
         np.multiply(t.weight, 2, out=t.twice)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minitrain.layer import Spec
 from minitrain.layers import Conv2d
 
 
@@ -57,7 +58,7 @@ def test_integers_and_lists_become_pairs():
 
 
 def test_fans():
-    declared = Conv2d(8, (3, 5), groups=2).declare((2, 4, 9, 9))
+    declared = Conv2d(8, (3, 5), groups=2).declare(Spec((2, 4, 9, 9)))
     weight = declared.params["weight"]
     assert weight.shape == (8, 2, 3, 5)
     assert (weight.fan_in, weight.fan_out) == (2 * 15, 4 * 15)
@@ -98,5 +99,5 @@ def test_arguments(arguments, error, message):
 )
 def test_shapes(shapes, message):
     with pytest.raises(ValueError) as caught:
-        Conv2d(4, 3, groups=2).declare(*shapes)
+        Conv2d(4, 3, groups=2).declare(*map(Spec, shapes))
     assert message in str(caught.value)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minitrain.layer import Spec
 from minitrain.layers import Dense
 
 
@@ -18,11 +19,11 @@ def test_agrees_with_torch(batch, features, out_features, bias):
 
 def test_images_are_to_be_flattened():
     with pytest.raises(ValueError, match=r"input of shape \(N, features\), got \(N, 3, 4, 4\); put Flatten"):
-        Dense(10).declare((2, 3, 4, 4))
+        Dense(10).declare(Spec((2, 3, 4, 4)))
 
 
 def test_fans_and_arguments():
-    declared = Dense(5).declare((2, 7))
+    declared = Dense(5).declare(Spec((2, 7)))
     assert (declared.params["weight"].fan_in, declared.params["weight"].fan_out) == (7, 5)
     assert declared.params["weight"].penalized
     assert not declared.params["bias"].penalized

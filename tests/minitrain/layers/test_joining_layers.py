@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minitrain.layer import Spec
 from minitrain.layers import Add, Concat, Flatten
 
 SHAPES = st.lists(st.integers(1, 6), min_size=2, max_size=5).map(tuple)
@@ -54,5 +55,5 @@ def test_flatten_agrees_with_torch(shape):
 )
 def test_errors(layer, shapes, message):
     with pytest.raises(ValueError) as caught:
-        layer.declare(*shapes)
+        layer.declare(*map(Spec, shapes))
     assert message in str(caught.value)

@@ -19,10 +19,10 @@ from minitrain.layers.fused import FUSED_LAYERS
 ALL_LAYERS = LAYERS | FUSED_LAYERS
 CASES = [(layer, example) for layer in ALL_LAYERS.values() for example in layer.examples]
 TRAINING_CASES = [(layer, example) for layer, example in CASES if layer.trains]
-DECLARED = [(layer(**example.arguments).declare(*example.shapes), layer, example) for layer, example in TRAINING_CASES]
+DECLARED = [(layer(**example.arguments).declare(*example.inputs), layer, example) for layer, example in TRAINING_CASES]
 ADDING_CASES = [(layer, example) for declared, layer, example in DECLARED if declared.adds_gradient]
-SIDE_OUTPUT_CASES = [(layer, example) for declared, layer, example in DECLARED if declared.side_outputs]
-IN_PLACE_CASES = [(layer, example) for declared, layer, example in DECLARED if declared.in_place]
+SIDE_OUTPUT_CASES = [(layer, example) for declared, layer, example in DECLARED if "moments" in declared.outputs]
+IN_PLACE_CASES = [(layer, example) for declared, layer, example in DECLARED if declared.may_share]
 
 
 def label(value):
@@ -80,81 +80,80 @@ def test_arguments_can_be_saved_as_json(layer, example):
 
 @each_example
 def test_names_of_buffers_are_distinct_and_the_batch_comes_first(layer, example):
-    declared = layer(**example.arguments).declare(*example.shapes)
+    declared = layer(**example.arguments).declare(*example.inputs)
     groups = [declared.outputs, declared.params, declared.state, declared.saved, declared.scratch, declared.derived]
-    groups.append(declared.side_outputs)
     names = [name for group in [*groups, declared.backward_scratch] for name in group]
     names += [f"d{name}" for name in [*declared.outputs, *declared.params]]
     assert len(names) == len(set(names))
     assert next(iter(declared.outputs)) == "y"
-    assert all(shape[0] == example.shapes[0][0] for shape in declared.outputs.values())
-    inputs = {f"x{index}" for index in range(len(example.shapes))}
+    assert all(spec.shape[0] == example.inputs[0].shape[0] for spec in declared.outputs.values() if spec.gradient)
+    inputs = {f"x{index}" for index in range(len(example.inputs))}
     assert set(declared.backward_reads) <= {"x", *inputs, *declared.outputs}
 
 
 @each_training_example
 def test_overwrites_all_it_writes_and_reads_only_what_it_declares(layer, example):
-    check.check_overwrites(check.BoundLayer(layer(**example.arguments), example.shapes))
+    check.check_overwrites(check.BoundLayer(layer(**example.arguments), example.inputs))
 
 
 @each_example
 def test_inference_follows_parameters_and_state(layer, example):
-    check.check_derives(layer(**example.arguments), example.shapes)
+    check.check_derives(layer(**example.arguments), example.inputs)
 
 
 @each_example
 def test_changes_nothing_it_reads(layer, example):
-    check.check_reads_only(check.BoundLayer(layer(**example.arguments), example.shapes))
+    check.check_reads_only(check.BoundLayer(layer(**example.arguments), example.inputs))
 
 
 @each_training_example
 def test_gradients(layer, example):
-    check.check_gradients(check.BoundLayer(layer(**example.arguments), example.shapes))
+    check.check_gradients(check.BoundLayer(layer(**example.arguments), example.inputs))
 
 
 @each_training_example
 def test_gradients_of_inputs_are_optional(layer, example):
-    check.check_optional_gradients(layer(**example.arguments), example.shapes)
+    check.check_optional_gradients(layer(**example.arguments), example.inputs)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("layer", "example"), ADDING_CASES, ids=label)
 def test_adds_the_gradient_that_others_found(layer, example, dtype):
-    check.check_adds_gradient(layer(**example.arguments), example.shapes, dtype)
+    check.check_adds_gradient(layer(**example.arguments), example.inputs, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("layer", "example"), IN_PLACE_CASES, ids=label)
 def test_works_in_place_where_it_says_so(layer, example, dtype):
-    check.check_in_place(layer(**example.arguments), example.shapes, dtype)
+    check.check_in_place(layer(**example.arguments), example.inputs, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("layer", "example"), SIDE_OUTPUT_CASES, ids=label)
 def test_side_outputs_are_the_moments_of_the_output(layer, example, dtype):
-    check.check_side_outputs(layer(**example.arguments), example.shapes, dtype)
+    check.check_side_outputs(layer(**example.arguments), example.inputs, dtype)
 
 
 @each_example
 def test_float32_agrees_with_float64(layer, example):
-    check.check_float32(layer(**example.arguments), example.shapes)
+    check.check_float32(layer(**example.arguments), example.inputs)
 
 
 @each_example
 def test_same_bits_for_any_number_of_threads(layer, example):
-    check.check_same_bits(layer(**example.arguments), example.shapes, "float32")
+    check.check_same_bits(layer(**example.arguments), example.inputs, "float32")
 
 
 @each_example
 def test_allocates_nothing(layer, example):
-    check.check_allocates_nothing(layer(**example.arguments), example.shapes)
+    check.check_allocates_nothing(layer(**example.arguments), example.inputs)
 
 
 @each_example
 def test_infers_without_gradients(layer, example):
     made = layer(**example.arguments)
-    trained = check.BoundLayer(made, example.shapes)
-    bound = check.BoundLayer(made, example.shapes, training=False)
+    trained = check.BoundLayer(made, example.inputs)
+    bound = check.BoundLayer(made, example.inputs, training=False)
     before = bound.copies("inputs", "params", "state")
     outputs = bound.infer()
     for name, expected in trained.infer().items():

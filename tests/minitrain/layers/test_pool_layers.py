@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minitrain.layer import Spec
 from minitrain.layers import AvgPool2d, GlobalAvgPool, MaxPool2d
 
 
@@ -54,16 +55,16 @@ def test_errors(layer):
     with pytest.raises(ValueError, match=r"padding: expected at most half of kernel_size \(2, 2\), got \(2, 2\)"):
         layer(2, padding=2)
     with pytest.raises(ValueError, match=r"kernel_size \(3, 3\) is larger than the padded input, 2 x 8"):
-        layer(3).declare((1, 1, 2, 8))
+        layer(3).declare(Spec((1, 1, 2, 8)))
     with pytest.raises(ValueError, match=r"expected an input of shape \(N, C, H, W\), got \(N, 8\)"):
-        layer(3).declare((1, 8))
+        layer(3).declare(Spec((1, 8)))
     with pytest.raises(TypeError, match="kernel_size: expected an integer"):
         layer(2.5)
 
 
 def test_global_average_needs_positions():
     with pytest.raises(ValueError, match="GlobalAvgPool: expected an input"):
-        GlobalAvgPool().declare((2, 3))
+        GlobalAvgPool().declare(Spec((2, 3)))
 
 
 def test_arguments_are_pairs():

@@ -62,7 +62,7 @@ def test_the_first_step_with_each_batch_size_is_offered(make, monkeypatch):
     model = make()
     trainer = make_trainer(model)
     for batch in (4, 4, 3, 4):
-        trainer.step(np.ones((batch, *model.graph.inputs["input"]), "float32"), np.arange(batch) % CLASSES)
+        trainer.step(np.ones((batch, *model.input_shapes["input"]), "float32"), np.arange(batch) % CLASSES)
     assert len(offers) == 2
     assert len(offers[0]) > len(model.graph.nodes)
 
@@ -78,7 +78,7 @@ def test_the_trainer_says_how_many_processes_help(processes, monkeypatch):
     monkeypatch.setattr("minitrain.training.ahead.offered", offered)
     model = small_net()
     trainer = Trainer(model, losses.SoftmaxCrossEntropy(), optimizers.SGD(0.1), compile_processes=processes)
-    trainer.step(np.ones((4, *model.graph.inputs["input"]), "float32"), np.arange(4) % CLASSES)
+    trainer.step(np.ones((4, *model.input_shapes["input"]), "float32"), np.arange(4) % CLASSES)
     assert wanted == [processes]
 
 

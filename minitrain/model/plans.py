@@ -1,0 +1,161 @@
+"""The plans of a model, the memory they run in, and who holds it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from minitrain.compile.plan import Plan, new_arena
+from minitrain.layer import Shape
+
+__all__ = ["Held", "Plans", "Wanted"]
+
+MOST_PLANS = 32  # of different shapes, kept bound at a time in one arena
+
+Arena = Callable[[int], npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a plan is for.
+
+    Attributes
+    ----------
+    shapes : tuple of shapes
+        Of the inputs, batch axis first.
+    training, input_gradients : bool
+    losses : tuple of str, optional
+        The outputs whose gradients will be given; all unless given.
+    """
+
+    shapes: tuple[Shape, ...]
+    training: bool = False
+    input_gradients: bool = False
+    losses: tuple[str, ...] | None = None
+
+    def __hash__(self) -> int:
+        return hash((self.shapes, self.training))
+
+
+class Plans:
+    """Plans by what they are for, in arenas that belong to one call at a time.
+
+    Whoever runs a plan holds it from the first write to the last read, with `hold`. Other threads wait. What the same
+    thread runs meanwhile, such as a metric that predicts, has an arena of its own.
+
+    Parameters
+    ----------
+    make : callable
+        `make(wanted, arena)` binds a plan.
+    """
+
+    def __init__(self, make: Callable[[Wanted, Arena], Plan]) -> None:
+        self._make = make
+        self._lock = threading.RLock()
+        self._levels = [_Level()]
+        self._depth = 0
+        self._training = False
+
+    def get(self, wanted: Wanted) -> Plan:
+        """Return the plan in the memory that whoever holds none uses; for looking at it."""
+        with self._lock:
+            return self._levels[0].plan(wanted, self._make)
+
+    def hold(self, wanted: Wanted) -> Held:
+        """Return a context manager that gives the plan, and its memory until the end of the block."""
+        return Held(self, wanted)
+
+    def enter(self, wanted: Wanted) -> Plan:
+        """Take the memory; `leave` gives it back."""
+        self._lock.acquire()
+        try:
+            if self._training and wanted.training:
+                raise RuntimeError(
+                    "this model is in the middle of a training step: a loss, a metric or a layer may predict or "
+                    "evaluate with it, but not train it or ask for gradients; do that in a callback"
+                )
+            if self._depth == len(self._levels):
+                self._levels.append(_Level())
+            plan = self._levels[self._depth].plan(wanted, self._make)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._depth += 1
+        self._training |= wanted.training
+        return plan
+
+    def leave(self, wanted: Wanted) -> None:
+        """Give the memory back that `enter` took."""
+        self._depth -= 1
+        self._training &= not wanted.training
+        self._lock.release()
+
+    def clear(self) -> None:
+        """Forget all plans: they are bound anew when they are next asked for.
+
+        Raises
+        ------
+        RuntimeError
+            One of them is running.
+        """
+        with self._lock:
+            if self._depth:
+                raise RuntimeError("this model is running: what it is made of can be changed after that")
+            self._levels = [_Level()]
+
+    def after_fork(self) -> None:
+        """Take the memory from the threads that were computing in it: they did not come along."""
+        self._lock = threading.RLock()
+        self._levels = [_Level()]
+        self._depth = 0
+        self._training = False
+
+
+class Held:
+    """A plan and the memory it runs in, for a `with` block."""
+
+    __slots__ = ("_plans", "_wanted")
+
+    def __init__(self, plans: Plans, wanted: Wanted) -> None:
+        self._plans = plans
+        self._wanted = wanted
+
+    def __enter__(self) -> Plan:
+        return self._plans.enter(self._wanted)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._plans.leave(self._wanted)
+
+
+class _Level:
+    """One arena and the plans that are bound to it, the last used last."""
+
+    def __init__(self) -> None:
+        self._arena = new_arena(0)
+        self._plans: OrderedDict[Wanted, Plan] = OrderedDict()
+
+    def plan(self, wanted: Wanted, make: Callable[[Wanted, Arena], Plan]) -> Plan:
+        plan = self._plans.get(wanted)
+        if plan is None:
+            plan = make(wanted, self._provide)
+            if len(self._plans) >= MOST_PLANS:
+                self._plans.popitem(last=False)
+            self._plans[wanted] = plan
+        else:
+            self._plans.move_to_end(wanted)
+        return plan
+
+    def _provide(self, size: int) -> npt.NDArray[np.uint8]:
+        """Grow the arena; plans that are bound to the old one are made again when they are next asked for."""
+        if size > self._arena.size:
+            self._plans.clear()
+            self._arena = new_arena(size)
+        return self._arena
