@@ -155,13 +155,13 @@ class Plan:
         if len(arrays) != len(self.inputs):
             raise ValueError(f"x: expected {len(self.inputs)} arrays, got {len(arrays)}")
         for name, target, given in zip(self.shapes, self.inputs, arrays, strict=True):
-            given = np.asarray(given)
+            given, label = np.asarray(given), "x" if len(self.inputs) == 1 else f"x ({name})"
             if given.shape != target.shape:
                 raise ValueError(
-                    f"{name}: expected shape {describe(target.shape)} with N = {self.batch}, got {given.shape}"
+                    f"{label}: expected shape {describe(target.shape)} with N = {self.batch}, got {given.shape}"
                 )
             if given.dtype.kind not in ("fiub" if target.dtype.kind == "f" else INTEGERS[target.dtype.kind]):
-                raise TypeError(f"{name}: expected an array of {target.dtype}, got dtype {given.dtype}")
+                raise TypeError(f"{label}: expected an array of {target.dtype}, got dtype {given.dtype}")
             target[...] = given
 
     def forward(self) -> None:

@@ -333,7 +333,7 @@ def _named_outputs(outputs: Node | Mapping[str, Node]) -> dict[str, Node]:
     if isinstance(outputs, Node):
         return {SINGLE: outputs}
     if not isinstance(outputs, Mapping):
-        raise TypeError(f"outputs: expected a Node or a mapping of name to Node, got {type(outputs).__name__}")
+        raise TypeError(f"outputs: expected one Node or a mapping of name to Node, got {type(outputs).__name__}")
     for name, node in outputs.items():
         if not isinstance(name, str) or not name:
             raise ValueError(f"outputs: expected names that are not empty, got {name!r}")
