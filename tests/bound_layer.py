@@ -14,12 +14,13 @@ WRITTEN_BY_BACKWARD = ("input_gradients", "param_gradients", "backward_scratch")
 class BoundLayer:
     """Arrays for one layer, in groups of name to array, and the calls of the contract on them.
 
-    `wanted` says for each input whether its gradient is wanted (all, unless given).
+    `left_out` names the gradients that are not wanted ("dx1", "dweight"): they are None.
     """
 
-    def __init__(self, layer, shapes, dtype="float64", training=True, wanted=None, seed=0):
+    def __init__(self, layer, shapes, dtype="float64", training=True, left_out=(), seed=0):
         training = training and layer.trains
         self.layer, self.dtype, self.training = layer, np.dtype(dtype), training
+        self.unwanted = []  # gradients of parameters that are left out
         self.declaration = declared = layer.declare(*shapes)
         rng = np.random.default_rng(seed)
         inputs = {f"x{i}": self._values(rng, shape) for i, shape in enumerate(shapes)}
@@ -43,7 +44,7 @@ class BoundLayer:
             outputs = {"y": xs[0].reshape(declared.outputs["y"])}
         self.groups["outputs"] = outputs
         if training:
-            self._add_gradients(rng, xs, wanted or [True] * len(xs))
+            self._add_gradients(rng, xs, left_out)
         self.first_state = {name: value.copy() for name, value in self.groups["state"].items()}
         self.tensors = self._new_tensors(xs)
         self.bind()
@@ -69,16 +70,18 @@ class BoundLayer:
     def _empty(self, buffer):
         return np.empty(buffer.shape, self._dtype(buffer))
 
-    def _add_gradients(self, rng, xs, wanted):
+    def _add_gradients(self, rng, xs, left_out):
         declared = self.declaration
         dys = {f"d{name}": self._values(rng, shape) for name, shape in declared.outputs.items()}
         if declared.gradients_are_views or declared.output_is_view:
             dxs = {f"dx{i}": dys["dy"].reshape(x.shape) for i, x in enumerate(xs)}
         else:
-            dxs = {f"dx{i}": np.empty_like(x) for i, x in enumerate(xs) if wanted[i]}  # side inputs are the last
+            dxs = {f"dx{i}": np.empty_like(x) for i, x in enumerate(xs)}  # side inputs are the last
         self.groups["output_gradients"] = dys
-        self.groups["input_gradients"] = dxs
-        self.groups["param_gradients"] = {f"d{n}": np.empty_like(p) for n, p in self.groups["params"].items()}
+        dparams = {f"d{name}": np.empty_like(param) for name, param in self.groups["params"].items()}
+        self.groups["input_gradients"] = {name: dx for name, dx in dxs.items() if name not in left_out}
+        self.groups["param_gradients"] = {name: dparam for name, dparam in dparams.items() if name not in left_out}
+        self.unwanted = [name for name in dparams if name in left_out]
         self.groups["backward_scratch"] = {n: self._empty(b) for n, b in declared.backward_scratch.items()}
 
     def bind(self):
@@ -97,6 +100,8 @@ class BoundLayer:
             if group not in ("inputs", "input_gradients"):
                 for name, array in arrays.items():
                     setattr(tensors, name, array)
+        for name in self.unwanted:
+            setattr(tensors, name, None)
         return tensors
 
     @property
