@@ -105,3 +105,32 @@ def backward(
     room.backward.backward.for_work(size)(
         dy, x, y, (mean, inv_std), gamma, beta, relu, residual_given, row, (dx, dgamma, dbeta, dresidual)
     )
+
+
+def frozen_backward(
+    dy: Any, x: Any, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, eps: float, relu: bool, by_output: bool,
+    dx: Any, dgamma: Any, dbeta: Any, dresidual: Any,
+) -> None:  # fmt: skip
+    """Gradients of `infer`: the statistics are fixed. See `fixed` for the formulas.
+
+    What the ReLU cut off is computed anew from x, or taken from y (`by_output`; it may be empty otherwise). Gradients
+    that are empty are not wanted, and only dgamma and a ReLU without y need x. dx may be dy or x, dresidual may be dy.
+    """
+    size = x.size
+    if size == 0:
+        dgamma.fill(0)
+        dbeta.fill(0)
+        return
+    if dgamma.size == 0 and (by_output or not relu):
+        x = dy  # any array will do: what it holds matters to dgamma alone
+    if by_output and not relu:
+        y = dy  # any output will do: nothing was cut off
+    images, channels, length = x.shape
+    room: ModuleType = channels_last if length == 1 else channels_first
+    if length == 1:
+        row = channels_last.cut.cut(images, channels, x.itemsize)
+    else:
+        row = channels_first.cut.cut(images, channels, length, x.itemsize, 3 if by_output else 2)
+    room.frozen.frozen.for_work(size)(
+        dy, x, y, (gamma, beta), (mean, var), eps, (relu, by_output), row, (dx, dgamma, dbeta, dresidual)
+    )

@@ -5,15 +5,27 @@ import math
 from nbnorm.jit import device, kernel
 from nbnorm.kernels import statistics
 from nbnorm.kernels.runs import CENTER, SCALE, SHIFT
+from nbnorm.kernels.statistics import Factors
 from nbnorm.simd.vectors import LANES_FLOAT32
 
-__all__ = ["fold", "normalization_shape", "scale_of", "write_normalization"]
+__all__ = ["fixed_factors", "fold", "normalization_shape", "scale_of", "write_normalization"]
 
 
 @device
 def scale_of(gamma, var, eps, c):
     """gamma / sqrt(var + eps) of channel c, in float64."""
     return gamma[c] / math.sqrt(var[c] + eps)
+
+
+@device
+def fixed_factors(affine, given, eps, c, as_values):
+    """Factors of channel c by given statistics, (mean, var), in the type of the values."""
+    gamma, beta = affine
+    mean, var = given
+    scale = scale_of(gamma, var, eps, c)
+    center = as_values(mean[c])
+    rounded = 0.0 if center == mean[c] else mean[c] - center  # statistics may be float64
+    return Factors(center, as_values(scale), as_values(beta[c] - rounded * scale))
 
 
 @kernel
