@@ -86,9 +86,7 @@ def _task(phase, task, cut, gated, shape, affine, given, eps, slots, gradients):
         for c in range(first, last):
             own = c * cut.chunks + chunk
             clear_sums(totals_of(x, slots, own))
-            keep_factors(
-                reinterpreted(slots, x), kept_of(x, own), fixed_factors(affine, given, eps, c, x.dtype.type)
-            )
+            keep_factors(reinterpreted(slots, x), kept_of(x, own), fixed_factors(affine, given, eps, c, x.dtype.type))
     if phase & SUM and summed:
         sum_gradients(gated, shape, cut, chunk, where, first, last, slots, gradients.dresidual)
     if phase == WHOLE and summed:
