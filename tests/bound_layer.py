@@ -3,6 +3,7 @@
 import numpy as np
 
 from minitrain.layer import Spec, Tensors
+from minitrain.layers.fused import FrozenConv2dBatchNorm
 
 __all__ = ["READ_BY_FORWARD", "WRITTEN_BY_BACKWARD", "WRITTEN_BY_FORWARD", "BoundLayer", "moments", "poison"]
 
@@ -21,6 +22,7 @@ class BoundLayer:
         specs = [each if isinstance(each, Spec) else Spec(each) for each in inputs]
         training = training and layer.trains
         self.layer, self.dtype, self.training = layer, np.dtype(dtype), training
+        self.is_frozen = isinstance(layer, FrozenConv2dBatchNorm)  # derives in training, and has no gradients of params
         self.declaration = declared = layer.declare(*specs)
         self.unwanted = []  # gradients of parameters that are left out
         rng = np.random.default_rng(seed)
@@ -76,6 +78,7 @@ class BoundLayer:
             dxs = {f"dx{i}": np.empty_like(x) for i, x in enumerate(xs)}  # side inputs are the last
         self.groups["output_gradients"] = dys
         dparams = {f"d{name}": np.empty_like(param) for name, param in self.groups["params"].items()}
+        left_out = {*left_out, *(dparams if self.is_frozen else ())}
         self.groups["input_gradients"] = {name: dx for name, dx in dxs.items() if name not in left_out}
         self.groups["param_gradients"] = {name: dparam for name, dparam in dparams.items() if name not in left_out}
         self.unwanted = [name for name in dparams if name in left_out]
@@ -119,6 +122,8 @@ class BoundLayer:
     def forward(self):
         """Forward from the first state, over poisoned memory."""
         self.restore_state()
+        if self.is_frozen:
+            self.derive()
         self.poison(*WRITTEN_BY_FORWARD)
         for side in self.side_inputs.values():
             side[...] = moments(self.groups["inputs"]["x0"])

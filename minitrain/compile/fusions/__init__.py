@@ -33,7 +33,17 @@ def fuse(graph: Graph) -> Graph:
 
 def freeze(graph: Graph) -> Graph:
     """Return the graph for training in which what `Graph.frozen` names stays as it is, after `fuse` or without."""
-    return rewrite(graph, FREEZING) if graph.frozen else graph
+    if not graph.frozen:
+        return graph
+    rewritten = rewrite(graph, FREEZING)
+    for node in rewritten.nodes:
+        moved = [node.variable(name) for name in node.layer.statistics]
+        if not graph.frozen.isdisjoint(moved):
+            raise ValueError(
+                f"{node.name}: expected a layer whose statistics can be frozen, got a {type(node.layer).__name__}, which "
+                "has no frozen form; use freeze(..., statistics=False)"
+            )
+    return rewritten
 
 
 def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:
