@@ -40,8 +40,8 @@ def freeze(graph: Graph) -> Graph:
         moved = [node.variable(name) for name in node.layer.statistics]
         if not graph.frozen.isdisjoint(moved):
             raise ValueError(
-                f"{node.name}: expected a layer whose statistics can be frozen, got a {type(node.layer).__name__}, which "
-                "has no frozen form; use freeze(..., statistics=False)"
+                f"{node.name}: expected a layer whose statistics can be frozen, got a {type(node.layer).__name__}, "
+                "which has no frozen form; use freeze(..., statistics=False)"
             )
     return rewritten
 
