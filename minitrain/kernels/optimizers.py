@@ -23,16 +23,11 @@ __all__ = ["adam", "rmsprop", "sgd", "sgd_momentum"]
 
 
 class Piece(NamedTuple):
-    """A share of the vector in which all parameters have the settings of one group."""
+    """A share of the vector and the settings of its group, these in float64."""
 
     start: Any
     stop: Any
-    group: Any
-
-
-class GroupSettings(NamedTuple):
-    """What a group has of its own, in float64."""
-
+    penalized: Any
     l1: Any
     l2: Any
     decay: Any
@@ -51,22 +46,18 @@ class Shaping(NamedTuple):
 
 
 @device
-def piece_of(row):
-    """A row of `pieces` by name."""
-    return Piece(row[0], row[1], row[2])
+def piece_of(pieces, settings, k):
+    """Piece k with the settings of its group."""
+    group = pieces[k, 2]
+    l1, l2, decay, factor = settings[group, 0], settings[group, 1], settings[group, 2], settings[group, 3]
+    return Piece(pieces[k, 0], pieces[k, 1], group != 0, l1, l2, decay, factor)
 
 
 @device
-def settings_of(row):
-    """A row of `settings` by name."""
-    return GroupSettings(row[0], row[1], row[2], row[3])
-
-
-@device
-def shaping_of(number, clipping, piece, own):
-    """The shaping of a piece whose group has these settings; `number` is the dtype of the arrays."""
+def shaping_of(number, clipping, piece):
+    """The shaping of a piece; `number` is the dtype of the arrays."""
     scale, limit = clipping
-    return Shaping(number(scale), number(limit), piece.group != 0, number(own.l1), number(own.l2), number(0.0))
+    return Shaping(number(scale), number(limit), piece.penalized, number(piece.l1), number(piece.l2), number(0.0))
 
 
 @device
@@ -92,12 +83,11 @@ def sgd(grads, pieces, settings, clipping, rate, params):
     """w -= rate * factor * g. Overwrites params (size,)."""
     number = params.dtype.type
     for k in prange(pieces.shape[0]):
-        piece = piece_of(pieces[k])
-        own = settings_of(settings[piece.group])
-        shaping, own_rate = shaping_of(number, clipping, piece, own), number(rate * own.factor)
+        piece = piece_of(pieces, settings, k)
+        shaping, piece_rate = shaping_of(number, clipping, piece), number(rate * piece.factor)
         dw, w = grads[piece.start : piece.stop], params[piece.start : piece.stop]
         for i in range(w.size):
-            w[i] -= own_rate * shaped(dw[i], w[i], shaping)
+            w[i] -= piece_rate * shaped(dw[i], w[i], shaping)
 
 
 @kernel
@@ -109,9 +99,8 @@ def sgd_momentum(grads, pieces, settings, clipping, rate, momentum, nesterov, pa
     number = params.dtype.type
     momentum = number(momentum)
     for k in prange(pieces.shape[0]):
-        piece = piece_of(pieces[k])
-        own = settings_of(settings[piece.group])
-        shaping, own_rate = shaping_of(number, clipping, piece, own), number(rate * own.factor)
+        piece = piece_of(pieces, settings, k)
+        shaping, piece_rate = shaping_of(number, clipping, piece), number(rate * piece.factor)
         start, stop = piece.start, piece.stop
         dw, w, v = grads[start:stop], params[start:stop], velocity[start:stop]
         for i in range(w.size):
@@ -119,7 +108,7 @@ def sgd_momentum(grads, pieces, settings, clipping, rate, momentum, nesterov, pa
             g = shaped(dw[i], parameter, shaping)
             new = momentum * v[i] + g
             v[i] = new
-            w[i] = parameter - own_rate * (g + momentum * new if nesterov else new)
+            w[i] = parameter - piece_rate * (g + momentum * new if nesterov else new)
 
 
 @kernel
@@ -135,10 +124,9 @@ def adam(grads, pieces, settings, clipping, rule, params, mean, square):
     new1, beta2, new2 = number(new1), number(beta2), number(new2)
     correction, eps = number(correction), number(eps)
     for k in prange(pieces.shape[0]):
-        piece = piece_of(pieces[k])
-        own = settings_of(settings[piece.group])
-        shaping, own_rate = shaping_of(number, clipping, piece, own), number(corrected * own.factor)
-        keep = number(1.0 - rate * own.factor * own.decay)
+        piece = piece_of(pieces, settings, k)
+        shaping, piece_rate = shaping_of(number, clipping, piece), number(corrected * piece.factor)
+        keep = number(1.0 - rate * piece.factor * piece.decay)
         start, stop = piece.start, piece.stop
         dw, w, m, v = grads[start:stop], params[start:stop], mean[start:stop], square[start:stop]
         for i in range(w.size):
@@ -146,7 +134,7 @@ def adam(grads, pieces, settings, clipping, rule, params, mean, square):
             kept = w[i] * keep
             m[i] += (g - m[i]) * new1
             v[i] = beta2 * v[i] + g * g * new2
-            w[i] = kept - own_rate * m[i] / (math.sqrt(v[i]) * correction + eps)
+            w[i] = kept - piece_rate * m[i] / (math.sqrt(v[i]) * correction + eps)
 
 
 @kernel
@@ -159,26 +147,38 @@ def rmsprop(grads, pieces, settings, clipping, rule, params, square, mean, veloc
     """
     number = params.dtype.type
     rate, alpha, new, eps, momentum = rule  # the rate stays float64 until a factor is in it
-    alpha, new, eps, momentum, zero = number(alpha), number(new), number(eps), number(momentum), number(0.0)
+    alpha, new, eps, momentum = number(alpha), number(new), number(eps), number(momentum)
     centered, with_momentum = mean.size > 0, velocity.size > 0
     for k in prange(pieces.shape[0]):
-        piece = piece_of(pieces[k])
-        own = settings_of(settings[piece.group])
-        shaping, own_rate = shaping_of(number, clipping, piece, own), number(rate * own.factor)
+        piece = piece_of(pieces, settings, k)
+        shaping = shaping_of(number, clipping, piece)
+        rounded = number(rate * piece.factor), alpha, new, eps, momentum
         start, stop = piece.start, piece.stop
         dw, w, s = grads[start:stop], params[start:stop], square[start:stop]
         m, v = mean[start:stop], velocity[start:stop]
-        for i in range(w.size):
-            g = shaped(dw[i], w[i], shaping)
-            s[i] = alpha * s[i] + g * g * new
-            variance = s[i]
-            if centered:
-                m[i] += (g - m[i]) * new
-                variance -= m[i] * m[i]
-                if variance < 0:
-                    variance = zero
-            d = g / (math.sqrt(variance) + eps)
-            if with_momentum:
-                v[i] = momentum * v[i] + d
-                d = v[i]
-            w[i] -= own_rate * d
+        if centered or with_momentum:
+            _rmsprop_piece(dw, w, s, m, v, shaping, rounded, centered, with_momentum)
+        else:
+            _rmsprop_piece(dw, w, s, m, v, shaping, rounded, False, False)
+
+
+@device
+def _rmsprop_piece(dw, w, s, m, v, shaping, rounded, centered, with_momentum):
+    """One piece. The loop is vectorized where the last two are constants; with choices of them it stays scalar."""
+    rate, alpha, new, eps, momentum = rounded
+    zero = shaping.zero
+    for i in range(w.size):
+        parameter = w[i]  # read before anything is written: else the loop stays scalar
+        g = shaped(dw[i], parameter, shaping)
+        variance = alpha * s[i] + g * g * new
+        s[i] = variance
+        if centered:
+            average = m[i] + (g - m[i]) * new
+            m[i] = average
+            variance -= average * average
+            variance = zero if variance < zero else variance
+        d = g / (math.sqrt(variance) + eps)
+        if with_momentum:
+            d = momentum * v[i] + d
+            v[i] = d
+        w[i] = parameter - rate * d
