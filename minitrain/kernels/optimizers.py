@@ -1,8 +1,8 @@
 """Optimizer steps: one pass over the flat vector of all parameters for clipping, penalties, moments and the update.
 
 Every kernel takes `pieces`, int64 (n, 3): start, stop and group, and `settings`, float64 (groups, 4): l1, l2, weight
-decay and the factor of the learning rate of each group. Group 0 has none of them. What no piece covers is frozen: it
-is neither read nor written. The pieces are the unit of parallel work and depend on the shapes and the groups alone; all
+decay and the factor of the learning rate of each group. Group 0 has no penalties. What no piece covers is frozen: it is
+neither read nor written. The pieces are the unit of parallel work and depend on the shapes and the groups alone; all
 arithmetic is elementwise, so bits never depend on the threads. `clipping` = (scale, limit) and the penalties turn a raw
 gradient into the one that is followed, see `shaped`. Scalars come as Python's and are rounded once to the dtype of the
 arrays: float32 stays float32. In NumPy, SGD is::

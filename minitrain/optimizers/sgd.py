@@ -47,7 +47,7 @@ class SGD(Optimizer):
         rate = self.learning_rate_at(step)
         if self.momentum:
             run = kernels.sgd_momentum.for_work(cut.elements)
-            rule = rate, float(self.momentum), bool(self.nesterov)
-            run(grads, cut.pieces, cut.settings, clipping, *rule, params, slots["velocity"])
+            pieces, settings, velocity = cut.pieces, cut.settings, slots["velocity"]
+            run(grads, pieces, settings, clipping, rate, self.momentum, self.nesterov, params, velocity)
         else:
             kernels.sgd.for_work(cut.elements)(grads, cut.pieces, cut.settings, clipping, rate, params)

@@ -123,11 +123,12 @@ class Learner:
                 return self.learn(plan, targets, batch, tally)
         loss = self._forward_and_backward(plan, targets, tally)
         model = self.model
-        if not (math.isfinite(loss) and all_finite(model.flat_gradients, model.parameter_runs.trained)):
+        runs = model.parameter_runs
+        if not (math.isfinite(loss) and all_finite(model.flat_gradients, runs.trained)):
             self._restore_state()
             rate = self.optimizer.learning_rate_at(self.steps)
             raise NonFiniteLossError(explain(self.model, self.steps, loss, batch(), rate))
-        self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, model.parameter_runs)
+        self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, runs)
         self.steps += 1
         return loss
 
