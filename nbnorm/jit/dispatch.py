@@ -8,7 +8,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numba
@@ -16,7 +16,7 @@ from numba import njit, prange
 
 from nbnorm.jit.internals import linker, threads
 from nbnorm.jit.internals.cache import Hooks, keep_on_disk
-from nbnorm.jit.sources import origin
+from nbnorm.jit.sources import Origin, origin
 
 __all__ = ["SERIAL_WORK", "Kernel", "device", "hooks", "kernel", "prange", "runs_serially", "serially"]
 
@@ -107,6 +107,11 @@ def runs_serially() -> bool:
 def device(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper that kernels call. It is not cached by itself: its code ends up in the kernel's."""
     origin(function)
+    return device_from_text(function)
+
+
+def device_from_text(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a helper that was made from text, which no file has: `origin` would take two of them for a file anew."""
     compiled: Callable[..., Any] = njit(
         nogil=True,
         error_model="numpy",
@@ -130,8 +135,17 @@ class Kernel:
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.function = function
-        self.parallel = _compile(function, parallel=True)
-        self.serial = _compile(function, parallel=False)
+        self._origin = origin(function)
+
+    @cached_property
+    def parallel(self) -> Any:
+        """The form whose `prange` loops run on all threads."""
+        return _dispatcher(self.function, self._origin, parallel=True)
+
+    @cached_property
+    def serial(self) -> Any:
+        """The form that runs on one thread."""
+        return _dispatcher(self.function, self._origin, parallel=False)
 
     def __call__(self, *args: Any) -> Any:
         if _is_simple:
@@ -177,11 +191,11 @@ def kernel(function: Callable[..., Any]) -> Kernel:
     return Kernel(function)
 
 
-def _compile(function: Callable[..., Any], parallel: bool) -> Any:
+def _dispatcher(function: Callable[..., Any], source: Origin, parallel: bool) -> Any:
     dispatcher = njit(
         parallel=parallel, nogil=True, error_model="numpy", fastmath=FASTMATH, no_cfunc_wrapper=True, **linker.options()
     )(function)
-    keep_on_disk(dispatcher, origin(function), "parallel" if parallel else "serial", linker.compiler_name, hooks)
+    keep_on_disk(dispatcher, source, "parallel" if parallel else "serial", linker.compiler_name, hooks)
     return dispatcher
 
 

@@ -6,12 +6,13 @@ costs nothing: the class is the only place that says which integer is where.
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nbnorm.jit.dispatch import device
+from nbnorm.jit.dispatch import device_from_text
 
 __all__ = ["record", "row_of", "size_of"]
 
@@ -31,7 +32,7 @@ def size_of(kind: type) -> int:
     >>> size_of(Problem)
     3
     """
-    return sum(size_of(field) if _is_record(field) else 1 for field in _fields(kind).values())
+    return sum(size_of(field) if _is_record(field) else 1 for field in _fields(kind))
 
 
 def row_of(values: tuple[Any, ...], *tables: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -65,7 +66,7 @@ def record(kind: type, first: int = 0) -> Callable[..., Any]:
     # compiled code is linked by name
     read.__name__ = read.__qualname__ = f"read_{kind.__qualname__}_{first}".replace(".", "_")
     read.__module__ = kind.__module__
-    return device(read)
+    return device_from_text(read)
 
 
 def _expression(kind: type, first: int, names: dict[str, Any]) -> str:
@@ -73,7 +74,7 @@ def _expression(kind: type, first: int, names: dict[str, Any]) -> str:
     name = f"kind_{len(names)}"
     names[name] = kind
     parts = []
-    for field in _fields(kind).values():
+    for field in _fields(kind):
         parts.append(_expression(field, first, names) if _is_record(field) else f"row[{first}]")
         if field is bool:
             parts[-1] += " != 0"
@@ -81,12 +82,14 @@ def _expression(kind: type, first: int, names: dict[str, Any]) -> str:
     return f"{name}({', '.join(parts)})"
 
 
-def _fields(kind: type) -> dict[str, Any]:
+@cache
+def _fields(kind: type) -> tuple[Any, ...]:
+    """The types of a NamedTuple's fields, in order."""
     hints = get_type_hints(kind)
     for name in kind._fields:  # type: ignore[attr-defined]
         if hints[name] not in (int, bool) and not _is_record(hints[name]):
             raise TypeError(f"{kind.__qualname__}.{name}: expected int, bool or a NamedTuple of them")
-    return {name: hints[name] for name in kind._fields}  # type: ignore[attr-defined]
+    return tuple(hints[name] for name in kind._fields)  # type: ignore[attr-defined]
 
 
 def _is_record(field: Any) -> bool:

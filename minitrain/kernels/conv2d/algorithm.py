@@ -132,6 +132,6 @@ class WeightGradient(Algorithm):
             raise ValueError(f"normalization: expected none for {self!r}, which does not normalize")
 
 
-def or_nothing(array: Array | None, dtype: np.dtype, ndim: int = 1) -> Array:
-    """Return the array, or what stands for it in a kernel's call where it is None."""
+def or_nothing(array: Array | None, dtype: np.dtype, ndim: int) -> Array:
+    """Return the array, or what stands for it in a kernel's call where it is None: of as many axes, see `nothing`."""
     return nothing(dtype, ndim) if array is None else array

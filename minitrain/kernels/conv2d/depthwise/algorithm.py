@@ -40,7 +40,7 @@ class DepthwiseCorrelation(Correlation):
         return True
 
     def pack(self, weight: Array, bias: Array | None, packed: Array, scale: Array | None = None) -> Call:
-        scale, bias = or_nothing(scale, FLOAT64), or_nothing(bias, self.dtype)
+        scale, bias = or_nothing(scale, FLOAT64, 1), or_nothing(bias, self.dtype, 1)
         return partial(pack_weights.for_work(packed.size), self._cut.weights, weight, scale, bias, packed)
 
     def bind(
@@ -57,7 +57,7 @@ class DepthwiseCorrelation(Correlation):
         sums: Array | None = None,
     ) -> Call:
         self.expect_plain(normalization, sums)
-        residual, affine = or_nothing(residual, self.dtype), or_nothing(affine, self.dtype)
+        residual, affine = or_nothing(residual, self.dtype, 4), or_nothing(affine, self.dtype, 2)
         run = correlate_planes.for_work(self.work)
         return partial(run, self._cut.row, source, packed, residual, affine, relu, scratch, target)
 

@@ -46,7 +46,7 @@ class DirectCorrelation(Correlation):
         return True
 
     def pack(self, weight: Array, bias: Array | None, packed: Array, scale: Array | None = None) -> Call:
-        scale, bias = or_nothing(scale, FLOAT64), or_nothing(bias, self.dtype)
+        scale, bias = or_nothing(scale, FLOAT64, 1), or_nothing(bias, self.dtype, 1)
         return partial(pack_weights.for_work(packed.size), self._cut.weights, weight, scale, bias, packed)
 
     def bind(
@@ -63,7 +63,7 @@ class DirectCorrelation(Correlation):
         sums: Array | None = None,
     ) -> Call:
         self.expect_plain(normalization, sums)
-        residual, affine = or_nothing(residual, self.dtype), or_nothing(affine, self.dtype)
+        residual, affine = or_nothing(residual, self.dtype, 4), or_nothing(affine, self.dtype, 2)
         run = correlation_kernel(*self._cut.tile).for_work(self.work)
         return partial(run, self._cut.row, source, packed, residual, affine, relu, scratch, target)
 

@@ -212,8 +212,9 @@ def _terms(
     for phase in taps:
         size = problem.channels * len(phase)
         starts += [len(offsets) + chunk * size // chunks for chunk in range(chunks)]
+        of_taps = [tap_offset(rows, columns, tap, layout) for tap in phase]
         for channel in range(problem.channels):
-            offsets += [channel * channel_pitch + tap_offset(rows, columns, tap, layout) for tap in phase]
+            offsets += [channel * channel_pitch + offset for offset in of_taps]
             weights += [channel * weight_pitch + i * len(columns.taps) + j for i, j in phase]
     return Terms(offsets, weights, [*starts, len(offsets)])
 

@@ -135,6 +135,6 @@ def _offsets(
     kernel: tuple[int, int], rows: Copies, columns: Copies, layout: Layout, channels: int, pitch: int, least: int
 ) -> Row:
     """Where each (channel, tap) pair finds its first pixel; at least as many pairs as a tile has."""
-    taps = [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
-    offsets = [c * pitch + tap_offset(rows, columns, tap, layout) for c in range(channels) for tap in taps]
+    of_taps = [tap_offset(rows, columns, (i, j), layout) for i in range(kernel[0]) for j in range(kernel[1])]
+    offsets = [c * pitch + offset for c in range(channels) for offset in of_taps]
     return np.array(offsets + [0] * (least - len(offsets)), dtype=np.int64)

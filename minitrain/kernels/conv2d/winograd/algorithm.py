@@ -41,7 +41,7 @@ class WinogradCorrelation(Correlation):
         return cut.pays(geometry)
 
     def pack(self, weight: Array, bias: Array | None, packed: Array, scale: Array | None = None) -> Call:
-        scale, bias = or_nothing(scale, FLOAT64), or_nothing(bias, self.dtype)
+        scale, bias = or_nothing(scale, FLOAT64, 1), or_nothing(bias, self.dtype, 1)
         return partial(transform_weights.for_work(packed.size), self._cut.weights, weight, scale, bias, packed)
 
     def bind(
@@ -57,10 +57,11 @@ class WinogradCorrelation(Correlation):
         normalization: Array | None = None,
         sums: Array | None = None,
     ) -> Call:
-        normalization, residual, affine = (or_nothing(each, self.dtype) for each in (normalization, residual, affine))
+        residual, affine = or_nothing(residual, self.dtype, 4), or_nothing(affine, self.dtype, 2)
+        normalization, sums = or_nothing(normalization, self.dtype, 2), or_nothing(sums, FLOAT64, 4)
         return partial(
             run_winograd.for_work(self.work), self._cut.row, source, normalization, packed, residual, affine, relu,
-            scratch, target, or_nothing(sums, FLOAT64, 4),
+            scratch, target, sums,
         )  # fmt: skip
 
 
@@ -84,7 +85,7 @@ class WinogradWeightGradient(WeightGradient):
         return pays_to_transform(geometry, _weight_cut(geometry))
 
     def bind(self, dy: Array, x: Array, scratch: Array, dweight: Array, normalization: Array | None = None) -> Call:
-        normalization = or_nothing(normalization, self.dtype)
+        normalization = or_nothing(normalization, self.dtype, 2)
         return partial(sum_winograd.for_work(self.work), self._cut.row, dy, x, normalization, scratch, dweight)
 
 
