@@ -256,8 +256,6 @@ def _name_nodes(nodes: Sequence[Node], known: Mapping[Node, str]) -> dict[Node, 
         name = node.name
         if name is None or node in known:
             continue
-        if not isinstance(name, str) or "." in name or not name:
-            raise ValueError(f"name: expected a name without dots, got {name!r}")
         other = owners.setdefault(name, node)
         if (other.layer is not node.layer or node.layer is None) and other is not node:
             raise ValueError(f"name: {name!r} stands for more than one layer; give one of them another name")

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from bound_layer import BoundLayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +9,7 @@ from minitrain.initializers import Constant
 from minitrain.layer import Spec
 from minitrain.layers import BatchNorm
 from minitrain.layers.fused import BatchNormAddReLU, BatchNormReLU
+from minitrain.testing import BoundLayer
 
 SHAPES = st.tuples(st.integers(2, 5), st.integers(1, 6), st.lists(st.integers(1, 5), max_size=3)).map(
     lambda parts: (*parts[:2], *parts[2])
