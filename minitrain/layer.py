@@ -44,8 +44,8 @@ __all__ = [
     "array",
     "describe",
     "float_shapes",
-    "only_input",
     "ones",
+    "only_input",
     "weight",
     "zeros",
 ]
@@ -61,8 +61,8 @@ class Tensors:
     """The arrays of one layer in one plan, as attributes.
 
     `x`, `dx`: the only input and its gradient; `xs`, `dxs`: all of them, as tuples. `y`, `dy` and so on for every
-    declared output, `ys` all of them; `weight`, `dweight` for a parameter called weight; state, carried, saved, scratch and derived
-    arrays by their names. A gradient is None where nobody needs it (`dx` of the first layer, `dweight` of a frozen
+    declared output, `ys` all of them; `weight`, `dweight` for a parameter called weight; state, carried, saved, scratch
+    and derived arrays by their names. A gradient is None where nobody needs it (`dx` of the first layer, `dweight` of a frozen
     one). `dx_before` is what a layer that declares `adds_gradient` adds to `dx`, or None. The gradients are there for
     training, derived arrays for inference. The layer's `bind_...` may add attributes of its own, under other names:
     what is bound here cannot be bound anew.
@@ -109,7 +109,8 @@ class Tensors:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._bound:
             raise AttributeError(
-                f"t.{name} is bound already: write into the array (t.{name}[...] = ...), or give what you add another name"
+                f"t.{name} is bound already: write into the array (t.{name}[...] = ...), or "
+                "give another name to what you add"
             )
         self.__dict__[name] = value
 
@@ -221,8 +222,8 @@ class Layer:
             if None in shape:
                 came = ", ".join(str(each.shape) for each in inputs)
                 raise ValueError(
-                    f"{type(self).__name__}: its {name} {shape} depends on a free axis (None) of the input {came}; give "
-                    "Input the size of that axis, or put a layer in front that takes it away, such as GlobalAvgPool()"
+                    f"{type(self).__name__}: its {name} {shape} depends on a free axis (None) of the input {came}; "
+                    "give Input the size of that axis, or put a layer in front that takes it away, such as GlobalAvgPool()"
                 )
         return {
             name: Spec(_free(spec.shape[1:], large.outputs[name].shape[1:]), spec.dtype, spec.gradient)  # type: ignore[arg-type]
@@ -356,7 +357,7 @@ def _nodes_of(layer: str, given: Sequence[Any]) -> tuple[Node, ...]:
         raise TypeError(f"{expected}nothing")
     first = wrong[0]
     if isinstance(first, np.ndarray):
-        what = f"an array of shape {first.shape}; a layer is called on nodes, the model on arrays: Model(x, y).predict(array)"
+        what = f"an array of shape {first.shape}; a model takes arrays, layers build it: Model(x, y).predict(array)"
     elif isinstance(first, (int, np.integer)) or first is None:
         what = f"the number or shape {given[0]!r}; make a node of a shape: Input((3, 32, 32)), without the batch axis"
     elif isinstance(first, Layer):

@@ -174,8 +174,8 @@ class Declaration:
                 continue
             if is_gradient and (other in gradients or (kind == "may_share" and inputs.fullmatch(other))):
                 continue
-            raise ValueError(f"{kind}: {name!r} can not be {other!r}: expected a gradient of an input ('dx0') and that of "
-                             "an output ('dy'), or what the field is described to take")  # fmt: skip
+            expected = {"same": "'y': 'x0' or 'dx0': 'dy'", "may_share": "'dx0': ('dy', 'x1')"}[kind]
+            raise ValueError(f"{kind}: {name!r} can not be {other!r}; expected such as {expected}")
 
     def reads_input(self, index: int) -> bool:
         """Return whether backward needs this input."""

@@ -1,7 +1,7 @@
 """Find out on a layer's first call whether it wrote what it had to.
 
-A NaN that no computation makes is put there before the call, and looked for after it. Layers of minitrain pass the tests
-of `minitrain.testing`; a user's own may not have met them, and what it leaves is another layer's numbers.
+A NaN that no computation makes is put there before the call, and looked for after it. Layers of minitrain pass the
+checks of `minitrain.testing`; a user's own may not have met them, and what it leaves is another layer's numbers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """When what happens: the forward calls, the losses, the backward calls, and the arrays of each.
 
-Time runs over the forward calls 0 .. L - 1, the losses at L, then two ticks for each backward call, last layer first: one
-for the sum of its outputs' gradients, one for the call. Where the gradients of the inputs are wanted, one tick more sums
-these, after all calls.
+Time runs over the forward calls 0 .. L - 1, the losses at L, then two ticks for each backward call, last layer first:
+one for the sum of its outputs' gradients, one for the call. Where the gradients of the inputs are wanted, one tick more
+sums these, after all calls.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def check_remembers_nothing(layer: Layer, inputs: Inputs, dtype: npt.DTypeLike =
             x[...] = content
         for name, array in call().items():
             assert same_bits(array, first[name]), (
-                f"{name} depends on earlier calls: keep what goes from call to call in arrays that are declared as carried"
+                f"{name} depends on earlier calls: declare what goes from call to call as carried"
             )
 
 

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.layer import Layer, Tensors
+from minitrain.layer import Layer
 from minitrain.testing.bound_layer import BoundLayer
 from minitrain.testing.drawing import Inputs, larger, same_bits
 from nbnorm.jit import dispatch

@@ -15,7 +15,8 @@ from nbnorm.jit.arrays import Array, nothing
 from nbnorm.kernels import batch_norm
 from nbnorm.kernels.batch_norm.moments import combine_moments, take_moments
 
-__all__ = ["bind_moments", "bind_statistics", "expect_moments", "moments_in_a_pass", "moments_of", "moments_spec", "with_moments"]
+__all__ = ["bind_moments", "bind_statistics", "expect_moments", "moments_in_a_pass", "moments_of", "moments_spec",
+           "with_moments"]  # fmt: skip
 
 
 def moments_spec(channels: int) -> Spec:

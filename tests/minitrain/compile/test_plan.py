@@ -8,6 +8,7 @@ import pytest
 from minitrain import Input, Model, layers
 from minitrain.compile.fusions import fuse
 from minitrain.compile.plan import Plan
+from minitrain.graph.graph import SINGLE
 
 
 def branching_net(dtype="float64"):
@@ -76,7 +77,7 @@ def test_input_gradients_against_central_differences(net):
     model = net()
     plan = Plan(model.graph, 3, model.dtype, model.params, model.state, model.gradients, input_gradients=True)
     rng = np.random.default_rng(0)
-    x, direction = rng.standard_normal((2, 3, *model.graph.inputs["input"]))
+    x, direction = rng.standard_normal((2, 3, *model.input_shapes["input"]))
     weights = rng.standard_normal((3, 3))
     plan.load(x)
     plan.forward()
@@ -170,4 +171,4 @@ def test_forward_one_by_one_gives_every_output():
     outputs = {name: [each.copy() for each in arrays] for name, arrays in plan.forward_one_by_one()}
     plan.load(np.ones((2, 2, 6, 6)))
     plan.forward()
-    np.testing.assert_array_equal(outputs[model.graph.output][0], plan.output)
+    np.testing.assert_array_equal(outputs[model.graph.outputs[SINGLE]][0], plan.output)

@@ -18,8 +18,11 @@ class Scale(Layer):
 
     def declare(self, *inputs):
         return Declaration(
-            {"y": inputs[0]}, params={"weight": zeros((1,))}, backward_reads=self.reads,
-            may_share={"dx0": ("dy", "x0")}, adds_gradient=type(self) is Scale,
+            {"y": inputs[0]},
+            params={"weight": zeros((1,))},
+            backward_reads=self.reads,
+            may_share={"dx0": ("dy", "x0")},
+            adds_gradient=type(self) is Scale,
         )
 
     def forward(self, t):
