@@ -62,8 +62,8 @@ class Tensors:
 
     `x`, `dx`: the only input and its gradient; `xs`, `dxs`: all of them, as tuples. `y`, `dy` and so on for every
     declared output, `ys` all of them; `weight`, `dweight` for a parameter called weight; state, carried, saved, scratch
-    and derived arrays by their names. A gradient is None where nobody needs it (`dx` of the first layer, `dweight` of a frozen
-    one). `dx_before` is what a layer that declares `adds_gradient` adds to `dx`, or None. The gradients are there for
+    and derived arrays by their names. A gradient is None where nobody needs it (`dx` of the first layer, `dweight` of a
+    frozen one). `dx_before` is what a layer that declares `adds_gradient` adds to `dx`, or None. The gradients are there for
     training, derived arrays for inference. The layer's `bind_...` may add attributes of its own, under other names:
     what is bound here cannot be bound anew.
 
@@ -179,6 +179,9 @@ class Layer:
 
     prefix: ClassVar[str] = ""  # automatic names are the prefix and a number: "conv1"
     trains: ClassVar[bool] = True  # False: stands in graphs for inference only, and has neither forward nor backward
+    learns: ClassVar[bool] = (
+        True  # False: stands in graphs where its parameters are frozen, and finds no gradients of them
+    )
     derives_in_training: ClassVar[bool] = False  # True: its derived arrays are there in training too
     examples: ClassVar[list[Example]] = []
 
@@ -223,7 +226,7 @@ class Layer:
                 came = ", ".join(str(each.shape) for each in inputs)
                 raise ValueError(
                     f"{type(self).__name__}: its {name} {shape} depends on a free axis (None) of the input {came}; "
-                    "give Input the size of that axis, or put a layer in front that takes it away, such as GlobalAvgPool()"
+                    "give Input the size of that axis, or take it away before, with GlobalAvgPool() for example"
                 )
         return {
             name: Spec(_free(spec.shape[1:], large.outputs[name].shape[1:]), spec.dtype, spec.gradient)  # type: ignore[arg-type]

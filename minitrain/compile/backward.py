@@ -45,6 +45,10 @@ class Backward:
         for name, found in parts.items():
             step.gradients[name] = self._total(step, found, declaration.outputs[name], time)
         self._keep_what_is_read(step, time)
+        if learned and not node.layer.learns:
+            raise ValueError(
+                f"{node.name}: {type(node.layer).__name__} stands for frozen layers, got {learned} to learn"
+            )
         for name in learned:
             variable = node.variable(name)
             shared = variable in self._written  # another call of the same layer writes it: this part is added to that

@@ -81,7 +81,7 @@ class BoundLayer:
         if self.training:
             self._add_gradients(rng, left_out)
         self.compute_inputs()
-        self._first_state = {name: value.copy() for name, value in self.groups["state"].items()}
+        self.first_state = {name: value.copy() for name, value in self.groups["state"].items()}
         self.bind()
 
     def _empty(self, spec: Spec) -> Array:
@@ -89,6 +89,8 @@ class BoundLayer:
 
     def _add_gradients(self, rng: np.random.Generator, left_out: Collection[str]) -> None:
         declared = self.declaration
+        if not self.layer.learns:
+            left_out = {*left_out, *(f"d{name}" for name in declared.params)}
         dys = {
             f"d{name}": draw_values(rng, spec.shape).astype(spec.dtype or self.dtype)
             for name, spec in declared.outputs.items() if spec.gradient
@@ -151,7 +153,7 @@ class BoundLayer:
 
     def reset(self) -> None:
         """Set the state to its first content, and what is carried to zeros."""
-        for name, value in self._first_state.items():
+        for name, value in self.first_state.items():
             self.groups["state"][name][...] = value
         for carried in self.groups["carried"].values():
             carried.fill(0)

@@ -144,6 +144,7 @@ frozen_batch_norm = dataclasses.replace(
 NORMS = [batch_norm, frozen_batch_norm]
 
 each_norm = pytest.mark.parametrize("norm", NORMS, ids=str)
+each_norm_of_channels = pytest.mark.parametrize("norm", [norm for norm in NORMS if norm.numerics], ids=str)
 
 
 def each_norm_and_shape(which: str):

@@ -97,8 +97,8 @@ def test_what_is_not_wanted_changes_no_bit(shape, activation):
     for gradient in (dy, np.where(dy > 2, np.float32(1e38), dy)):  # whose sums overflow in float32
         for y in (None, nbnorm.batch_norm_infer(x, mean, var, activation=activation, residual=residual)):
             whole = gradients(one, zero, gradient, y)
-            for given in ((None, zero), (one, None), (None, None)):
-                grads = gradients(*given, gradient, y)
+            for affine in ((None, zero), (one, None), (None, None)):
+                grads = gradients(*affine, gradient, y)
                 for mine, expected in zip(grads, whole, strict=True):
                     assert mine is None or mine.tobytes() == expected.tobytes()
 
@@ -154,7 +154,7 @@ def test_running_statistics_in_the_place_of_stats_are_an_error(stats):
     remedy = "leave stats out and pass running_mean=, running_var= and eps="
     with pytest.raises(TypeError, match=f"stats: expected the BatchNormStats .*{remedy}"):
         nbnorm.batch_norm_backward(X, X, stats, OWN, OWN)
-    with pytest.raises(TypeError, match="stats: expected the BatchNormStats .*batch_norm_infer"):
+    with pytest.raises(TypeError, match=r"stats: expected the BatchNormStats .*batch_norm_infer"):
         nbnorm.batch_norm_inverse(X, stats, OWN, OWN)
 
 

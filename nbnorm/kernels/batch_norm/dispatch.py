@@ -30,6 +30,8 @@ The kernels go further from it step by step:
 - Backward computes the output anew rather than keep it, and takes g from dresidual where that was written.
 - Large outputs are stored past the caches, or announced to them: lines are not read only to be overwritten.
 
+By given statistics everything is simpler: `inference` forward, `fixed` backward (a frozen batch norm).
+
 The functions below choose among the kernels by shape: rows of values (L > 1) or columns of channels (L = 1), parallel
 or serial. gamma, beta and running_* have x's dtype, mean and inv_std are float64. All results are overwritten. The bits
 of a result do not depend on the number of threads, nor on whether the serial form was chosen.

@@ -17,7 +17,7 @@ from nbnorm.jit import device
 from nbnorm.kernels import statistics
 from nbnorm.simd.masks import load_part, store_part
 from nbnorm.simd.memory import borrowed
-from nbnorm.simd.vectors import fma, gate, lanes_of, load, multiply, splat, store, subtract
+from nbnorm.simd.vectors import fma, gate, load, multiply, splat, store, subtract
 
 __all__ = ["borrowed_pair", "mended", "pass_on_full", "pass_on_part", "store_sums", "wants_sums"]
 

@@ -85,7 +85,8 @@ def test_unlisted_and_unused_inputs_are_errors():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([[1.0, 2.0]], "got a float"),
+        ([[1.0, 2.0]], "got a list"),
+        ([1.5], "got a float"),
         (np.ones((2, 3)), r"got an array of shape \(2, 3\); .*Model\(x, y\).predict\(array\)"),
         ((3, 8, 8), r"got the number or shape \(3, 8, 8\); make a node of a shape: Input\("),
         (64, "got the number or shape 64"),
@@ -104,7 +105,7 @@ def test_what_is_no_node_is_said(given, message):
 
 def test_a_model_is_no_node():
     x = Input((4,))
-    with pytest.raises(TypeError, match="expected nodes .*, got a Model; a net is built from Input"):
+    with pytest.raises(TypeError, match=r"expected nodes .*, got a Model; a net is built from Input"):
         layers.ReLU()(Model(x, layers.Dense(3)(x)))
 
 
@@ -121,9 +122,7 @@ def test_several_outputs_are_a_named_tuple_of_nodes():
     halves = Halves()(Input((6,)))
     assert (halves.y.shape, halves.rest.shape, halves[1]) == ((3,), (3,), halves.rest)
     assert layers.Add()(halves).shape == layers.Add()(halves.y, halves.rest).shape
-    with pytest.raises(
-        ValueError, match=r"^Tanh: expected one input, got 2 \(a HalvesOutputs: pass one .*such as .y\)"
-    ):
+    with pytest.raises(ValueError, match=r"^Tanh: .* got 2 \(a HalvesOutputs: pass one .*such as .y\)"):
         layers.Tanh()(halves)
 
 
@@ -134,7 +133,7 @@ def test_messages_name_the_layer_as_the_user_wrote_it():
             layer(free)
     with pytest.raises(ValueError, match=r"^PReLU: its weight \(None,\) depends on a free axis"):
         layers.PReLU("channel")(Input((None, 4)))
-    with pytest.raises(ValueError, match="^mine: PReLU: num_parameters: expected 1 or the 5 channels"):
+    with pytest.raises(ValueError, match=r"^mine: PReLU: num_parameters: expected 1 or the 5 channels"):
         layers.PReLU(4, name="mine")(Input((5, 3)))
 
 

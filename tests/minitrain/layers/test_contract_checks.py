@@ -426,7 +426,7 @@ def test_a_layer_that_breaks_the_contract_is_caught(layer, check):
 
 def test_a_layer_that_allocates_is_caught():
     promises.check_allocates_nothing(Scale(), [(400, 5)])
-    with pytest.raises(AssertionError, match="takes .* bytes at . times the batch"):
+    with pytest.raises(AssertionError, match=r"takes .* bytes at . times the batch"):
         promises.check_allocates_nothing(Allocates(), [(400, 5)])
     with pytest.raises(AssertionError, match="allocates nothing"):
         check_layer(Allocates(), [(400, 5)])

@@ -20,8 +20,10 @@ from nbnorm.kernels.batch_norm.channels_first.slots import (
 from nbnorm.kernels.batch_norm.fold import fixed_factors
 from nbnorm.kernels.loops import table_factors
 from nbnorm.kernels.runs import APPLY, SUM, WHOLE, Channel, Gated, Gradients, Runs
+from nbnorm.kernels.statistics import Factors
 from nbnorm.kernels.sums import in_lanes
-from nbnorm.simd.memory import borrowed, flat, reinterpreted
+from nbnorm.simd.masks import blend
+from nbnorm.simd.memory import borrowed, elements_to_boundary, flat, reinterpreted
 from nbnorm.simd.vectors import lanes_of, splat
 
 __all__ = ["frozen"]
@@ -41,19 +43,47 @@ def _finish(gated, shape, c, chunks, deviation, slots, gradients):
 def _pass_on_rows(gated, gradients, runs, channels, table, keeps):
     """dx = scale g and, where `keeps` says so, dresidual = g, over runs of `channels` neighbouring channels each.
 
-    The last run comes first: the sums went forward, and left the end of the channels in the cache.
+    As `loops.differentiate` goes over them: the last run comes first, and whole vectors go across the borders of
+    channels.
     """
     lanes, length, low = lanes_of(gated.dy), runs.length, splat(gated.floor)
+    wide = length >= lanes
     for run in range(runs.number - 1, -1, -1):
         i = runs.first + run * runs.pitch
-        for c in range(channels):
-            kept, end = in_lanes(table_factors(table, c)), i + length
+        end = i + length
+        kept = in_lanes(table_factors(table, 0))
+        rest = min(elements_to_boundary(gradients.dx, i), length) if wide else 0
+        if rest > 0:
+            fixed.pass_on_part(gated, gradients, i, rest, kept, low, keeps)
+            i += rest
+        for c in range(1, channels + 1):
             while i + lanes <= end:
                 fixed.pass_on_full(gated, gradients, i, kept, low, keeps)
                 i += lanes
-            if i < end:
-                fixed.pass_on_part(gated, gradients, i, end - i, kept, low, keeps)
-            i = end
+            rest = end - i
+            if c == channels:
+                if rest > 0:
+                    fixed.pass_on_part(gated, gradients, i, rest, kept, low, keeps)
+            else:
+                after = in_lanes(table_factors(table, c))
+                if rest > 0 and wide:
+                    fixed.pass_on_full(gated, gradients, i, _blended(rest, kept, after), low, keeps)
+                    i += lanes
+                elif rest > 0:
+                    fixed.pass_on_part(gated, gradients, i, rest, kept, low, keeps)
+                    i = end
+                kept = after
+            end += length
+
+
+@device
+def _blended(count, first, rest):
+    """The factors of the first `count` lanes from one channel, those of the others from the next."""
+    return Factors(
+        blend(count, first.center, rest.center),
+        blend(count, first.scale, rest.scale),
+        blend(count, first.shift, rest.shift),
+    )
 
 
 @device
@@ -86,9 +116,7 @@ def _task(phase, task, cut, gated, shape, affine, given, eps, slots, gradients):
         for c in range(first, last):
             own = c * cut.chunks + chunk
             clear_sums(totals_of(x, slots, own))
-            keep_factors(
-                reinterpreted(slots, x), kept_of(x, own), fixed_factors(affine, given, eps, c, x.dtype.type)
-            )
+            keep_factors(reinterpreted(slots, x), kept_of(x, own), fixed_factors(affine, given, eps, c, x.dtype.type))
     if phase & SUM and summed:
         sum_gradients(gated, shape, cut, chunk, where, first, last, slots, gradients.dresidual)
     if phase == WHOLE and summed:
