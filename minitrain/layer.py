@@ -63,7 +63,7 @@ class Tensors:
     `x`, `dx`: the only input and its gradient; `xs`, `dxs`: all of them, as tuples. `y`, `dy` and so on for every
     declared output, `ys` all of them; `weight`, `dweight` for a parameter called weight; state, carried, saved, scratch
     and derived arrays by their names. A gradient is None where nobody needs it (`dx` of the first layer, `dweight` of a
-    frozen one). `dx_before` is what a layer that declares `adds_gradient` adds to `dx`, or None. The gradients are there for
+    frozen one). `dx_before` is what a layer that declares `adds_gradient` adds to `dx`, or None. Gradients are there for
     training, derived arrays for inference. The layer's `bind_...` may add attributes of its own, under other names:
     what is bound here cannot be bound anew.
 
