@@ -132,7 +132,7 @@ def test_unfused_and_unshared_memory_give_the_same(seed):
         assert_close(ours[1], other[1], 1e-11, ours[0])
 
 
-# ------------------------------------------------ shared layers, several outputs, integers, free axes, frozen parameters
+# ----------------------------------------------- shared layers, several outputs, integers, free axes, frozen parameters
 
 
 def wide_net(seed):
