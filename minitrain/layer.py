@@ -63,8 +63,8 @@ class Tensors:
     `x`, `dx`: the only input and its gradient; `xs`, `dxs`: all of them, as tuples. `y`, `dy` and so on for every
     declared output, `ys` all of them; `weight`, `dweight` for a parameter called weight; state, carried, saved, scratch
     and derived arrays by their names. A gradient is None where nobody needs it (`dx` of the first layer, `dweight` of a
-    frozen one). `dx_before` is what a layer that declares `adds_gradient` adds to `dx`, or None. Gradients are there for
-    training, derived arrays for inference. The layer's `bind_...` may add attributes of its own, under other names:
+    frozen one). `dx_before` is what a layer that declares `adds_gradient` adds to `dx`, or None. Gradients are there
+    for training, derived arrays for inference. The layer's `bind_...` may add attributes of its own, under other names:
     what is bound here cannot be bound anew.
 
     Parameters
@@ -211,8 +211,7 @@ class Layer:
             return first
         names = list(outputs)
         others = [Node(self, nodes, outputs[name], None, output=name, call=first) for name in names[1:]]
-        kind: Any = namedtuple(f"{type(self).__name__}Outputs", names)
-        return kind(first, *others)
+        return _outputs_tuple(f"{type(self).__name__}Outputs", names)(first, *others)
 
     def _infer_outputs(self, inputs: Sequence[Spec]) -> dict[str, Spec]:
         """Return the outputs without batch axis, None where an axis follows from a free axis of the inputs."""
@@ -370,6 +369,10 @@ def _nodes_of(layer: str, given: Sequence[Any]) -> tuple[Node, ...]:
     else:
         what = f"a {type(first).__name__}; a net is built from Input(shape) and layers called on nodes, one or several"
     raise TypeError(expected + what)
+
+
+def _outputs_tuple(name: str, fields: Sequence[str]) -> Callable[..., Any]:
+    return namedtuple(name, fields)  # type: ignore[misc]
 
 
 def _free(small: Shape, large: Shape) -> FreeShape:

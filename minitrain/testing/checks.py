@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -55,7 +57,7 @@ def check_overwrites(layer: Layer, inputs: Inputs, dtype: npt.DTypeLike = "float
 def check_reads_only(layer: Layer, inputs: Inputs, dtype: npt.DTypeLike = "float64") -> None:
     """Nothing that is read is modified, in any of the four calls."""
     bound = BoundLayer(layer, inputs, dtype)
-    calls = [
+    calls: list[tuple[Callable[[], object], tuple[str, ...]]] = [
         (bound.derive, (*READ_BY_FORWARD, "state", "carried")),
         (bound.infer_again, (*READ_BY_FORWARD, "state", "derived")),
     ]

@@ -12,16 +12,15 @@ from nbnorm.jit.arrays import Array
 __all__ = ["Inputs", "as_example", "draw_input", "draw_state", "draw_values", "is_finite", "larger", "poison",
            "same_bits"]  # fmt: skip
 
-Inputs = Example | Sequence[Shape | Spec]
+Inputs = Example | Sequence[Shape | Spec] | Shape
 
 
 def as_example(inputs: Inputs) -> Example:
     """Return inputs as an Example; one that has the arguments of a layer keeps them."""
     if isinstance(inputs, Example):
         return inputs
-    if inputs and all(isinstance(size, (int, np.integer)) for size in inputs):
-        return Example(tuple(inputs))  # the only input's shape  # type: ignore[arg-type]
-    return Example(*inputs)
+    sizes = [each for each in inputs if isinstance(each, (int, np.integer))]
+    return Example(tuple(map(int, sizes))) if sizes else Example(*inputs)  # sizes: the only input's shape
 
 
 def larger(inputs: Inputs, factor: int) -> Example:

@@ -29,14 +29,14 @@ def check_gradients(layer: Layer, inputs: Inputs, seed: int = 0) -> None:
 def _check_gradient_of(
     bound: BoundLayer, name: str, array: Array, gradient: Array, rng: np.random.Generator
 ) -> None:  # fmt: skip
-    directions = []
+    directions: list[Array] = []
     for position in rng.permutation(array.size)[:POSITIONS]:
-        direction = np.zeros(array.size)
-        direction[position] = 1.0
-        directions.append(direction)
+        one = np.zeros(array.size)
+        one[position] = 1.0
+        directions.append(one)
     directions.append(rng.standard_normal(array.size))
-    for direction in directions:
-        direction = direction.reshape(array.shape)
+    for flat in directions:
+        direction = flat.reshape(array.shape)
         expected = _directional_derivative(bound, array, direction)
         got = float(np.vdot(gradient, direction))
         tolerance = TOLERANCE * (1.0 + np.abs(gradient * direction).sum())
