@@ -54,7 +54,7 @@ def test_running_statistics_and_inference_agree_with_torch(momentum, shape):
         np.testing.assert_allclose(t.running_var, twin.running_var, rtol=1e-12)
     if momentum is None:
         assert t.num_batches.tolist() == [3]
-    layer.infer(t)
+    layer.infer(bound.inference_tensors)
     np.testing.assert_allclose(t.y, twin.eval()(torch.tensor(t.x)).detach(), rtol=1e-10, atol=1e-12)
 
 
@@ -62,8 +62,8 @@ def test_running_statistics_and_inference_agree_with_torch(momentum, shape):
 def test_fused_layers_have_the_variables_of_batch_norm(fused):
     for momentum in (0.1, None):
         shape = (2, 3, 4)
-        inputs = [shape] * (2 if fused.adds_residual else 1)
-        declared, plain = fused(momentum=momentum).declare(*inputs), BatchNorm(momentum=momentum).declare(shape)
+        inputs = [Spec(shape)] * (2 if fused.adds_residual else 1)
+        declared, plain = fused(momentum=momentum).declare(*inputs), BatchNorm(momentum=momentum).declare(inputs[0])
         assert declared.params == plain.params
         assert declared.state == plain.state
 
