@@ -25,7 +25,8 @@ def evaluate_all(graph, inputs, params, state, training=True):
             name = node.variable(local)
             return params[name] if name in params else state.get(name)
 
-        results = _apply(node.layer, arguments, variable, training)
+        moves = graph.frozen.isdisjoint(node.variable(name) for name in node.layer.statistics)
+        results = _apply(node.layer, arguments, variable, training and moves)
         results = results if isinstance(results, tuple) else (results,)
         declared = node.layer.declare(*(Spec(tuple(each.shape), _dtype(each)) for each in arguments))
         values.update(zip(output_values(node, declared), results, strict=True))

@@ -29,6 +29,7 @@ class Normalization(Layer):
     beta_init: Initializer = field(default_factory=Constant)
 
     prefix: ClassVar[str] = "bn"
+    statistics: ClassVar[tuple[str, ...]] = ("running_mean", "running_var", "num_batches")
     relu: ClassVar[bool] = False
     adds_residual: ClassVar[bool] = False
 

@@ -43,7 +43,7 @@ def test_agrees_with_torch(shape, norm, eps):
 def test_stands_for_the_inference_of_the_norm(norm, momentum):
     shapes = shapes_of(norm, (4, 3, 5, 5))
     frozen, plain = FrozenBatchNorm(norm(momentum=momentum)), norm(momentum=momentum)
-    declared, expected = (each.declare(*map(Spec, shapes)) for each in (frozen, plain))
+    declared, expected = frozen.declare(*map(Spec, shapes)), plain.declare(*map(Spec, shapes))
     assert declared.params == expected.params
     assert declared.state == expected.state
     bound, twin = BoundLayer(frozen, shapes), BoundLayer(plain, shapes)
