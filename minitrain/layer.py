@@ -13,7 +13,9 @@
 4. `infer` is `forward` unless the layer says otherwise. What it needs of the parameters and the state in another form
    (weights in the order of a kernel, a batch norm folded into them) is a `derived` array, which `derive` writes.
    Inference runs `derive` before `infer` when a parameter or state has changed: a layer need not ask.
-5. `examples` lists inputs (and arguments) that the contract tests run. A layer without examples fails the tests.
+5. `examples` lists inputs (and arguments) that `minitrain.testing.check_layer` runs. A layer without examples fails it.
+
+What an array is before it exists, and the kinds of arrays, are in `minitrain/spec.py`.
 """
 
 from __future__ import annotations
@@ -156,7 +158,7 @@ class _Name:
     """The name of a layer or an Input, checked when it is given. A descriptor, so that no subclass can forget it."""
 
     def __get__(self, instance: Any, owner: type | None = None) -> str | None:
-        return None if instance is None else instance.__dict__["name"]
+        return None if instance is None else instance.__dict__.get("name")
 
     def __set__(self, instance: Any, value: object) -> None:
         if value is not None and (not isinstance(value, str) or not value or "." in value):

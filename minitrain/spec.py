@@ -38,8 +38,12 @@ class Spec:
     gradient: bool = True
 
     def __post_init__(self) -> None:
-        if self.dtype is not None and np.dtype(self.dtype).kind != "f" and self.gradient:
-            object.__setattr__(self, "gradient", False)  # nothing flows through an integer
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if self.dtype is not None:
+            dtype = np.dtype(self.dtype)
+            object.__setattr__(self, "dtype", str(dtype))
+            if dtype.kind != "f":
+                object.__setattr__(self, "gradient", False)  # nothing flows through an integer
 
     @property
     def is_float(self) -> bool:

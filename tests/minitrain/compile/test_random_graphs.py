@@ -288,5 +288,30 @@ def test_shared_layers_have_the_same_bits_for_any_number_of_threads_and_any_memo
             assert same_bits(results[name], value), name
 
 
+@pytest.mark.parametrize("frozen", [(), ("bn1",), ("conv1", "bn1")])
+def test_shared_layers_that_convolutions_take_in_and_find_moments_for_in_float32(frozen):
+    conv, norm, relu = layers.Conv2d(32, 3, padding=1, bias=False), layers.BatchNorm(), layers.ReLU()
+    x = Input((32, 16, 16), name="image")
+    first = relu(norm(conv(x)))
+    second = relu(norm(conv(first)))
+    third = relu(layers.Add()(norm(conv(second)), first))
+    outputs = {"last": layers.Dense(3)(layers.GlobalAvgPool()(relu(conv(norm(third))))), "second": second}
+    models = {dtype: Model(x, outputs, seed=1, dtype=dtype) for dtype in ("float32", "float64")}
+    models["float64"].flat_params[...] = models["float32"].flat_params
+    names = selected(models["float32"].graph, frozen, True, True) if frozen else frozenset()
+    graphs = {dtype: replace(model.graph, frozen=names) for dtype, model in models.items()}
+    fused = fuse_for_training(freeze(fuse(graphs["float32"])), models["float32"].dtype)
+    kinds = {type(node.layer).__name__ for node in fused.nodes}
+    assert kinds & {"Conv2dMoments", "BatchNormReLUConv2d", "FrozenConv2dBatchNorm", "FrozenBatchNorm"}
+    rng = np.random.default_rng(0)
+    arrays = {"image": rng.standard_normal((4, 32, 16, 16)).astype("float32")}
+    dys = {"last": rng.standard_normal((4, 3)), "second": rng.standard_normal((4, 32, 16, 16))}
+    exact = run_plan(models["float64"], freeze(graphs["float64"]), arrays, dys)
+    for share_memory in (True, False):
+        results = run_plan(models["float32"], fused, arrays, dys, share_memory=share_memory)
+        for name, value in exact.items():
+            assert_close(results[name], value, 2e-5, name)
+
+
 def test_the_layer_of_these_graphs_keeps_the_contract():
     check_layer(Lookup)
