@@ -108,6 +108,11 @@ class Graph:
         """Whether it returns one array rather than a dictionary."""
         return list(self.outputs) == [SINGLE]
 
+    @property
+    def has_free_axes(self) -> bool:
+        """Whether an input has an axis that each batch has its own size of."""
+        return any(None in spec.shape for spec in self.inputs.values())
+
     def input_shapes(self, batch: int, free: int = FREE_SIZES[0]) -> dict[str, Shape]:
         """Return shapes of the inputs for a batch, with the same size for every free axis."""
         return {
@@ -127,7 +132,7 @@ class Graph:
         """Return the shapes of all values without the batch axis, None where an axis is free."""
         small = self.shapes(TYPICAL_BATCH)
         large = small
-        if any(None in spec.shape for spec in self.inputs.values()):
+        if self.has_free_axes:
             large = self.shapes(self.input_shapes(TYPICAL_BATCH, FREE_SIZES[1]))
         return {
             name: tuple(a if a == b else None for a, b in zip(shape[1:], large[name][1:], strict=True))
@@ -146,7 +151,10 @@ class Graph:
             try:
                 declaration = node.layer.declare(*(values[value] for value in node.inputs))
             except ValueError as error:
-                raise ValueError(f"{node.name}: {error}") from None
+                tried = (
+                    "" if isinstance(batch, Mapping) or not self.has_free_axes else f" ({FREE_SIZES[0]} for free axes)"
+                )
+                raise ValueError(f"{node.name}: {error}{tried}") from None
             declared[node.name] = declaration
             values.update(zip(output_values(node, declaration), declaration.outputs.values(), strict=True))
         return declared, values

@@ -354,6 +354,31 @@ def test_an_error_of_a_layer_that_binds_names_the_node():
         model.training_plan(1)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_an_error_of_shapes_names_the_layer_as_the_user_wrote_it(training):
+    a, b = Input((3, None, None), name="a"), Input((3, None, None), name="b")
+    normed = layers.BatchNorm(name="norm")(layers.Conv2d(3, 3, padding=1, name="conv")(a))
+    h = layers.ReLU(name="relu")(layers.Add(name="plus")(normed, b))
+    model = Model([a, b], layers.GlobalAvgPool()(layers.Conv2d(2, 5, name="last")(h)))
+    for shapes, message in (
+        (
+            ((2, 3, 9, 9), (2, 3, 9, 8)),
+            r"^plus: Add: expected inputs of one shape, got \(N, 3, 9, 9\), \(N, 3, 9, 8\)$",
+        ),
+        (((2, 3, 4, 9), (2, 3, 4, 9)), "^last: Conv2d: .*"),
+    ):
+        with pytest.raises(ValueError, match=message), model.held(shapes, training=training):
+            pass
+    assert model.predict([np.ones((2, 3, 6, 5)), np.ones((2, 3, 6, 5))]).shape == (2, 2)
+
+
+def test_an_error_of_sizes_that_were_only_tried_says_so():
+    a, b = Input((3, None), name="a"), Input((3, None), name="b")
+    halved = layers.Concat(axis=2, name="both")(a, a)
+    with pytest.raises(ValueError, match=r"^plus: Add: .*\(N, 3, 512\), \(N, 3, 256\) \(256 for free axes\)$"):
+        Model([a, b], layers.Add(name="plus")(halved, b))
+
+
 # ------------------------------------------------------------------------------------------- memory that is kept
 
 
