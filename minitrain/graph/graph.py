@@ -151,10 +151,9 @@ class Graph:
             try:
                 declaration = node.layer.declare(*(values[value] for value in node.inputs))
             except ValueError as error:
-                tried = (
-                    "" if isinstance(batch, Mapping) or not self.has_free_axes else f" ({FREE_SIZES[0]} for free axes)"
-                )
-                raise ValueError(f"{node.name}: {error}{tried}") from None
+                only_tried = self.has_free_axes and not isinstance(batch, Mapping)
+                sizes = f" ({FREE_SIZES[0]} for free axes)" if only_tried else ""
+                raise ValueError(f"{node.name}: {error}{sizes}") from None
             declared[node.name] = declaration
             values.update(zip(output_values(node, declaration), declaration.outputs.values(), strict=True))
         return declared, values

@@ -33,6 +33,8 @@ def check_declaration(layer: Layer, inputs: Inputs) -> None:
         for name, one in getattr(declared, kind).items():
             other = getattr(more, kind)[name]
             assert one.shape == other.shape, f"{name} ({kind}) depends on the batch: {one.shape}, then {other.shape}"
+    moved = ", ".join(layer.statistics)
+    assert not moved or set(layer.statistics) & set(declared.state), f"statistics: expected names of state, got {moved}"
     known = {"x", *(f"x{index}" for index in range(len(example.inputs))), *declared.outputs}
     unknown = set(declared.backward_reads) - known
     assert not unknown, f"backward_reads: expected some of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}"

@@ -370,6 +370,10 @@ class ReadsAnInputThatIsNotThere(Scale):
     reads = ("x", "x1")
 
 
+class NamesStatisticsThatAreNotThere(Scale):
+    statistics = ("running_mean",)
+
+
 RIGHT = (Scale, DerivesInTraining, Running, Lookup, Centered, View)
 BROKEN = [
     (Accumulates, checks.check_overwrites),
@@ -391,6 +395,7 @@ BROKEN = [
     (KeepsItElsewhere, checks.check_remembers_nothing),
     (KnowsTheBatch, checks.check_declaration),
     (ReadsAnInputThatIsNotThere, checks.check_declaration),
+    (NamesStatisticsThatAreNotThere, checks.check_declaration),
     (DerivesFromTheInput, inference.check_derives),
     (DerivesByTheBatch, inference.check_derives),
     (DerivesNothing, inference.check_derives),
