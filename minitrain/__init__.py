@@ -1,6 +1,6 @@
 """minitrain: trains small nets on a CPU, with hand-written backward passes and preallocated memory."""
 
-from minitrain import callbacks, datasets, initializers, layers, losses, metrics, models, optimizers, schedules
+from minitrain import callbacks, datasets, initializers, layers, losses, metrics, models, optimizers, schedules, testing
 from minitrain.graph import Input
 from minitrain.layer import Node
 from minitrain.model import Model
@@ -21,4 +21,5 @@ __all__ = [
     "models",
     "optimizers",
     "schedules",
+    "testing",
 ]

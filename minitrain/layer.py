@@ -13,7 +13,9 @@
 4. `infer` is `forward` unless the layer says otherwise. What it needs of the parameters and the state in another form
    (weights in the order of a kernel, a batch norm folded into them) is a `derived` array, which `derive` writes.
    Inference runs `derive` before `infer` when a parameter or state has changed: a layer need not ask.
-5. `examples` lists inputs (and arguments) that the contract tests run. A layer without examples fails the tests.
+5. `examples` lists inputs (and arguments) that `minitrain.testing.check_layer` runs. A layer without examples fails it.
+
+What an array is before it exists, and the kinds of arrays, are in `minitrain/spec.py`.
 """
 
 from __future__ import annotations
@@ -21,33 +23,34 @@ from __future__ import annotations
 import itertools
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.initializers import Constant
+from minitrain.spec import Buffer, Declaration, Fill, FreeShape, Shape, Spec, array, ones, weight, zeros
+from nbnorm.jit.checks import mismatch
 
 __all__ = [
     "Buffer",
     "Declaration",
     "Example",
+    "Fill",
+    "FreeShape",
     "Layer",
     "Node",
     "Shape",
     "Spec",
     "Tensors",
     "array",
+    "describe",
     "float_shapes",
     "ones",
+    "only_input",
     "weight",
     "zeros",
 ]
-
-Shape = tuple[int, ...]
-FreeShape = tuple[Any, ...]  # int or None: an axis that each batch has its own size of
-Fill = Callable[[np.random.Generator, Shape, int, int], npt.NDArray[Any]]
 
 TYPICAL_BATCH = 2  # the smallest batch that batch norm accepts: shapes are inferred with it
 # A free axis is declared with both of these sizes: what differs follows from it. Powers of two, so that the two still
@@ -56,145 +59,14 @@ FREE_SIZES = (256, 512)
 _created = itertools.count()
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What is known of an array before it exists.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Batch axis first, where a layer declares it.
-    dtype : str or None
-        None stands for the model's float type.
-    gradient : bool
-        Whether a gradient flows back. False for integers, masks, statistics.
-    """
-
-    shape: Shape
-    dtype: str | None = None
-    gradient: bool = True
-
-    def __post_init__(self) -> None:
-        if self.dtype is not None and np.dtype(self.dtype).kind != "f" and self.gradient:
-            object.__setattr__(self, "gradient", False)  # nothing flows through an integer
-
-    @property
-    def is_float(self) -> bool:
-        """Whether it holds numbers of the model's float type, or of one of its own."""
-        return self.dtype is None or np.dtype(self.dtype).kind == "f"
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """Shape, dtype and first content of one parameter or state.
-
-    Attributes
-    ----------
-    shape : tuple of int
-    dtype : str or None
-        None stands for the model's dtype.
-    fill : callable or None
-        `fill(rng, shape, fan_in, fan_out)` gives the first content of a parameter or state. An initializer is one.
-    fan_in, fan_out : int
-        Inputs that reach one output, outputs that one input reaches: what initializers scale by.
-    penalized : bool
-        Whether L1 and L2 penalties reach this parameter unless the user says otherwise.
-    """
-
-    shape: Shape
-    dtype: str | None = None
-    fill: Fill | None = None
-    fan_in: int = 1
-    fan_out: int = 1
-    penalized: bool = False
-
-
-def array(shape: Shape, dtype: str | None = None) -> Spec:
-    """Declare an array that is written before it is read, without a gradient."""
-    return Spec(shape, dtype, gradient=False)
-
-
-def zeros(shape: Shape) -> Buffer:
-    """Declare a parameter or state that starts as zeros."""
-    return Buffer(shape, fill=Constant(0.0))
-
-
-def ones(shape: Shape) -> Buffer:
-    """Declare a parameter or state that starts as ones."""
-    return Buffer(shape, fill=Constant(1.0))
-
-
-def weight(shape: Shape, fan_in: int, fan_out: int, fill: Fill) -> Buffer:
-    """Declare weights: a parameter that starts at random and that penalties reach."""
-    return Buffer(shape, None, fill, fan_in, fan_out, penalized=True)
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """Every array of a layer for given inputs.
-
-    Attributes
-    ----------
-    outputs : name to Spec, batch axis first
-        The first one has the layer's own name in a graph; it is called "y". Another one, "h", is the value "rnn1.h".
-        Those without a gradient are written by `forward`, and nothing flows back from them.
-    params : learned arrays; the gradient of `weight` is bound as `dweight`.
-    state : arrays that are kept and saved with the model but never optimized, such as running statistics.
-    carried : arrays that a plan keeps from call to call, zeros at first and after `Plan.reset`.
-    saved : arrays that forward writes and backward reads.
-    scratch : working space of one call of `forward` or `infer`; holds rubbish before it.
-    backward_scratch : working space of one call of `backward`.
-    derived : arrays that `derive` writes from the parameters and the state alone, and `infer` reads. They are kept
-        between calls, for plans of any batch size: neither shape nor content depends on the batch. There in inference,
-        and in training where the class says so (`derives_in_training`).
-    backward_reads : which of "x" (all inputs), "x0", "x1" ... (one of several) and the outputs' names backward needs.
-        Anything not named here may have been overwritten by then. Gradients of the outputs, parameters, state and saved
-        arrays are always there.
-    same : which arrays are one memory, under another shape perhaps, so that there is no work: "y": "x0" (the output is
-        the input), "dx0": "dy" (the input's gradient is the output's).
-    may_share : for a gradient of an input ("dx0"), what it may share its memory with, best first: an input of the same
-        shape ("x1"), or the gradient of the output ("dy"). A layer that allows it reads each element of that before it
-        writes there.
-    adds_gradient : the layer has one input, and `backward` adds `t.dx_before` to its gradient, where that is not None:
-        what the other layers that read the input have found already.
-    """
-
-    outputs: Mapping[str, Spec]
-    params: Mapping[str, Buffer] = field(default_factory=dict)
-    state: Mapping[str, Buffer] = field(default_factory=dict)
-    carried: Mapping[str, Spec] = field(default_factory=dict)
-    saved: Mapping[str, Spec] = field(default_factory=dict)
-    scratch: Mapping[str, Spec] = field(default_factory=dict)
-    backward_scratch: Mapping[str, Spec] = field(default_factory=dict)
-    derived: Mapping[str, Spec] = field(default_factory=dict)
-    backward_reads: tuple[str, ...] = ()
-    same: Mapping[str, str] = field(default_factory=dict)
-    may_share: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    adds_gradient: bool = False
-
-    def reads_input(self, index: int) -> bool:
-        """Return whether backward needs this input."""
-        return "x" in self.backward_reads or f"x{index}" in self.backward_reads
-
-    @property
-    def works_forward(self) -> bool:
-        """Whether there is an output that is not the input itself."""
-        return any(name not in self.same for name in self.outputs)
-
-    @property
-    def first(self) -> Spec:
-        """The first output."""
-        return next(iter(self.outputs.values()))
-
-
 class Tensors:
     """The arrays of one layer in one plan, as attributes.
 
     `x`, `dx`: the only input and its gradient; `xs`, `dxs`: all of them, as tuples. `y`, `dy` and so on for every
-    declared output; `weight`, `dweight` for a parameter called weight; state, carried, saved, scratch and derived
-    arrays by their names. A gradient is None where nobody needs it (`dx` of the first layer, `dweight` of a frozen
-    one). `dx_before` is what a layer that declares `adds_gradient` adds to `dx`, or None. The gradients are there for
-    training, derived arrays for inference. The layer's `bind_...` may add attributes of its own, under other names:
+    declared output, `ys` all of them; `weight`, `dweight` for a parameter called weight; state, carried, saved, scratch
+    and derived arrays by their names. A gradient is None where nobody needs it (`dx` of the first layer, `dweight` of a
+    frozen one). `dx_before` is what a layer that declares `adds_gradient` adds to `dx`, or None. Gradients are there
+    for training, derived arrays for inference. The layer's `bind_...` may add attributes of its own, under other names:
     what is bound here cannot be bound anew.
 
     Parameters
@@ -203,10 +75,13 @@ class Tensors:
     arrays : mapping of name to array or None
         Everything else.
     dx_before : array, optional
+    ys : sequence of array
+        The outputs.
     """
 
     xs: tuple[npt.NDArray[Any], ...]
     dxs: tuple[npt.NDArray[Any] | None, ...]
+    ys: tuple[npt.NDArray[Any], ...]
     dx_before: npt.NDArray[Any] | None
 
     if TYPE_CHECKING:
@@ -219,8 +94,10 @@ class Tensors:
         dxs: Sequence[npt.NDArray[Any] | None] | None = None,
         arrays: Mapping[str, npt.NDArray[Any] | None] | None = None,
         dx_before: npt.NDArray[Any] | None = None,
+        ys: Sequence[npt.NDArray[Any]] = (),
     ) -> None:
         bound: dict[str, Any] = {"xs": tuple(xs), "dxs": tuple(dxs) if dxs is not None else (None,) * len(xs)}
+        bound["ys"] = tuple(ys)
         if len(bound["xs"]) == 1:
             bound["x"], bound["dx"] = bound["xs"][0], bound["dxs"][0]
         bound["dx_before"] = dx_before
@@ -233,7 +110,10 @@ class Tensors:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._bound:
-            raise AttributeError(f"{name} is bound already: write into the array, or give what you add another name")
+            raise AttributeError(
+                f"t.{name} is bound already: write into the array (t.{name}[...] = ...), or "
+                "give another name to what you add"
+            )
         self.__dict__[name] = value
 
 
@@ -241,17 +121,28 @@ class Example:
     """Inputs and layer arguments that the contract tests run.
 
     `Example((4, 3, 8, 8), out_channels=5, kernel_size=3)`; several inputs: `Example((2, 3), (2, 3))`. An input of
-    integers or booleans is a `Spec`: `Example(Spec((4, 7), "int64"), count=10)`; integers are drawn from 0 to `high`,
-    which is not reached, booleans are True in two of three places.
+    integers or booleans is a `Spec`: `Example(Spec((4, 7), "int64"), high=10, count=10)`; integers are drawn from 0 to
+    `high`, which is not reached, booleans are True in two of three places. An input that follows from the others is
+    computed from them, and anew when they move, with `computed`: `computed={"x1": lambda x: x.mean(axis=0)}` is given
+    all the others in order.
     """
 
     def __init__(
-        self, *inputs: Shape | Spec, x: Shape | Spec | None = None, high: int | None = None, **arguments: Any
+        self,
+        *inputs: Shape | Spec,
+        x: Shape | Spec | None = None,
+        high: int = 2,
+        computed: Mapping[str, Callable[..., Any]] | None = None,
+        **arguments: Any,
     ) -> None:
         given = (*inputs, x) if x is not None else inputs
         self.inputs: tuple[Spec, ...] = tuple(each if isinstance(each, Spec) else Spec(each) for each in given)
-        self.high = 2 if high is None else high
+        self.high = high
+        self.computed = dict(computed or {})
         self.arguments = arguments
+        unknown = set(self.computed) - {f"x{index}" for index in range(len(self.inputs))}
+        if unknown or not self.inputs:
+            raise ValueError(mismatch("computed", "names of inputs, x0, x1 ...", ", ".join(unknown) or "no inputs"))
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -263,14 +154,34 @@ class Example:
         return f"{', '.join(map(str, self.shapes))}{arguments}"
 
 
+class _Name:
+    """The name of a layer or an Input, checked when it is given. A descriptor, so that no subclass can forget it."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> str | None:
+        return None if instance is None else instance.__dict__.get("name")
+
+    def __set__(self, instance: Any, value: object) -> None:
+        if value is not None and (not isinstance(value, str) or not value or "." in value):
+            raise (ValueError if isinstance(value, str) else TypeError)(
+                mismatch("name", "a string that is not empty and has no dots", repr(value))
+            )
+        instance.__dict__["name"] = value
+
+
+def _checked_name() -> Any:
+    return _Name()
+
+
 @dataclass(frozen=True)
 class Layer:
     """Base of all layers. Calling a layer on nodes gives the node of its output."""
 
-    name: str | None = field(default=None, kw_only=True)
+    _: KW_ONLY
+    name: str | None = _checked_name()
 
     prefix: ClassVar[str] = ""  # automatic names are the prefix and a number: "conv1"
     trains: ClassVar[bool] = True  # False: stands in graphs for inference only, and has neither forward nor backward
+    learns: ClassVar[bool] = True  # False: its parameters are frozen where it stands, it finds no gradients of them
     statistics: ClassVar[tuple[str, ...]] = ()  # names of the state that follows the data, and that can be frozen
     derives_in_training: ClassVar[bool] = False  # True: its derived arrays are there in training too
     examples: ClassVar[list[Example]] = []
@@ -287,32 +198,35 @@ class Layer:
         ValueError
             Inputs that do not fit, or parameters whose shape would depend on a free axis.
         """
-        nodes: list[Any] = []
-        for each in inputs:
-            nodes.extend(each if isinstance(each, (list, tuple)) else [each])
-        if not nodes or not all(isinstance(node, Node) for node in nodes):
-            received = ", ".join(type(node).__name__ for node in nodes) or "nothing"
-            raise TypeError(f"{type(self).__name__}: expected nodes (from Input or from other layers), got {received}")
-        outputs = self._infer_outputs([node.spec for node in nodes])
-        first = Node(self, tuple(nodes), next(iter(outputs.values())), self.name)
+        nodes = _nodes_of(type(self).__name__, inputs)
+        try:
+            outputs = self._infer_outputs([node.spec for node in nodes])
+        except ValueError as error:
+            text = str(error) if str(error).startswith(type(self).__name__) else f"{type(self).__name__}: {error}"
+            several = next((each for each in inputs if isinstance(each, tuple) and type(each) is not tuple), None)
+            if several is not None:
+                text += f" (a {type(several).__name__}: pass one of its outputs, such as .{several._fields[0]})"  # type: ignore[attr-defined]
+            raise ValueError(text if self.name is None else f"{self.name}: {text}") from None
+        first = Node(self, nodes, next(iter(outputs.values())), self.name)
         if len(outputs) == 1:
             return first
         names = list(outputs)
-        others = [Node(self, tuple(nodes), outputs[name], None, output=name, call=first) for name in names[1:]]
-        kind: Any = namedtuple(f"{type(self).__name__}Outputs", names)
-        return kind(first, *others)
+        others = [Node(self, nodes, outputs[name], None, output=name, call=first) for name in names[1:]]
+        return _outputs_tuple(f"{type(self).__name__}Outputs", names)(first, *others)
 
     def _infer_outputs(self, inputs: Sequence[Spec]) -> dict[str, Spec]:
         """Return the outputs without batch axis, None where an axis follows from a free axis of the inputs."""
         small = large = self.declare(*(_with_batch(each, FREE_SIZES[0]) for each in inputs))
         if any(None in each.shape for each in inputs):
             large = self.declare(*(_with_batch(each, FREE_SIZES[1]) for each in inputs))
+        variables = {**large.params, **large.state}
         for name, buffer in (*small.params.items(), *small.state.items()):
-            if buffer.shape != {**large.params, **large.state}[name].shape:
+            shape = _free(buffer.shape, variables[name].shape)
+            if None in shape:
+                came = ", ".join(str(each.shape) for each in inputs)
                 raise ValueError(
-                    f"{type(self).__name__}: expected an input whose sizes that {name} depends on are known, got "
-                    f"{', '.join(str(each.shape) for each in inputs)} with free axes (None); give Input these sizes, "
-                    "or put a layer in front that takes the free axes away, such as GlobalAvgPool()"
+                    f"{type(self).__name__}: its {name} {shape} depends on a free axis (None) of the input {came}; "
+                    "give Input the size of that axis, or take it away before, with GlobalAvgPool() for example"
                 )
         return {
             name: Spec(_free(spec.shape[1:], large.outputs[name].shape[1:]), spec.dtype, spec.gradient)  # type: ignore[arg-type]
@@ -375,6 +289,8 @@ class Node:
         The node of the first output of the same call; itself where it is that.
     """
 
+    name: str | None = _checked_name()
+
     def __init__(
         self,
         layer: Layer | None,
@@ -429,6 +345,35 @@ def float_shapes(layer: Layer, inputs: Iterable[Spec]) -> tuple[Shape, ...]:
 def describe(shape: Sequence[int | None]) -> str:
     """Print a shape with the batch axis as N."""
     return "(" + ", ".join(["N", *map(str, shape[1:])]) + ("," if len(shape) == 1 else "") + ")"
+
+
+def _nodes_of(layer: str, given: Sequence[Any]) -> tuple[Node, ...]:
+    """Return the nodes that a layer is called on, one by one or in lists; TypeError says what else came."""
+    nodes: list[Any] = []
+    for each in given:
+        nodes.extend(each if isinstance(each, (list, tuple)) else [each])
+    wrong = [each for each in nodes if not isinstance(each, Node)]
+    if nodes and not wrong:
+        return tuple(nodes)
+    expected = f"{layer}: expected nodes (from Input or from other layers), got "
+    if not wrong:
+        raise TypeError(f"{expected}nothing")
+    first = wrong[0]
+    if isinstance(first, np.ndarray):
+        what = f"an array of shape {first.shape}; a model takes arrays, layers build it: Model(x, y).predict(array)"
+    elif isinstance(first, (int, np.integer)) or first is None:
+        what = f"the number or shape {given[0]!r}; make a node of a shape: Input((3, 32, 32)), without the batch axis"
+    elif isinstance(first, Layer):
+        what = f"the layer {type(first).__name__} itself; call it on its input first: {type(first).__name__}(...)(x)"
+    elif isinstance(first, type):
+        what = f"the class {first.__name__}; make one of it first"
+    else:
+        what = f"a {type(first).__name__}; a net is built from Input(shape) and layers called on nodes, one or several"
+    raise TypeError(expected + what)
+
+
+def _outputs_tuple(name: str, fields: Sequence[str]) -> Callable[..., Any]:
+    return namedtuple(name, fields)  # type: ignore[misc]
 
 
 def _free(small: Shape, large: Shape) -> FreeShape:

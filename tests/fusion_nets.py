@@ -1,6 +1,12 @@
 """Small nets with what the fusion patterns look for."""
 
 from minitrain import Input, Model, layers
+from minitrain.graph.graph import SINGLE, trace
+
+
+def graph_of(inputs, output):
+    """The graph of a net that returns one array."""
+    return trace(inputs, {SINGLE: output})[0]
 
 
 def kinds(graph):

@@ -79,6 +79,14 @@ def test_python_in_them_can_be_parsed(path, match):
     ast.parse(code)
 
 
+def test_programs_in_them_run():
+    found = [code for path in DOCUMENTS for code in re.findall(r"(?s)```python\n(.*?)```", path.read_text())]
+    programs = [code for code in found if "check_layer(" in code and "import minitrain\n" in code]
+    assert programs
+    for code in programs:
+        exec(compile(code, "document", "exec"), {"__name__": "document"})
+
+
 @every(r"`((?:nbnorm|minitrain)(?:\.\w+)+)`")
 def test_dotted_names_in_them_can_be_found(path, match):
     import importlib

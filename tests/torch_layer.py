@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from bound_layer import BoundLayer
+
+from minitrain.testing import BoundLayer
 
 TOLERANCE = 1e-10
 

@@ -3,12 +3,20 @@
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from lookup import Lookup
 
 from minitrain import layers
+from minitrain.graph.graph import output_values
+from minitrain.layer import Spec
 
 
 def evaluate(graph, inputs, params, state, training=True):
-    """Return the output of `graph`; all arguments map names to tensors. Running statistics are updated in place."""
+    """Return the first output of `graph`, as `evaluate_all` does."""
+    return next(iter(evaluate_all(graph, inputs, params, state, training).values()))
+
+
+def evaluate_all(graph, inputs, params, state, training=True):
+    """Return the outputs of `graph` by name; the arguments map names to tensors. Running statistics are updated."""
     values = dict(inputs)
     for node in graph.nodes:
         arguments = [values[name] for name in node.inputs]
@@ -17,8 +25,16 @@ def evaluate(graph, inputs, params, state, training=True):
             name = node.variable(local)
             return params[name] if name in params else state.get(name)
 
-        values[node.name] = _apply(node.layer, arguments, variable, training)
-    return values[next(iter(graph.outputs.values()))]
+        moves = graph.frozen.isdisjoint(node.variable(name) for name in node.layer.statistics)
+        results = _apply(node.layer, arguments, variable, training and moves)
+        results = results if isinstance(results, tuple) else (results,)
+        declared = node.layer.declare(*(Spec(tuple(each.shape), _dtype(each)) for each in arguments))
+        values.update(zip(output_values(node, declared), results, strict=True))
+    return {name: values[value] for name, value in graph.outputs.items()}
+
+
+def _dtype(tensor):
+    return None if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
 
 
 def _apply(layer, inputs, variable, training):
@@ -66,6 +82,9 @@ def _apply(layer, inputs, variable, training):
             return sum(inputs[1:], start=x)
         case layers.Concat():
             return torch.cat(inputs, dim=layer.axis)
+        case Lookup():
+            rows = functional.embedding(x, variable("table"))
+            return rows * inputs[1].unsqueeze(1), rows.sum(dim=1)
     raise TypeError(f"no twin of {type(layer).__name__}: add a case for it to _apply in tests/torch_twin.py")
 
 

@@ -108,6 +108,11 @@ class Graph:
         """Whether it returns one array rather than a dictionary."""
         return list(self.outputs) == [SINGLE]
 
+    @property
+    def has_free_axes(self) -> bool:
+        """Whether an input has an axis that each batch has its own size of."""
+        return any(None in spec.shape for spec in self.inputs.values())
+
     def input_shapes(self, batch: int, free: int = FREE_SIZES[0]) -> dict[str, Shape]:
         """Return shapes of the inputs for a batch, with the same size for every free axis."""
         return {
@@ -127,7 +132,7 @@ class Graph:
         """Return the shapes of all values without the batch axis, None where an axis is free."""
         small = self.shapes(TYPICAL_BATCH)
         large = small
-        if any(None in spec.shape for spec in self.inputs.values()):
+        if self.has_free_axes:
             large = self.shapes(self.input_shapes(TYPICAL_BATCH, FREE_SIZES[1]))
         return {
             name: tuple(a if a == b else None for a, b in zip(shape[1:], large[name][1:], strict=True))
@@ -146,7 +151,9 @@ class Graph:
             try:
                 declaration = node.layer.declare(*(values[value] for value in node.inputs))
             except ValueError as error:
-                raise ValueError(f"{node.name}: {error}") from None
+                only_tried = self.has_free_axes and not isinstance(batch, Mapping)
+                sizes = f" ({FREE_SIZES[0]} for free axes)" if only_tried else ""
+                raise ValueError(f"{node.name}: {error}{sizes}") from None
             declared[node.name] = declaration
             values.update(zip(output_values(node, declaration), declaration.outputs.values(), strict=True))
         return declared, values
@@ -256,8 +263,6 @@ def _name_nodes(nodes: Sequence[Node], known: Mapping[Node, str]) -> dict[Node, 
         name = node.name
         if name is None or node in known:
             continue
-        if not isinstance(name, str) or "." in name or not name:
-            raise ValueError(f"name: expected a name without dots, got {name!r}")
         other = owners.setdefault(name, node)
         if (other.layer is not node.layer or node.layer is None) and other is not node:
             raise ValueError(f"name: {name!r} stands for more than one layer; give one of them another name")

@@ -35,9 +35,10 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
         The message names the node and the field.
     """
     classes = dict(OWN)
+    nodes = {node.name: node for node in graph.nodes}
     return {
         "inputs": {name: _input_to_json(spec) for name, spec in graph.inputs.items()},
-        "nodes": [_node_to_json(node, classes) for node in graph.nodes],
+        "nodes": [_node_to_json(node, classes, nodes) for node in graph.nodes],
         **({"output": graph.outputs[SINGLE]} if graph.is_single else {"outputs": dict(graph.outputs)}),
     }
 
@@ -47,17 +48,19 @@ def _input_to_json(spec: Spec) -> Any:
     return list(spec.shape) if spec.dtype is None else {"shape": list(spec.shape), "dtype": spec.dtype}
 
 
-def _node_to_json(node: GraphNode, classes: dict[str, type[Any]]) -> dict[str, Any]:
+def _node_to_json(node: GraphNode, classes: dict[str, type[Any]], nodes: Mapping[str, GraphNode]) -> dict[str, Any]:
     described = {"name": node.name, "layer": _layer_to_json(node, classes), "inputs": list(node.inputs)}
-    return {**described, "variables": _owner(node)} if node.names else described
+    return {**described, "variables": _owner(node, nodes)} if node.names else described
 
 
-def _owner(node: GraphNode) -> str:
+def _owner(node: GraphNode, nodes: Mapping[str, GraphNode]) -> str:
     """Return the name of the node whose parameters and state this one shares."""
-    owners = {name.rpartition(".")[0] for local, name in node.names.items() if name.endswith(f".{local}")}
-    if len(owners) != 1 or any(name.rpartition(".")[2] != local for local, name in node.names.items()):
+    owners = {name.rpartition(".")[0] for name in node.names.values()}
+    own = all(name.rpartition(".")[2] == local for local, name in node.names.items())
+    owner = nodes.get(owners.pop()) if len(owners) == 1 else None
+    if not own or owner is None or owner is node or owner.layer != node.layer:
         raise ValueError(f"{node.name}: a {type(node.layer).__name__} stands for other layers; save the unfused graph")
-    return owners.pop()
+    return owner.name
 
 
 def known_classes(layers: Iterable[type[Layer]]) -> Classes:

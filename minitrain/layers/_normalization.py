@@ -86,7 +86,7 @@ class Normalization(Layer):
         x = t.xs[0]
         if x.size // x.shape[1] < 2:
             raise ValueError(
-                f"{type(self).__name__}: training needs two or more values per channel, got an input of shape {x.shape}"
+                f"BatchNorm: training needs two or more values per channel, got an input of shape {x.shape}"
             )
 
     def bind_momentum(self, t: Tensors) -> Callable[[], float]:

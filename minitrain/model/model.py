@@ -288,9 +288,10 @@ class Model:
 
     def _make_plan(self, wanted: Wanted, arena: Arena) -> Plan:
         training = wanted.training
+        shapes = dict(zip(self.graph.inputs, wanted.shapes, strict=True))
+        self.graph.declare(shapes)  # what does not fit is said of the layers as the user wrote them, not of fused ones
         return Plan(
-            self._training_graph if training else self._inference_graph,
-            dict(zip(self.graph.inputs, wanted.shapes, strict=True)), self.dtype, self.params, self.state,
+            self._training_graph if training else self._inference_graph, shapes, self.dtype, self.params, self.state,
             self.gradients if training else None, derived=None if training else self._derived_arrays(), arena=arena,
             input_gradients=wanted.input_gradients, losses=wanted.losses,
         )  # fmt: skip

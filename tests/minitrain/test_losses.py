@@ -7,11 +7,12 @@ import numba
 import numpy as np
 import pytest
 import reference_layers as reference
-from gradient_check import peak_of, same_bits, serial_below
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.losses import LOSSES, BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from minitrain.testing.drawing import same_bits
+from minitrain.testing.promises import peak_of, serial_below
 
 SIZES = st.tuples(st.integers(1, 70), st.integers(2, 12))
 

@@ -15,12 +15,19 @@ from nbnorm.jit.arrays import Array, nothing
 from nbnorm.kernels import batch_norm
 from nbnorm.kernels.batch_norm.moments import combine_moments, take_moments
 
-__all__ = ["bind_moments", "bind_statistics", "expect_moments", "moments_spec", "with_moments"]
+__all__ = ["bind_moments", "bind_statistics", "expect_moments", "moments_in_a_pass", "moments_of", "moments_spec",
+           "with_moments"]  # fmt: skip
 
 
 def moments_spec(channels: int) -> Spec:
     """Mean and biased variance of each channel, in float64; no gradient flows through them."""
     return Spec((2, channels), "float64", gradient=False)
+
+
+def moments_of(x: Array, *_: Array) -> Array:
+    """Compute them, for examples."""
+    values = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1).astype("float64")
+    return np.array([values.mean(axis=1), values.var(axis=1)])
 
 
 def expect_moments(layer: Layer, received: Spec, x: Shape) -> None:
@@ -43,17 +50,22 @@ def bind_moments(t: Tensors, geometry: conv2d.Geometry) -> tuple[Array | None, C
 
     The call belongs after the convolution.
     """
-    y = as_3d(t.y)
     if conv2d.normalizes(geometry, conv2d.Product.FORWARD, dtype=t.y.dtype):
-        return t.moment_sums, partial(combine_moments.serial, t.moment_sums, y, t.moments)
-    (mean, var), unused, no_running = t.moments, np.empty(y.shape[1], y.dtype), nothing(y.dtype)
+        return t.moment_sums, partial(combine_moments.serial, t.moment_sums, as_3d(t.y), t.moments)
+    return None, moments_in_a_pass(t)
+
+
+def moments_in_a_pass(t: Tensors) -> Call:
+    """Return the call that makes t.moments of t.y by reading it."""
+    y, (mean, var) = as_3d(t.y), t.moments
+    unused, no_running = np.empty(y.shape[1], y.dtype), nothing(y.dtype)
 
     def run() -> None:
         batch_norm.statistics(y, unused, unused, no_running, no_running, 0.0, 0.0, mean, var)
         with np.errstate(divide="ignore"):
             np.power(var, -2.0, out=var)  # what was written is 1 / sqrt(var)
 
-    return None, run
+    return run
 
 
 def bind_statistics(norm: Normalization, t: Tensors) -> Call:

@@ -9,7 +9,7 @@ from minitrain.kernels.calls import in_order
 from minitrain.layer import Declaration, Example, Layer, Spec, Tensors
 from minitrain.layers._normalization import Normalization
 from minitrain.layers.batch_norm import BatchNorm
-from minitrain.layers.fused._moments import bind_statistics, expect_moments, moments_spec
+from minitrain.layers.fused._moments import bind_statistics, expect_moments, moments_of, moments_spec
 from minitrain.layers.fused.batch_norm_add_relu import BatchNormAddReLU
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
 
@@ -29,10 +29,10 @@ class BatchNormOfMoments(Layer):
 
     prefix: ClassVar[str] = "bn"
     examples: ClassVar[list[Example]] = [
-        Example((4, 3, 5, 5), moments_spec(3), norm=BatchNorm()),
-        Example((3, 40, 9, 17), moments_spec(40), norm=BatchNormReLU(momentum=None)),
-        Example((8, 4), (8, 4), moments_spec(4), norm=BatchNormAddReLU(eps=0.1)),
-        Example((4, 3, 5, 5), (4, 3, 5, 5), moments_spec(3), norm=BatchNormAddReLU()),
+        Example((4, 3, 5, 5), moments_spec(3), computed={"x1": moments_of}, norm=BatchNorm()),
+        Example((3, 40, 9, 17), moments_spec(40), computed={"x1": moments_of}, norm=BatchNormReLU(momentum=None)),
+        Example((8, 4), (8, 4), moments_spec(4), computed={"x2": moments_of}, norm=BatchNormAddReLU(eps=0.1)),
+        Example((4, 3, 5, 5), (4, 3, 5, 5), moments_spec(3), computed={"x2": moments_of}, norm=BatchNormAddReLU()),
     ]
 
     def declare(self, *inputs: Spec) -> Declaration:

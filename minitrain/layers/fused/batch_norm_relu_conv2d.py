@@ -14,7 +14,15 @@ from minitrain.kernels.calls import Call, in_order
 from minitrain.layer import Declaration, Example, Layer, Shape, Spec, Tensors, array
 from minitrain.layers._normalization import as_3d
 from minitrain.layers.conv2d import Conv2d
-from minitrain.layers.fused._moments import bind_moments, bind_statistics, expect_moments, moments_spec, with_moments
+from minitrain.layers.fused._moments import (
+    bind_moments,
+    bind_statistics,
+    expect_moments,
+    moments_in_a_pass,
+    moments_of,
+    moments_spec,
+    with_moments,
+)
 from minitrain.layers.fused.batch_norm_relu import BatchNormReLU
 from nbnorm.jit.arrays import Array, nothing
 from nbnorm.kernels import batch_norm
@@ -50,11 +58,12 @@ class BatchNormReLUConv2d(Layer):
         Example((2, 4, 7, 6), norm=BatchNormReLU(eps=0.1), conv=Conv2d(6, 3, stride=2, groups=2), gives_moments=True),
         Example((4, 16, 16, 17), norm=BatchNormReLU(), conv=Conv2d(17, 3), gives_moments=True),
         Example(
-            (4, 16, 9, 8), moments_spec(16), norm=BatchNormReLU(), conv=Conv2d(5, 3, padding=1), takes_moments=True
+            (4, 16, 9, 8), moments_spec(16), computed={"x1": moments_of}, norm=BatchNormReLU(),
+            conv=Conv2d(5, 3, padding=1), takes_moments=True,
         ),
         Example(
-            (4, 17, 16, 16), moments_spec(17), norm=BatchNormReLU(momentum=None), conv=Conv2d(16, 3, padding=1),
-            takes_moments=True, gives_moments=True,
+            (4, 17, 16, 16), moments_spec(17), computed={"x1": moments_of}, norm=BatchNormReLU(momentum=None),
+            conv=Conv2d(16, 3, padding=1), takes_moments=True, gives_moments=True,
         ),
     ]  # fmt: skip
 
@@ -110,7 +119,8 @@ class BatchNormReLUConv2d(Layer):
             batch_norm.infer, as_3d(t.xs[0]), nothing(t.y.dtype, 3), t.gamma, t.beta, t.running_mean, t.running_var,
             self.norm.eps, True, as_3d(t.normalized),
         )  # fmt: skip
-        t.run_infer = in_order(normalize, self._convolution(t, t.normalized))
+        find_moments = moments_in_a_pass(t) if self.gives_moments else None
+        t.run_infer = in_order(normalize, self._convolution(t, t.normalized), find_moments)
 
     def bind_backward(self, t: Tensors) -> None:
         t.run_backward = in_order(self._gradients_of_convolution(t), self._gradients_of_norm(t))

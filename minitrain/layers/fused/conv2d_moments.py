@@ -12,7 +12,7 @@ from minitrain.kernels import conv2d
 from minitrain.kernels.calls import in_order
 from minitrain.layer import Declaration, Example, Layer, Shape, Spec, Tensors
 from minitrain.layers.conv2d import Conv2d
-from minitrain.layers.fused._moments import bind_moments, with_moments
+from minitrain.layers.fused._moments import bind_moments, moments_in_a_pass, with_moments
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Conv2dMoments(Layer):
 
     def bind_infer(self, t: Tensors) -> None:
         self.conv.bind_infer(t)
+        t.find_moments = moments_in_a_pass(t)
 
     def forward(self, t: Tensors) -> None:
         t.run_forward()
@@ -67,6 +68,7 @@ class Conv2dMoments(Layer):
 
     def infer(self, t: Tensors) -> None:
         self.conv.infer(t)
+        t.find_moments()
 
     def backward(self, t: Tensors) -> None:
         self.conv.backward(t)

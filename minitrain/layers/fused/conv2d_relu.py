@@ -14,7 +14,7 @@ from minitrain.kernels.calls import Call, in_order
 from minitrain.kernels.conv2d import epilogue
 from minitrain.layer import Declaration, Example, Layer, Shape, Spec, Tensors, array
 from minitrain.layers.conv2d import Conv2d
-from minitrain.layers.fused._moments import bind_moments, with_moments
+from minitrain.layers.fused._moments import bind_moments, moments_in_a_pass, with_moments
 from nbnorm.jit.arrays import Array, nothing
 
 
@@ -71,7 +71,7 @@ class Conv2dReLU(Layer):
         t.run_forward = in_order(self._convolution(t, sums), find_moments)
 
     def bind_infer(self, t: Tensors) -> None:
-        t.run_infer = self._convolution(t, None)
+        t.run_infer = in_order(self._convolution(t, None), moments_in_a_pass(t) if self.gives_moments else None)
 
     def _convolution(self, t: Tensors, sums: Array | None) -> Call:
         geometry, bias = self.conv.geometry(t.x.shape), self.conv.bias_of(t)

@@ -29,8 +29,7 @@ class FrozenConv2dBatchNorm(Layer):
     """A Conv2d, then a BatchNorm, BatchNormReLU or BatchNormAddReLU: all of their parameters and statistics are frozen.
 
     The norm is folded into the weights, in training as in inference (`InferenceConv2d`), in the same bits. Only the
-    gradients of the inputs are found: those of weight, bias, gamma and beta are not wanted, whatever they are bound to.
-    Backward reads y where there is a ReLU, and no input.
+    gradients of the inputs are found: its parameters have none. Backward reads y where there is a ReLU, and no input.
 
     Parameters
     ----------
@@ -43,7 +42,8 @@ class FrozenConv2dBatchNorm(Layer):
     norm: Normalization
 
     prefix: ClassVar[str] = "conv"
-    derives_in_training: ClassVar[bool] = True  # its derived arrays are bound and up to date in training too
+    learns: ClassVar[bool] = False
+    derives_in_training: ClassVar[bool] = True
     examples: ClassVar[list[Example]] = [
         Example((2, 3, 6, 5), conv=Conv2d(4, 3, padding=1, bias=False), norm=BatchNorm()),
         Example((2, 3, 6, 5), conv=Conv2d(4, 3, stride=2), norm=BatchNormReLU(eps=0.1)),
@@ -59,11 +59,10 @@ class FrozenConv2dBatchNorm(Layer):
 
     def declare(self, *inputs: Spec) -> Declaration:
         folded, geometry = self._inference.declare(*inputs), self.conv.geometry(inputs[0].shape)
-        y = folded.outputs["y"].shape
         gradient_scratch = array((conv2d.scratch_size(geometry, conv2d.Product.INPUT_GRADIENT),))
         backward_scratch = {"backward_scratch": gradient_scratch}
         if self.norm.relu:
-            backward_scratch["dz"] = array(y)
+            backward_scratch["dz"] = array(folded.outputs["y"].shape)
         return Declaration(
             outputs=folded.outputs,
             params=folded.params,

@@ -1,12 +1,11 @@
 """The rewrite engine: what a pattern sees, where its replacement goes, which names change."""
 
 import numpy as np
-from fusion_nets import kinds
+from fusion_nets import graph_of, kinds
 
 from minitrain import Input, layers
 from minitrain.compile.rewrite import Replacement, View, rewrite
-from minitrain.graph import trace
-from minitrain.graph.graph import GraphNode
+from minitrain.graph.graph import SINGLE, GraphNode
 
 
 def chain_of(*kinds_in_order, name_of_last=False):
@@ -34,7 +33,7 @@ def tanh_and_relu(extra_reader=False):
     tanh = layers.Tanh()(x)
     relu = layers.ReLU()(tanh)
     sigmoid = layers.Sigmoid()(relu)
-    return trace([x], layers.Add()(sigmoid, tanh if extra_reader else relu))
+    return graph_of([x], layers.Add()(sigmoid, tanh if extra_reader else relu))
 
 
 def test_a_chain_becomes_one_node_under_either_name():
@@ -55,17 +54,17 @@ def test_a_value_that_others_read_does_not_disappear():
 def test_the_models_output_does_not_disappear_but_may_get_another_name():
     x = Input((3,))
     tanh = layers.Tanh()(x)
-    graph = trace([x], tanh)
+    graph = graph_of([x], tanh)
     assert View(graph).private_giver("tanh1") is None
-    graph = rewrite(trace([x], layers.ReLU()(tanh)), [chain_of(layers.Tanh, layers.ReLU)])
-    assert (graph.output, edges(graph)) == ("tanh1", [("tanh1", "LeakyReLU", ("input",))])
+    graph = rewrite(graph_of([x], layers.ReLU()(tanh)), [chain_of(layers.Tanh, layers.ReLU)])
+    assert (graph.outputs[SINGLE], edges(graph)) == ("tanh1", [("tanh1", "LeakyReLU", ("input",))])
 
 
 def test_the_new_node_stands_where_the_last_one_stood():
     x, other = Input((3,)), Input((3,))
     tanh = layers.Tanh()(x)
     sigmoid = layers.Sigmoid()(other)  # between the two that become one
-    graph = trace([x, other], layers.Add()(layers.ReLU()(tanh), sigmoid))
+    graph = graph_of([x, other], layers.Add()(layers.ReLU()(tanh), sigmoid))
     graph = rewrite(graph, [chain_of(layers.Tanh, layers.ReLU)])
     assert [node.name for node in graph.nodes] == ["sigmoid1", "tanh1", "add1"]
     assert graph.nodes[-1].inputs == ("tanh1", "sigmoid1")
@@ -76,7 +75,7 @@ def test_a_node_goes_into_one_replacement():
     h = x
     for _ in range(5):
         h = layers.Tanh()(h)
-    graph = rewrite(trace([x], h), [chain_of(layers.Tanh, layers.Tanh)])
+    graph = rewrite(graph_of([x], h), [chain_of(layers.Tanh, layers.Tanh)])
     assert edges(graph) == [
         ("tanh1", "LeakyReLU", ("input",)), ("tanh3", "LeakyReLU", ("tanh1",)), ("tanh5", "Tanh", ("tanh3",)),
     ]  # fmt: skip
@@ -84,7 +83,7 @@ def test_a_node_goes_into_one_replacement():
 
 def test_later_patterns_see_what_earlier_ones_made():
     x = Input((3,))
-    graph = trace([x], layers.Sigmoid()(layers.ReLU()(layers.Tanh()(x))))
+    graph = graph_of([x], layers.Sigmoid()(layers.ReLU()(layers.Tanh()(x))))
     both = [chain_of(layers.Tanh, layers.ReLU), chain_of(layers.LeakyReLU, layers.Sigmoid)]
     assert kinds(rewrite(graph, both)) == ["LeakyReLU"]
     assert kinds(rewrite(graph, both[::-1])) == ["LeakyReLU", "Sigmoid"]

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from bound_layer import BoundLayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.initializers import Constant
 from minitrain.layer import Spec
 from minitrain.layers import LeakyReLU, PReLU, ReLU, Sigmoid, SiLU, Tanh
+from minitrain.testing import BoundLayer
 
 SHAPES = st.lists(st.integers(1, 7), min_size=1, max_size=5).map(tuple)
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from bound_layer import BoundLayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +9,7 @@ from minitrain.initializers import Constant
 from minitrain.layer import Spec
 from minitrain.layers import BatchNorm
 from minitrain.layers.fused import BatchNormAddReLU, BatchNormReLU
+from minitrain.testing import BoundLayer
 
 SHAPES = st.tuples(st.integers(2, 5), st.integers(1, 6), st.lists(st.integers(1, 5), max_size=3)).map(
     lambda parts: (*parts[:2], *parts[2])
@@ -54,7 +54,7 @@ def test_running_statistics_and_inference_agree_with_torch(momentum, shape):
         np.testing.assert_allclose(t.running_var, twin.running_var, rtol=1e-12)
     if momentum is None:
         assert t.num_batches.tolist() == [3]
-    layer.infer(t)
+    layer.infer(bound.inference_tensors)
     np.testing.assert_allclose(t.y, twin.eval()(torch.tensor(t.x)).detach(), rtol=1e-10, atol=1e-12)
 
 
@@ -62,8 +62,8 @@ def test_running_statistics_and_inference_agree_with_torch(momentum, shape):
 def test_fused_layers_have_the_variables_of_batch_norm(fused):
     for momentum in (0.1, None):
         shape = (2, 3, 4)
-        inputs = [shape] * (2 if fused.adds_residual else 1)
-        declared, plain = fused(momentum=momentum).declare(*inputs), BatchNorm(momentum=momentum).declare(shape)
+        inputs = [Spec(shape)] * (2 if fused.adds_residual else 1)
+        declared, plain = fused(momentum=momentum).declare(*inputs), BatchNorm(momentum=momentum).declare(inputs[0])
         assert declared.params == plain.params
         assert declared.state == plain.state
 

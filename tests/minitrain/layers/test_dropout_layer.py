@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from bound_layer import BoundLayer
 
 from minitrain.layers import Dropout
+from minitrain.testing import BoundLayer
 
 SHAPE = (64, 50)
 

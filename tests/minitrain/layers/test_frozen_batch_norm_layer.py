@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from bound_layer import BoundLayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain.layer import Spec
 from minitrain.layers import BatchNorm
 from minitrain.layers.fused import BatchNormAddReLU, BatchNormReLU, FrozenBatchNorm
+from minitrain.testing import BoundLayer
 
 NORMS = (BatchNorm, BatchNormReLU, BatchNormAddReLU)
 each_norm = pytest.mark.parametrize("norm", NORMS, ids=lambda norm: norm.__name__)

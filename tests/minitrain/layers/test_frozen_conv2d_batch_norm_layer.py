@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from bound_layer import BoundLayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from minitrain.layers.fused import (
     FrozenConv2dBatchNorm,
     InferenceConv2d,
 )
+from minitrain.testing import BoundLayer
 
 NORMS = (BatchNorm, BatchNormReLU, BatchNormAddReLU)
 each_norm = pytest.mark.parametrize("norm", NORMS, ids=lambda norm: norm.__name__)

@@ -6,7 +6,6 @@ import json
 import pkgutil
 from dataclasses import fields
 
-import gradient_check as check
 import numpy as np
 import pytest
 
@@ -15,13 +14,15 @@ from minitrain.initializers import Initializer
 from minitrain.layer import Layer
 from minitrain.layers import LAYERS
 from minitrain.layers.fused import FUSED_LAYERS
+from minitrain.layers.fused._moments import moments_of
+from minitrain.testing import BoundLayer, check_layer, checks, gradients, inference, promises
 
 ALL_LAYERS = LAYERS | FUSED_LAYERS
 CASES = [(layer, example) for layer in ALL_LAYERS.values() for example in layer.examples]
 TRAINING_CASES = [(layer, example) for layer, example in CASES if layer.trains]
 DECLARED = [(layer(**example.arguments).declare(*example.inputs), layer, example) for layer, example in TRAINING_CASES]
 ADDING_CASES = [(layer, example) for declared, layer, example in DECLARED if declared.adds_gradient]
-SIDE_OUTPUT_CASES = [(layer, example) for declared, layer, example in DECLARED if "moments" in declared.outputs]
+MOMENTS_CASES = [(layer, example) for declared, layer, example in DECLARED if "moments" in declared.outputs]
 IN_PLACE_CASES = [(layer, example) for declared, layer, example in DECLARED if declared.may_share]
 
 
@@ -32,7 +33,7 @@ def label(value):
 @pytest.fixture(autouse=True)
 def _serial_kernels():
     """The serial form of all kernels, unless a test asks for both: half of the compilation."""
-    with check.serial_below(2**62):
+    with promises.serial_below(2**62):
         yield
 
 
@@ -79,86 +80,87 @@ def test_arguments_can_be_saved_as_json(layer, example):
 
 
 @each_example
-def test_names_of_buffers_are_distinct_and_the_batch_comes_first(layer, example):
-    declared = layer(**example.arguments).declare(*example.inputs)
-    groups = [declared.outputs, declared.params, declared.state, declared.saved, declared.scratch, declared.derived]
-    names = [name for group in [*groups, declared.backward_scratch] for name in group]
-    names += [f"d{name}" for name in [*declared.outputs, *declared.params]]
-    assert len(names) == len(set(names))
-    assert next(iter(declared.outputs)) == "y"
-    assert all(spec.shape[0] == example.inputs[0].shape[0] for spec in declared.outputs.values() if spec.gradient)
-    inputs = {f"x{index}" for index in range(len(example.inputs))}
-    assert set(declared.backward_reads) <= {"x", *inputs, *declared.outputs}
+def test_the_first_output_is_y_and_all_that_is_named_is_there(layer, example):
+    made = layer(**example.arguments)
+    checks.check_declaration(made, example)  # names that are distinct: Declaration refuses others
+    assert next(iter(made.declare(*example.inputs).outputs)) == "y"
 
 
 @each_training_example
 def test_overwrites_all_it_writes_and_reads_only_what_it_declares(layer, example):
-    check.check_overwrites(check.BoundLayer(layer(**example.arguments), example.inputs))
+    checks.check_overwrites(layer(**example.arguments), example)
 
 
 @each_example
 def test_inference_follows_parameters_and_state(layer, example):
-    check.check_derives(layer(**example.arguments), example.inputs)
+    inference.check_derives(layer(**example.arguments), example)
 
 
 @each_example
 def test_changes_nothing_it_reads(layer, example):
-    check.check_reads_only(check.BoundLayer(layer(**example.arguments), example.inputs))
+    checks.check_reads_only(layer(**example.arguments), example)
 
 
 @each_training_example
 def test_gradients(layer, example):
-    check.check_gradients(check.BoundLayer(layer(**example.arguments), example.inputs))
+    gradients.check_gradients(layer(**example.arguments), example)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @each_training_example
 def test_gradients_are_optional(layer, example, dtype):
-    check.check_optional_gradients(layer(**example.arguments), example.inputs, dtype)
+    checks.check_optional_gradients(layer(**example.arguments), example, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("layer", "example"), ADDING_CASES, ids=label)
 def test_adds_the_gradient_that_others_found(layer, example, dtype):
-    check.check_adds_gradient(layer(**example.arguments), example.inputs, dtype)
+    checks.check_adds_gradient(layer(**example.arguments), example, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("layer", "example"), IN_PLACE_CASES, ids=label)
 def test_works_in_place_where_it_says_so(layer, example, dtype):
-    check.check_in_place(layer(**example.arguments), example.inputs, dtype)
+    checks.check_in_place(layer(**example.arguments), example, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("layer", "example"), SIDE_OUTPUT_CASES, ids=label)
-def test_side_outputs_are_the_moments_of_the_output(layer, example, dtype):
-    check.check_side_outputs(layer(**example.arguments), example.inputs, dtype)
+@pytest.mark.parametrize(("layer", "example"), MOMENTS_CASES, ids=label)
+def test_moments_are_those_of_the_output(layer, example, dtype):
+    bound = BoundLayer(layer(**example.arguments), example, dtype)
+    y, found = bound.forward()["y"], bound.groups["outputs"]["moments"]
+    mean, var = moments_of(y)
+    tolerance = 1e-13 if dtype == "float64" else 1e-6
+    np.testing.assert_allclose(found[0], mean, rtol=0, atol=tolerance * np.sqrt(var).max())
+    np.testing.assert_allclose(found[1], var, rtol=tolerance)
+
+
+@each_example
+def test_no_call_depends_on_the_calls_before(layer, example):
+    checks.check_remembers_nothing(layer(**example.arguments), example)
 
 
 @each_example
 def test_float32_agrees_with_float64(layer, example):
-    check.check_float32(layer(**example.arguments), example.inputs)
+    promises.check_float32(layer(**example.arguments), example)
 
 
 @each_example
 def test_same_bits_for_any_number_of_threads(layer, example):
-    check.check_same_bits(layer(**example.arguments), example.inputs, "float32")
+    promises.check_same_bits(layer(**example.arguments), example, "float32")
 
 
 @each_example
 def test_allocates_nothing(layer, example):
-    check.check_allocates_nothing(layer(**example.arguments), example.inputs)
+    promises.check_allocates_nothing(layer(**example.arguments), example)
 
 
 @each_example
 def test_infers_without_gradients(layer, example):
-    made = layer(**example.arguments)
-    trained = check.BoundLayer(made, example.inputs)
-    bound = check.BoundLayer(made, example.inputs, training=False)
-    before = bound.copies("inputs", "params", "state")
-    outputs = bound.infer()
-    for name, expected in trained.infer().items():
-        assert np.isfinite(outputs[name]).all()
-        assert check.same_bits(outputs[name], expected)
-    for key, content in bound.copies("inputs", "params", "state").items():
-        assert check.same_bits(before[key], content), key
+    inference.check_infers(layer(**example.arguments), example)
+
+
+@pytest.mark.parametrize("layer", [minitrain.layers.Dense, minitrain.layers.Add, minitrain.layers.Flatten], ids=label)
+def test_one_line_runs_all_of_it(layer):
+    check_layer(layer)
+    check_layer(layer(**layer.examples[0].arguments), layer.examples[0])

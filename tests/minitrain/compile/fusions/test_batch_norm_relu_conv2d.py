@@ -1,11 +1,10 @@
 """BatchNormReLU, Conv2d -> BatchNormReLUConv2d, in training."""
 
 import numpy as np
-from fusion_nets import kinds, two_convolutions
+from fusion_nets import graph_of, kinds, two_convolutions
 
 from minitrain import Input, layers
 from minitrain.compile.fusions import fuse, fuse_for_training
-from minitrain.graph import trace
 
 
 def test_batch_norm_and_relu_go_into_the_next_convolution_for_training():
@@ -28,5 +27,5 @@ def test_a_convolution_that_does_not_normalize_reads_its_batch_norm():
 def test_a_batch_norm_that_others_read_stays_before_its_convolution():
     x = Input((32, 16, 16))
     h = layers.ReLU()(layers.BatchNorm()(x))
-    graph = fuse(trace([x], layers.Add()(layers.Conv2d(32, 3, padding=1)(h), h)))
+    graph = fuse(graph_of([x], layers.Add()(layers.Conv2d(32, 3, padding=1)(h), h)))
     assert kinds(fuse_for_training(graph, np.dtype("float32"))) == ["BatchNormReLU", "Conv2d", "Add"]

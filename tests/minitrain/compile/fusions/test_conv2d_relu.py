@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from fusion_nets import kinds, plain_net
+from fusion_nets import graph_of, kinds, plain_net
 
 from minitrain import Input, Model, Trainer, layers, losses, models, optimizers
 from minitrain.compile.fusions import fuse, fuse_for_inference, fuse_for_training
-from minitrain.graph import trace
 
 FLOATS = [np.dtype("float32"), np.dtype("float64")]
 
@@ -25,7 +24,7 @@ def test_a_convolution_that_others_read_keeps_its_relu():
     x = Input((3, 4, 4))
     conv = layers.Conv2d(3, 3, padding=1)(x)
     for output in (layers.Add()(layers.ReLU()(conv), conv), layers.LeakyReLU(0.5)(conv), conv):
-        graph = trace([x], output)
+        graph = graph_of([x], output)
         assert kinds(fuse_for_training(fuse(graph), np.dtype("float32"))) == kinds(graph)
 
 

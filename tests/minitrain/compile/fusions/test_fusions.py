@@ -30,7 +30,7 @@ def test_fused_equals_unfused(dtype, tolerance):
 
 def test_every_file_of_a_pattern_is_in_one_list():
     files = {path.stem for path in Path(fusions.__file__).parent.glob("*.py") if not path.stem.startswith("_")}
-    patterns = [*fusions.ALWAYS, *fusions.TRAINING, *fusions.INFERENCE]
+    patterns = [*fusions.ALWAYS, *fusions.FREEZING, *fusions.TRAINING, *fusions.INFERENCE]
     assert len(patterns) == len(files)
     assert {pattern.__module__.rpartition(".")[2] for pattern in patterns} == files
     assert all(pattern.__name__ == pattern.__module__.rpartition(".")[2] for pattern in patterns)

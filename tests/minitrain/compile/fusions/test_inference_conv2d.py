@@ -1,11 +1,10 @@
 """Conv2d and what follows it -> InferenceConv2d, in inference."""
 
 import numpy as np
-from fusion_nets import kinds, residual_net
+from fusion_nets import graph_of, kinds, residual_net
 
 from minitrain import Input, layers
 from minitrain.compile.fusions import fuse, fuse_for_inference
-from minitrain.graph import trace
 
 
 def test_convolutions_take_in_their_batch_norms_for_inference():
@@ -21,7 +20,7 @@ def test_convolutions_take_in_their_batch_norms_for_inference():
 def test_a_convolution_that_others_read_keeps_its_batch_norm():
     x = Input((3, 4, 4))
     h = layers.Conv2d(3, 3, padding=1)(x)
-    graph = fuse_for_inference(fuse(trace([x], layers.Add()(layers.BatchNorm()(h), h))))
+    graph = fuse_for_inference(fuse(graph_of([x], layers.Add()(layers.BatchNorm()(h), h))))
     assert kinds(graph) == ["Conv2d", "BatchNorm", "Add"]
 
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from fusion_nets import kinds, two_convolutions, wide_residual_net
+from fusion_nets import graph_of, kinds, two_convolutions, wide_residual_net
 
 from minitrain import Input, Trainer, layers, losses, models, optimizers
 from minitrain.compile.fusions import fuse, fuse_for_training
-from minitrain.graph import trace
 
 
 def test_convolutions_find_the_statistics_of_the_batch_norms_after_them():
@@ -31,7 +30,7 @@ def test_convolutions_with_their_relu_find_the_statistics_of_what_comes_out():
 
 def test_a_convolution_that_no_batch_norm_reads_finds_nothing():
     x = Input((16, 16, 16))
-    graph = trace([x], layers.ReLU()(layers.Conv2d(16, 3, padding=1)(x)))
+    graph = graph_of([x], layers.ReLU()(layers.Conv2d(16, 3, padding=1)(x)))
     assert "Conv2dMoments" not in kinds(fuse_for_training(fuse(graph), np.dtype("float32")))
 
 
