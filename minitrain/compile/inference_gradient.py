@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from minitrain import layers
 from minitrain.graph.graph import Graph, GraphNode
-from minitrain.layer import Layer
+from minitrain.layer import TYPICAL_BATCH, Layer
 
-__all__ = ["differentiable", "infers_its_own_way", "leading_to"]
+__all__ = ["differentiable", "infers_its_own_way", "leading_to", "learning_nothing"]
 
 
 def leading_to(graph: Graph, outputs: Mapping[str, str]) -> Graph:
@@ -33,10 +33,16 @@ def differentiable(graph: Graph) -> Graph:
             same[node.name] = inputs[0]
             continue
         nodes.append(GraphNode(node.name, node.layer, inputs, node.names))
-    outputs = {name: same.get(value, value) for name, value in graph.outputs.items()}
-    declared = graph.declarations(2)
-    learned = {node.variable(name) for node in graph.nodes for name in declared[node.name].params}
-    return replace(graph.with_nodes(nodes, outputs), frozen=frozenset(learned))
+    return learning_nothing(
+        graph.with_nodes(nodes, {name: same.get(each, each) for name, each in graph.outputs.items()})
+    )
+
+
+def learning_nothing(graph: Graph) -> Graph:
+    """Return the graph with all parameters frozen."""
+    declared = graph.declarations(TYPICAL_BATCH)
+    names = {node.variable(local) for node in graph.nodes for local in declared[node.name].params}
+    return replace(graph, frozen=frozenset(names))
 
 
 def infers_its_own_way(layer: Layer) -> bool:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.compile.inference_gradient import leading_to
+from minitrain.compile.inference_gradient import leading_to, learning_nothing
 from minitrain.compile.plan import Plan
 from minitrain.graph.graph import Graph, output_values
 from minitrain.layer import TYPICAL_BATCH
@@ -39,7 +39,7 @@ def activations(
     """
     expect_boolean("training", training)
     wanted = _selected(names, values_of(model.graph))
-    graph = leading_to(model.graph, {name: name for name in wanted})
+    graph = learning_nothing(leading_to(model.graph, {name: name for name in wanted}))
     arrays = model.check_inputs(x)
     samples = len(arrays[0])
     results: dict[str, Array] = {}

@@ -244,7 +244,7 @@ class Model(Ways):
             self._training_graph if training else self._inference_graph,
             dict(zip(self.graph.inputs, wanted.shapes, strict=True)), self.dtype, self.params, self.state,
             self.gradients if training else None, derived=None if training else self._derived_arrays(), arena=arena,
-            input_gradients=wanted.input_gradients, losses=wanted.losses,
+            share_memory=not wanted.keep, input_gradients=wanted.input_gradients, losses=wanted.losses,
         )  # fmt: skip
 
     def _derived_arrays(self) -> DerivedArrays:

@@ -33,6 +33,8 @@ class Wanted:
     training, input_gradients : bool
     losses : tuple of str, optional
         The outputs whose gradients will be given; all unless given.
+    keep : bool
+        Whether no memory is used twice, so that a training plan may run backward several times after one forward.
     differentiated : tuple of (name, value)
         What to differentiate by the inputs, as the trained net computes it; see `Model.input_gradient`.
     """
@@ -41,6 +43,7 @@ class Wanted:
     training: bool = False
     input_gradients: bool = False
     losses: tuple[str, ...] | None = None
+    keep: bool = False
     differentiated: tuple[tuple[str, str], ...] = ()
 
     def __hash__(self) -> int:

@@ -42,19 +42,22 @@ class Run:
     ----------
     model : Model
     batch : int, shape, mapping or arrays
-    training, input_gradients : bool
+    training, input_gradients, keep : bool
         See `Model.bind`.
 
     Attributes
     ----------
     shapes : mapping of name to shape
         Of the inputs, batch axis first.
-    training, input_gradients : bool
+    training, input_gradients, keep : bool
     """
 
-    def __init__(self, model: Runnable, batch: Any, training: bool = True, input_gradients: bool = False) -> None:
+    def __init__(
+        self, model: Runnable, batch: Any, training: bool = True, input_gradients: bool = False, keep: bool = False
+    ) -> None:
         self.training = expect_boolean("training", training)
         self.input_gradients = expect_boolean("input_gradients", input_gradients)
+        self.keep = expect_boolean("keep", keep)
         if input_gradients and not training:
             raise ValueError(
                 "input_gradients: expected False with training=False, which has no backward pass; "
@@ -66,7 +69,7 @@ class Run:
 
     def _bind(self) -> None:
         """Make the plan, and the views of it that are returned."""
-        wanted = Wanted(tuple(self.shapes.values()), self.training, self.input_gradients)
+        wanted = Wanted(tuple(self.shapes.values()), self.training, self.input_gradients, keep=self.keep)
         with self._model._plans.turn(self.training):
             self._version = self._model._plans.version
             self._plan = self._model._make_plan(wanted, new_arena)
@@ -80,6 +83,11 @@ class Run:
 
     def _named(self, arrays: Mapping[str, Array]) -> Any:
         return arrays[SINGLE] if self._model.graph.is_single else dict(arrays)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan itself, whose calls check nothing: to look at, and to measure its time."""
+        return self._plan
 
     @property
     def batch(self) -> int:
@@ -125,7 +133,7 @@ class Run:
         return self._named(self._plan.output_gradients)
 
     def backward(self, dy: npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None) -> Any:
-        """Write the parameters' gradients into `model.gradients`, once after each `forward`.
+        """Write the parameters' gradients into `model.gradients`: once after each `forward`, more often with `keep`.
 
         Parameters must not change between `forward` and `backward`.
 
@@ -177,8 +185,11 @@ class Run:
             raise RuntimeError("backward: the model was changed since forward; call forward again")
         if self._went is None:
             raise RuntimeError("backward: call forward first")
-        if self._went == "backward":
-            raise RuntimeError("backward: ran already for the last forward, whose values are gone; call forward again")
+        if self._went == "backward" and not self.keep:
+            raise RuntimeError(
+                "backward: ran already for the last forward, whose values are gone; call forward again, or bind the "
+                "model with keep=True"
+            )
 
     def _give(self, dy: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> None:
         targets = self._plan.output_gradients

@@ -25,6 +25,7 @@ class Ways:
         *,
         training: bool = True,
         input_gradients: bool = False,
+        keep: bool = False,
     ) -> Run:
         """Bind the model to memory of its own for batches of one shape: for one's own training loops.
 
@@ -38,6 +39,9 @@ class Ways:
             otherwise.
         input_gradients : bool
             Whether backward returns the gradient with respect to the inputs, too.
+        keep : bool
+            Whether the values of forward outlive backward, which may then run several times after one forward, as for
+            the rows of a Jacobian. Takes more memory.
 
         Returns
         -------
@@ -63,7 +67,7 @@ class Ways:
         >>> model.gradients["head.bias"].tolist()
         [4.0, 4.0]
         """
-        return Run(self, batch, training, input_gradients)
+        return Run(self, batch, training, input_gradients, keep)
 
     def activations(
         self: Stateful,
