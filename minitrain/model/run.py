@@ -65,14 +65,14 @@ class Run:
             )
         self.shapes = _bound_shapes(model, batch)
         self._model = model
-        self._bind()
+        with model._plans.turn(training=False):  # nothing runs yet
+            self._bind()
 
     def _bind(self) -> None:
         """Make the plan, and the views of it that are returned."""
         wanted = Wanted(tuple(self.shapes.values()), self.training, self.input_gradients, keep=self.keep)
-        with self._model._plans.turn(self.training):
-            self._version = self._model._plans.version
-            self._plan = self._model._make_plan(wanted, new_arena)
+        self._version = self._model._plans.version
+        self._plan = self._model._make_plan(wanted, new_arena)
         self._outputs = self._named({name: _lent(each) for name, each in self._plan.outputs.items()})
         self._input_gradients: Any = None
         if self.input_gradients:
