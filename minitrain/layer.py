@@ -271,6 +271,7 @@ class Layer:
 
     prefix: ClassVar[str] = ""  # automatic names are the prefix and a number: "conv1"
     trains: ClassVar[bool] = True  # False: stands in graphs for inference only, and has neither forward nor backward
+    statistics: ClassVar[tuple[str, ...]] = ()  # names of the state that follows the data, and that can be frozen
     derives_in_training: ClassVar[bool] = False  # True: its derived arrays are there in training too
     examples: ClassVar[list[Example]] = []
 

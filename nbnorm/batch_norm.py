@@ -182,20 +182,25 @@ def batch_norm_infer(
 def batch_norm_backward(
     dy: Any,
     x: Any,
-    stats: BatchNormStats,
+    stats: BatchNormStats | None = None,
     gamma: Any = None,
     beta: Any = None,
     *,
+    running_mean: Any = None,
+    running_var: Any = None,
+    eps: float = 1e-5,
     activation: str | None = None,
     y: Any = None,
     out: Any = None,
 ) -> BatchNormGradients:
-    """Gradients of `batch_norm_forward`.
+    """Gradients of `batch_norm_forward`, or of `batch_norm_infer` where running statistics are given instead of stats.
 
     With ``x_hat = (x - mean) * inv_std``, n values per channel, and g = dy where the activation let a
     value pass, else 0:
     ``dbeta = sum(g)``, ``dgamma = sum(g * x_hat)``, ``dresidual = g``,
     ``dx = gamma * inv_std * (g - dbeta / n - x_hat * dgamma / n)``.
+    Running statistics do not depend on x, as in a frozen batch norm: ``dx = gamma * inv_std * g`` with
+    ``inv_std = 1 / sqrt(running_var + eps)``, the rest alike; any number of values per channel will do.
 
     Parameters
     ----------
@@ -204,9 +209,13 @@ def batch_norm_backward(
     x : array (N, C, *spatial), float32 or float64
         The input of the forward pass.
     stats : BatchNormStats
-        As the forward pass returned it.
+        As `batch_norm_forward` returned it. Not given for the gradients of `batch_norm_infer`.
     gamma, beta : array (C,), optional
         As in the forward pass.
+    running_mean, running_var : array (C,) of x's dtype
+        Both or neither: those that `batch_norm_infer` was given. They are only read.
+    eps : float
+        That of `batch_norm_infer`; `stats` has that of `batch_norm_forward` in it.
     activation : None or "relu"
         As in the forward pass. Where it let values pass is computed anew from `x`, or taken from `y`.
     y : array like x, optional
@@ -220,6 +229,13 @@ def batch_norm_backward(
     BatchNormGradients
         dx, dgamma (None without gamma), dbeta (None without beta), dresidual (None without y).
 
+    Raises
+    ------
+    TypeError
+        Statistics that are neither, or both; dtypes that differ.
+    ValueError
+        Shapes that do not fit; with stats, fewer than two values per channel.
+
     Examples
     --------
     >>> import numpy as np, nbnorm
@@ -228,21 +244,38 @@ def batch_norm_backward(
     >>> grads = nbnorm.batch_norm_backward(np.array([[1.0], [0.0], [0.0]]), x, stats, gamma, beta)
     >>> grads.dbeta, grads.dx.round(4)[:, 0]
     (array([1.]), array([ 0.1763, -0.2204,  0.0441]))
+
+    A frozen batch norm, which normalized by its running statistics:
+
+    >>> mean, var = np.array([3.0]), np.array([4.0])
+    >>> y = nbnorm.batch_norm_infer(x, mean, var, gamma, beta, eps=0.0)
+    >>> dy = np.array([[1.0], [0.0], [0.0]])
+    >>> grads = nbnorm.batch_norm_backward(dy, x, None, gamma, beta, running_mean=mean, running_var=var, eps=0.0)
+    >>> grads.dx[:, 0], grads.dgamma
+    (array([0.5, 0. , 0. ]), array([-1.]))
     """
     array = x if type(x) is ndarray else as_array("x", x)
     layout = layout_of("x", array)
     view = layout.view
-    if view[0] * view[2] < 2:
-        raise ValueError(mismatch("x", "at least 2 values per channel in training", f"shape {layout.shape}"))
     if activation is not None:
         expect_one_of("activation", activation, ACTIVATIONS)
+    frozen = stats is None and (running_mean is not None or running_var is not None)
+    if frozen:
+        if not (type(eps) is float and eps >= 0.0):
+            eps = expect_number("eps", eps, 0.0)
+        mean, spread = layout.vector("running_mean", running_mean), layout.vector("running_var", running_var)
+    else:
+        if running_mean is not None or running_var is not None:
+            raise TypeError(mismatch("stats", "None with running_mean and running_var", type(stats).__name__))
+        mean, spread = read_stats(layout, stats, BY_RUNNING_STATISTICS)
+        if view[0] * view[2] < 2:
+            raise ValueError(mismatch("x", "at least 2 values per channel in training", f"shape {layout.shape}"))
     no_array = nothing(layout.dtype, 3)
     upstream = layout.read("dy", dy)
     scale, shift = scale_and_shift(layout, gamma, beta)
-    mean, inv_std = read_stats(layout, stats)
     result = no_array if y is None else layout.read("y", y)
     out_dx, out_dgamma, out_dbeta, out_dresidual = (out, None, None, None) if type(out) is ndarray else _parts(out, y)
-    small = (*stats, gamma, beta)
+    small = (mean, spread, gamma, beta)
     dx, flat_dx, copied_dx = output("out.dx", layout, out_dx, (*small, y, out_dresidual), (dy, x))
     dresidual, flat_dresidual, copied_dresidual = None, no_array, None
     if y is not None:
@@ -251,17 +284,25 @@ def batch_norm_backward(
         )
     dgamma, flat_dgamma, moved_dgamma = channel_output("out.dgamma", layout, out_dgamma)
     dbeta, flat_dbeta, moved_dbeta = channel_output("out.dbeta", layout, out_dbeta)
-    kernels.backward(
-        upstream, array.reshape(view) if layout.direct else layout.flat(array), result, mean, inv_std, scale, shift,
-        activation is not None, y is not None, flat_dx, flat_dgamma, flat_dbeta, flat_dresidual,
-    )  # fmt: skip
-    for part in (copied_dx, copied_dresidual, moved_dgamma, moved_dbeta):
-        if part is not None:
-            part.done()
     if gamma is None and out_dgamma is None:
         dgamma = None
     if beta is None and out_dbeta is None:
         dbeta = None
+    flat_x = array.reshape(view) if layout.direct else layout.flat(array)
+    if frozen:
+        kernels.frozen_backward(
+            upstream, flat_x, result, mean, spread, scale, shift, eps, activation is not None, y is not None,
+            flat_dx, nothing(layout.dtype) if dgamma is None else flat_dgamma,
+            nothing(layout.dtype) if dbeta is None else flat_dbeta, flat_dresidual,
+        )  # fmt: skip
+    else:
+        kernels.backward(
+            upstream, flat_x, result, mean, spread, scale, shift, activation is not None, y is not None,
+            flat_dx, flat_dgamma, flat_dbeta, flat_dresidual,
+        )  # fmt: skip
+    for part in (copied_dx, copied_dresidual, moved_dgamma, moved_dbeta):
+        if part is not None:
+            part.done()
     return new_tuple(BatchNormGradients, (dx, dgamma, dbeta, dresidual))
 
 
@@ -294,10 +335,20 @@ def _filled(value: float, channels: int, dtype: np.dtype[Any]) -> Array:
     return np.full(channels, value, dtype)
 
 
-def read_stats(layout: Layout, stats: Any) -> tuple[Array, Array]:
-    """Mean and inverse standard deviation as the kernels take them."""
-    if not isinstance(stats, tuple) or len(stats) != 2:
-        raise TypeError(mismatch("stats", "the (mean, inv_std) that batch_norm_forward returned", type(stats).__name__))
+# What to write where statistics were given that are not a batch's.
+BY_RUNNING_STATISTICS = (
+    "for the gradients of batch_norm_infer leave stats out and pass running_mean=, running_var= and eps="
+)
+
+
+def read_stats(layout: Layout, stats: Any, remedy: str) -> tuple[Array, Array]:
+    """Mean and inverse standard deviation as the kernels take them.
+
+    A pair of arrays would do, but so would (running_mean, running_var) then: wrong numbers without a word.
+    """
+    if not isinstance(stats, BatchNormStats):
+        expected = "the BatchNormStats that batch_norm_forward returned"
+        raise TypeError(f"{mismatch('stats', expected, type(stats).__name__)}; {remedy}")
     mean, inv_std = stats
     if takes(mean, layout.channels, FLOATS[1]) and takes(inv_std, layout.channels, FLOATS[1]):
         return mean, inv_std

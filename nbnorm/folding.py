@@ -63,6 +63,11 @@ def fold_batch_norm(
     return folded.astype(array.dtype), shift.astype(array.dtype)
 
 
+BY_GIVEN_STATISTICS = (
+    "to undo batch_norm_infer pass BatchNormStats(mean, inv_std), float64, with inv_std = 1 / sqrt(running_var + eps)"
+)
+
+
 def batch_norm_inverse(y: Any, stats: BatchNormStats, gamma: Any = None, beta: Any = None, *, out: Any = None) -> Any:
     """Undo `batch_norm_forward` (without activation and residual): ``x = (y - beta) / (gamma * inv_std) + mean``.
 
@@ -79,7 +84,7 @@ def batch_norm_inverse(y: Any, stats: BatchNormStats, gamma: Any = None, beta: A
     array = as_array("y", y)
     layout = layout_of("y", array)
     scale, shift = scale_and_shift(layout, gamma, beta)
-    mean, inv_std = read_stats(layout, stats)
+    mean, inv_std = read_stats(layout, stats, BY_GIVEN_STATISTICS)
     if not scale.all():
         raise ValueError(mismatch("gamma", "values other than zero", scale))
     x, flat_x, copied = output("out", layout, out, (gamma, beta, *stats), (y,))

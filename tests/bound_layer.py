@@ -3,6 +3,7 @@
 import numpy as np
 
 from minitrain.layer import Spec, Tensors
+from minitrain.layers.fused import FrozenConv2dBatchNorm
 
 __all__ = ["READ_BY_FORWARD", "WRITTEN_BY_BACKWARD", "WRITTEN_BY_FORWARD", "BoundLayer", "moments", "poison"]
 
@@ -14,14 +15,16 @@ WRITTEN_BY_BACKWARD = ("input_gradients", "param_gradients", "backward_scratch")
 class BoundLayer:
     """Arrays for one layer, in groups of name to array, and the calls of the contract on them.
 
-    `wanted` says for each input whether its gradient is wanted (all, unless given).
+    `left_out` names the gradients that are not wanted ("dx1", "dweight"): they are None.
     """
 
-    def __init__(self, layer, inputs, dtype="float64", training=True, wanted=None, seed=0):
+    def __init__(self, layer, inputs, dtype="float64", training=True, left_out=(), seed=0):
         specs = [each if isinstance(each, Spec) else Spec(each) for each in inputs]
         training = training and layer.trains
         self.layer, self.dtype, self.training = layer, np.dtype(dtype), training
+        self.is_frozen = isinstance(layer, FrozenConv2dBatchNorm)  # derives in training, and has no gradients of params
         self.declaration = declared = layer.declare(*specs)
+        self.unwanted = []  # gradients of parameters that are left out
         rng = np.random.default_rng(seed)
         inputs = {f"x{i}": self._values(rng, spec.shape) for i, spec in enumerate(specs)}
         side = [f"x{i}" for i, spec in enumerate(specs) if not spec.gradient]
@@ -40,7 +43,7 @@ class BoundLayer:
             outputs = {"y": xs[0].reshape(declared.outputs["y"].shape)}
         self.groups["outputs"] = outputs
         if training:
-            self._add_gradients(rng, xs, wanted or [True] * len(xs))
+            self._add_gradients(rng, xs, left_out)
         self.dx_before = None
         self.first_state = {name: value.copy() for name, value in self.groups["state"].items()}
         self.bind()
@@ -66,16 +69,19 @@ class BoundLayer:
     def _empty(self, buffer):
         return np.empty(buffer.shape, self._dtype(buffer))
 
-    def _add_gradients(self, rng, xs, wanted):
+    def _add_gradients(self, rng, xs, left_out):
         declared = self.declaration
         dys = {f"d{name}": self._values(rng, spec.shape) for name, spec in declared.outputs.items() if spec.gradient}
         if "dx0" in declared.same:
             dxs = {f"dx{i}": dys["dy"].reshape(x.shape) for i, x in enumerate(xs)}
         else:
-            dxs = {f"dx{i}": np.empty_like(x) for i, x in enumerate(xs) if wanted[i]}  # side inputs are the last
+            dxs = {f"dx{i}": np.empty_like(x) for i, x in enumerate(xs)}  # side inputs are the last
         self.groups["output_gradients"] = dys
-        self.groups["input_gradients"] = dxs
-        self.groups["param_gradients"] = {f"d{n}": np.empty_like(p) for n, p in self.groups["params"].items()}
+        dparams = {f"d{name}": np.empty_like(param) for name, param in self.groups["params"].items()}
+        left_out = {*left_out, *(dparams if self.is_frozen else ())}
+        self.groups["input_gradients"] = {name: dx for name, dx in dxs.items() if name not in left_out}
+        self.groups["param_gradients"] = {name: dparam for name, dparam in dparams.items() if name not in left_out}
+        self.unwanted = [name for name in dparams if name in left_out]
         self.groups["backward_scratch"] = {n: self._empty(b) for n, b in declared.backward_scratch.items()}
 
     def bind(self):
@@ -93,6 +99,7 @@ class BoundLayer:
         for group, arrays in self.groups.items():
             if group not in ("inputs", "input_gradients"):
                 bound |= arrays
+        bound |= dict.fromkeys(self.unwanted)
         return Tensors(xs, [dxs.get(f"dx{i}") for i in range(len(xs))], bound, self.dx_before)
 
     @property
@@ -115,6 +122,8 @@ class BoundLayer:
     def forward(self):
         """Forward from the first state, over poisoned memory."""
         self.restore_state()
+        if self.is_frozen:
+            self.derive()
         self.poison(*WRITTEN_BY_FORWARD)
         for side in self.side_inputs.values():
             side[...] = moments(self.groups["inputs"]["x0"])

@@ -95,7 +95,7 @@ class Graph:
     inputs : name to Spec without the batch axis; None in its shape for a free axis
     nodes : tuple of GraphNode
     outputs : name of an output to name of the value that it is. A graph that returns one array has one, called SINGLE.
-    frozen : names of parameters that are not learned: their gradients are not computed
+    frozen : names of parameters whose gradients are not computed, and of state that training does not move
     """
 
     inputs: Mapping[str, Spec]

@@ -177,8 +177,8 @@ def prelu(x, weight, y):
 def prelu_backward(dy, x, weight, partial, dx, dweight):
     """dx = dy where x > 0, weight[c] dy elsewhere; dweight[c] = sum of dy x where x <= 0.
 
-    dy, x and dx (N, C, L); weight and dweight (C,); partial (N, C), float64, is working space. An empty dx is not
-    written.
+    dy, x and dx (N, C, L); weight and dweight (C,); partial (N, C), float64, is working space. An empty dx or dweight
+    is not written.
     """
     images, channels, length = x.shape
     zero = x.dtype.type(0)
@@ -191,12 +191,13 @@ def prelu_backward(dy, x, weight, partial, dx, dweight):
             slope = weight[row % channels]
             for i in range(source.size):
                 target[i] = gradient[i] if source[i] > zero else slope * gradient[i]
-        total = 0.0
-        for i in range(source.size):
-            total += 0.0 if source[i] > zero else np.float64(gradient[i]) * np.float64(source[i])
-        # Not through a flat view: Numba drops a write at the loop's own index to an array that nobody reads later.
-        partial[row // channels, row % channels] = total
-    for c in range(channels):
+        if dweight.size > 0:
+            total = 0.0
+            for i in range(source.size):
+                total += 0.0 if source[i] > zero else np.float64(gradient[i]) * np.float64(source[i])
+            # Not through a flat view: Numba drops a write at the loop's own index to an array that nobody reads later.
+            partial[row // channels, row % channels] = total
+    for c in range(dweight.size):
         total = 0.0
         for n in range(images):
             total += partial[n, c]

@@ -29,6 +29,7 @@ class Normalization(Layer):
     beta_init: Initializer = field(default_factory=Constant)
 
     prefix: ClassVar[str] = "bn"
+    statistics: ClassVar[tuple[str, ...]] = ("running_mean", "running_var", "num_batches")
     relu: ClassVar[bool] = False
     adds_residual: ClassVar[bool] = False
 
@@ -119,10 +120,16 @@ class Normalization(Layer):
     def bind_backward(self, t: Tensors) -> None:
         absent = nothing(t.y.dtype, 3)
         dx, dresidual, *_ = (absent if dx is None else as_3d(dx) for dx in (*t.dxs, None))
+        dgamma, dbeta = self.bind_sums(t)
         t.run_backward = partial(
             batch_norm.backward, as_3d(t.dy), as_3d(t.xs[0]), as_3d(t.y), t.mean, t.inv_std, t.gamma, t.beta,
-            self.relu, self.adds_residual, dx, t.dgamma, t.dbeta, dresidual if self.adds_residual else absent,
+            self.relu, self.adds_residual, dx, dgamma, dbeta, dresidual if self.adds_residual else absent,
         )  # fmt: skip
+
+    def bind_sums(self, t: Tensors) -> tuple[np.ndarray, np.ndarray]:
+        """Return dgamma and dbeta, or memory in their places where nobody wants them: dx needs both in any case."""
+        dgamma, dbeta = (np.empty_like(t.gamma) if each is None else each for each in (t.dgamma, t.dbeta))
+        return dgamma, dbeta
 
     def forward(self, t: Tensors) -> None:
         t.run_forward()

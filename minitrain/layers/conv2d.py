@@ -154,7 +154,7 @@ class Conv2d(Layer):
         return t.bias if self.bias else None
 
     def dbias_of(self, t: Tensors) -> Array | None:
-        """The gradient of the bias, or None."""
+        """The gradient of the bias, or None where there is none or nobody wants it."""
         return t.dbias if self.bias else None
 
     def bind_forward(self, t: Tensors) -> None:

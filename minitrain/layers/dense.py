@@ -54,6 +54,8 @@ class Dense(Layer):
         Example((7, 6), out_features=2, bias=False),
         Example((1, 1), out_features=1),
         Example((33, 20), out_features=17),
+        Example((33, 70), out_features=17),
+        Example((4, 70), out_features=9),
     ]
 
     def __post_init__(self) -> None:

@@ -73,7 +73,8 @@ class PReLU(Layer):
     def bind_backward(self, t: Tensors) -> None:
         run = elementwise.prelu_backward.for_work(t.x.size)
         dx = nothing(t.x.dtype, 3) if t.dx is None else _view(t.dx, t)
-        t.run_backward = partial(run, _view(t.dy, t), _view(t.x, t), t.weight, t.partial, dx, t.dweight)
+        dweight = nothing(t.x.dtype) if t.dweight is None else t.dweight
+        t.run_backward = partial(run, _view(t.dy, t), _view(t.x, t), t.weight, t.partial, dx, dweight)
 
     def forward(self, t: Tensors) -> None:
         t.run_forward()

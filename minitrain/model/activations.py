@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from minitrain.compile.fusions import freeze
 from minitrain.compile.inference_gradient import leading_to, learning_nothing
 from minitrain.compile.plan import Plan
 from minitrain.graph.graph import Graph, output_values
@@ -39,7 +40,8 @@ def activations(
     """
     expect_boolean("training", training)
     wanted = _selected(names, values_of(model.graph))
-    graph = learning_nothing(leading_to(model.graph, {name: name for name in wanted}))
+    graph = leading_to(model.graph, {name: name for name in wanted})
+    graph = learning_nothing(freeze(graph) if training else graph)
     arrays = model.check_inputs(x)
     samples = len(arrays[0])
     results: dict[str, Array] = {}

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.compile.fusions import fuse, fuse_for_training
 from minitrain.compile.inference_gradient import differentiable, infers_its_own_way, leading_to
 from minitrain.compile.plan import Plan
 from minitrain.graph.graph import SINGLE, Graph
@@ -36,9 +35,7 @@ class Differentiated(Runnable, Protocol):
 
 def differentiating_plan(model: Differentiated, wanted: Wanted, arena: Arena) -> Plan:
     """Bind the plan that differentiates `wanted.differentiated`: no parameter has a gradient, no state moves."""
-    graph = differentiable(leading_to(model.graph, dict(wanted.differentiated)))
-    if model.fuse:
-        graph = fuse_for_training(fuse(graph), model.dtype)
+    graph = differentiable(leading_to(model.graph, dict(wanted.differentiated)), model.fuse, model.dtype)
     shapes = dict(zip(graph.inputs, wanted.shapes, strict=True))
     return Plan(graph, shapes, model.dtype, model.params, model.state, {}, arena=arena, input_gradients=True)
 

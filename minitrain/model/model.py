@@ -6,19 +6,21 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from minitrain.compile.derived import DerivedArrays
+from minitrain.compile.fusions import freeze, fuse_for_inference, fuse_for_training
 from minitrain.compile.fusions import fuse as fuse_graph
-from minitrain.compile.fusions import fuse_for_inference, fuse_for_training
 from minitrain.compile.plan import Plan
 from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph.graph import SINGLE, Graph, trace
 from minitrain.layer import FreeShape, Layer, Node, Shape, Spec
 from minitrain.model import file as model_file
+from minitrain.model.freezing import frozen_nodes, selected
 from minitrain.model.input_gradient import differentiating_plan
 from minitrain.model.like import known_names, refuse_double_names, refuse_trained, take_over
 from minitrain.model.plans import Arena, Held, Plans, Wanted
@@ -125,9 +127,8 @@ class Model(Ways):
         self.seed, self.fuse, self.graph = expect_integer("seed", seed, 0), bool(fuse), graph
         shapes = graph.free_shapes()
         self._output_shapes = {name: shapes[value] for name, value in graph.outputs.items()}
-        fused = fuse_graph(graph) if fuse else graph
-        self._training_graph = fuse_for_training(fused, self.dtype) if fuse else graph
-        self._inference_graph = fuse_for_inference(fused) if fuse else graph
+        self._training_graph = self._rewritten_for_training()
+        self._inference_graph = fuse_for_inference(fuse_graph(graph)) if fuse else graph
         self._param_buffers, state = declared_variables(graph)
         size = sum(int(np.prod(buffer.shape)) for buffer in self._param_buffers.values())
         self.flat_params = np.zeros(size, self.dtype)
@@ -204,6 +205,63 @@ class Model(Ways):
 
     def __repr__(self) -> str:
         return f"<Model {len(self.graph.nodes)} layers, {self.count_parameters():,} parameters, {self.dtype}>"
+
+    # ------------------------------------------------------------------------------------------------- what it learns
+
+    @property
+    def frozen(self) -> dict[str, tuple[str, ...]]:
+        """What training leaves as it is: names of nodes to "parameters", "statistics" or both."""
+        return frozen_nodes(self.graph, self.graph.frozen)
+
+    def freeze(self, *nodes: str, parameters: bool = True, statistics: bool = True) -> None:
+        """Keep nodes as they are in training, for example those of a trained net under a new head.
+
+        Gradients that nobody needs then are not computed. Optimizers leave frozen parameters alone, and what they
+        keep of them. A file does not know what was frozen.
+
+        Parameters
+        ----------
+        nodes : str
+            Names or globs of nodes, "conv*". Nodes that share a layer share what is frozen of it.
+        parameters : bool
+            Whether to freeze their parameters: weights, gamma and beta.
+        statistics : bool
+            Whether to freeze their running statistics. A batch norm normalizes by these then, in training too, and its
+            gradient is that of a fixed function: dx = gamma / sqrt(running_var + eps) dy.
+
+        Raises
+        ------
+        TypeError, ValueError
+            No name, or one that no node has; a layer whose statistics move and that has no frozen form.
+        RuntimeError
+            The model is in the middle of a call.
+        """
+        self._set_frozen(self.graph.frozen | selected(self.graph, nodes, parameters, statistics))
+
+    def unfreeze(self, *nodes: str, parameters: bool = True, statistics: bool = True) -> None:
+        """Undo `freeze` for these nodes, with the arguments of that."""
+        self._set_frozen(self.graph.frozen - selected(self.graph, nodes, parameters, statistics))
+
+    def _set_frozen(self, frozen: frozenset[str]) -> None:
+        if frozen == self.graph.frozen:
+            return
+        self._plans.clear()
+        before = self.graph
+        self.graph = replace(before, frozen=frozen)
+        try:
+            self._training_graph = self._rewritten_for_training()
+        except ValueError:
+            self.graph = before
+            raise
+        for name in frozen:
+            if name in self.params and self._flat_gradients is not None:
+                self.gradients[name][...] = 0
+
+    def _rewritten_for_training(self) -> Graph:
+        """Return the graph that training plans run."""
+        if not self.fuse:
+            return freeze(self.graph)
+        return fuse_for_training(freeze(fuse_graph(self.graph)), self.dtype)
 
     # ------------------------------------------------------------------------------------------------- running it
 

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,11 @@ from unittest import mock
 import numpy as np
 import pytest
 import reference_batch_norm
+import reference_frozen_batch_norm
 
 import nbnorm
 from nbnorm.kernels.batch_norm import channels_first, channels_last
+from nbnorm.layout import as_array
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Norm:
     extra: Callable[
         ..., list[Any]
     ]  # what else is computed from x, gamma, beta, mean, var: running statistics, inference
+    statistic: str = "stats.mean"  # the argument that is wrong where the mean has a wrong shape
 
     def __str__(self) -> str:
         return self.name
@@ -90,9 +94,57 @@ batch_norm = Norm(
     extra=_extra_of_batch_norm,
 )  # fmt: skip
 
-NORMS = [batch_norm]
+
+class GivenStats(nbnorm.BatchNormStats):
+    """What `frozen_forward` normalized by."""
+
+    eps = 1e-5
+
+
+def frozen_forward(x, gamma=None, beta=None, *, eps=1e-5, **rest):
+    """Inference by the statistics of the twin, as a forward pass."""
+    array = as_array("x", x)
+    mean, var = reference_frozen_batch_norm.running_statistics(array.shape[1] if array.ndim > 1 else 1, array.dtype)
+    y = nbnorm.batch_norm_infer(x, mean, var, gamma, beta, eps=eps, **rest)
+    stats = GivenStats(mean, 1 / np.sqrt(var.astype("float64") + eps))
+    stats.eps = eps
+    return y, stats
+
+
+def frozen_backward(dy, x, stats, gamma=None, beta=None, **rest):
+    """Gradients by these statistics."""
+    if stats is None:
+        return nbnorm.batch_norm_backward(dy, x, None, gamma, beta, **rest)
+    _, var = reference_frozen_batch_norm.running_statistics(x.shape[1], x.dtype)
+    return nbnorm.batch_norm_backward(
+        dy, x, None, gamma, beta, running_mean=stats.mean, running_var=var, eps=stats.eps, **rest
+    )
+
+
+def _torch_by_running_statistics(functional, x, gamma, beta):
+    mean, var = (x.new_tensor(part) for part in reference_frozen_batch_norm.running_statistics(x.shape[1]))
+    return functional.batch_norm(x, mean, var, gamma, beta, training=False)
+
+
+frozen_batch_norm = dataclasses.replace(
+    batch_norm,
+    name="frozen_batch_norm",
+    forward=frozen_forward,
+    backward=frozen_backward,
+    reference=reference_frozen_batch_norm,
+    torch=_torch_by_running_statistics,
+    too_few=(),
+    numerics=(),  # nothing of the statistics is computed
+    cuts=(),  # nothing is stored past the caches
+    kernels=(channels_first.frozen.frozen, channels_last.frozen.frozen),
+    extra=lambda *_: [],
+    statistic="running_mean",
+)
+
+NORMS = [batch_norm, frozen_batch_norm]
 
 each_norm = pytest.mark.parametrize("norm", NORMS, ids=str)
+each_norm_of_channels = pytest.mark.parametrize("norm", [norm for norm in NORMS if norm.numerics], ids=str)
 
 
 def each_norm_and_shape(which: str):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from norms import each_norm, each_norm_and_shape
+from norms import each_norm_and_shape, each_norm_of_channels
 
 
 def normal(shape, seed=0):
@@ -19,7 +19,7 @@ def test_statistics_where_the_mean_is_large_against_the_deviation(norm, shape, r
     np.testing.assert_allclose(stats.inv_std**-2, var, rtol=1e-6)
 
 
-@each_norm
+@each_norm_of_channels
 def test_sorted_and_lopsided_channels(norm):
     x = np.sort(normal((1, 4, 50000)), -1).astype(np.float32)  # the first values are far from the mean
     x[0, 1, :100] = 1e6  # and here very far
@@ -51,7 +51,7 @@ def test_errors_are_never_larger_than_those_of_pytorch(norm, shape, ratio):
         assert error <= max(error_of_pytorch * 1.02, rounding), name
 
 
-@each_norm
+@each_norm_of_channels
 def test_a_long_channel(norm):
     x = (normal((2, 1, 20_000_000)) + 100).astype(np.float32)
     _, stats = norm.forward(x, eps=0.0, out=x)

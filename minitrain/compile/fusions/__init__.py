@@ -11,15 +11,18 @@ from minitrain.compile.fusions.batch_norm_add_relu import batch_norm_add_relu
 from minitrain.compile.fusions.batch_norm_relu import batch_norm_relu
 from minitrain.compile.fusions.batch_norm_relu_conv2d import batch_norm_relu_conv2d
 from minitrain.compile.fusions.conv2d_relu import conv2d_relu
+from minitrain.compile.fusions.frozen_batch_norm import frozen_batch_norm
+from minitrain.compile.fusions.frozen_conv2d_batch_norm import frozen_conv2d_batch_norm
 from minitrain.compile.fusions.inference_conv2d import inference_conv2d
 from minitrain.compile.fusions.moments import moments
 from minitrain.compile.rewrite import Pattern, rewrite
 from minitrain.graph.graph import Graph
 
-__all__ = ["ALWAYS", "INFERENCE", "TRAINING", "fuse", "fuse_for_inference", "fuse_for_training"]
+__all__ = ["ALWAYS", "FREEZING", "INFERENCE", "TRAINING", "freeze", "fuse", "fuse_for_inference", "fuse_for_training"]
 
 ALWAYS: tuple[Pattern, ...] = (batch_norm_relu, batch_norm_add_relu)
-TRAINING: tuple[Pattern, ...] = (batch_norm_relu_conv2d, conv2d_relu, moments)
+FREEZING: tuple[Pattern, ...] = (frozen_batch_norm,)
+TRAINING: tuple[Pattern, ...] = (frozen_conv2d_batch_norm, batch_norm_relu_conv2d, conv2d_relu, moments)
 INFERENCE: tuple[Pattern, ...] = (inference_conv2d,)
 
 
@@ -28,8 +31,23 @@ def fuse(graph: Graph) -> Graph:
     return rewrite(graph, ALWAYS)
 
 
+def freeze(graph: Graph) -> Graph:
+    """Return the graph for training in which what `Graph.frozen` names stays as it is, after `fuse` or without."""
+    if not graph.frozen:
+        return graph
+    rewritten = rewrite(graph, FREEZING)
+    for node in rewritten.nodes:
+        moved = [node.variable(name) for name in node.layer.statistics]
+        if not graph.frozen.isdisjoint(moved):
+            raise ValueError(
+                f"{node.name}: expected a layer whose statistics can be frozen, got a {type(node.layer).__name__}, which "
+                "has no frozen form; use freeze(..., statistics=False)"
+            )
+    return rewritten
+
+
 def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:
-    """Return the graph that `fuse` returned with patterns replaced that pay in training alone.
+    """Return the graph that `fuse`, then `freeze` returned, with patterns replaced that pay in training alone.
 
     The batch is not known yet: it is done where it pays for an ordinary one.
     """

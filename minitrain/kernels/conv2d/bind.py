@@ -77,18 +77,19 @@ def weight_gradient(
     dy: Array,
     x: Array,
     scratch: Array,
-    dweight: Array,
+    dweight: Array | None,
     dbias: Array | None,
     normalization: Array | None = None,
 ) -> Call:
     """Return the call that overwrites dweight (K, C / groups, kh, kw) and dbias (K,) from dy and x.
 
-    With a normalization, x is normalized as in `forward`, which must be able to do that.
+    Either is None where it is not wanted; only dweight needs x. With a normalization, x is normalized as in `forward`,
+    which must be able to do that.
     """
     normalizing = normalization is not None
     algorithm = choose(geometry, Product.WEIGHT_GRADIENT, x.dtype, normalizing=normalizing)
     return in_order(
-        algorithm.bind(dy, x, scratch, dweight, normalization),
+        None if dweight is None else algorithm.bind(dy, x, scratch, dweight, normalization),
         None if dbias is None else partial(sum_planes_of_channels.for_work(dy.size), dy, dbias),
     )
 

@@ -37,22 +37,25 @@ def forward(x: Array, weight: Array, bias: Array | None, sums: Array, y: Array) 
     return in_order(product, None if bias is None else partial(_add_to_rows.serial, bias, y))
 
 
-def backward(dy: Array, x: Array, weight: Array, dweight: Array, dbias: Array | None, dx: Array | None) -> Call:
+def backward(dy: Array, x: Array, weight: Array, dweight: Array | None, dbias: Array | None, dx: Array | None) -> Call:
     """Return the call that overwrites the gradients, from dy (N, out).
 
     dweight (out, in) becomes dy, transposed, times x (N, in); dbias (out,) its sum over the rows; dx (N, in) dy times
-    weight (out, in). dbias and dx are None where they are not wanted.
+    weight (out, in). Those that are not wanted are None; only dweight needs x. Which way each of them is made does not
+    depend on the others, and so its bits do not.
     """
-    terms = dweight.size * x.shape[0]
+    terms = weight.size * x.shape[0]
     through_blas = None if dx is None else partial(matmul, dy, weight, dx)
-    if 2 * terms >= MULTITHREADED_FLOPS or not tiles.gradient_fits(dweight):
+    if 2 * terms >= MULTITHREADED_FLOPS or not tiles.gradient_fits(weight):
         summed = None if dbias is None else partial(tiles.sum_of_rows.serial, dy, dbias)
-        return in_order(partial(matmul, dy.T, x, dweight), summed, through_blas)
+        return in_order(None if dweight is None else partial(matmul, dy.T, x, dweight), summed, through_blas)
     tiled = dx is not None and tiles.gradient_fits(dx)
-    summed_into = nothing(dy.dtype) if dbias is None else dbias
-    run = tiles.gradients.for_work((1 + tiled) * terms // TERMS)
-    in_tiles = partial(run, dy, x, weight, dweight, summed_into, dx if tiled else nothing(dy.dtype, 2))
-    return in_order(in_tiles, None if tiled else through_blas)
+    absent, summed_into = nothing(dy.dtype, 2), nothing(dy.dtype) if dbias is None else dbias
+    run = tiles.gradients.for_work(((dweight is not None) + tiled) * terms // TERMS)
+    product = absent if dweight is None else dweight
+    in_tiles = partial(run, dy, x, weight, product, summed_into, dx if tiled else absent)
+    wanted = tiled or dweight is not None or dbias is not None
+    return in_order(in_tiles if wanted else None, None if tiled else through_blas)
 
 
 @kernel

@@ -251,11 +251,11 @@ def sum_of_rows(dy, dbias):
 def gradients(dy, x, weight, dweight, dbias, dx):
     """dweight (M, N) = dy (K, M), transposed, times x (K, N); dx (K, N) = dy times weight (M, N); dbias = sum of dy.
 
-    dbias (M,) and dx may be empty. dweight is one that fits, and so is dx. All are tasks of one parallel loop.
+    Each of the three may be empty. dweight is one that fits, and so is dx. All are tasks of one parallel loop.
     """
     (batch, outputs), inputs = dy.shape, x.shape[1]
     across = -(-inputs // (VECTORS * lanes_of(x)))
-    down = min(outputs // HEIGHT, -(-TASKS // across))
+    down = min(outputs // HEIGHT, -(-TASKS // across)) if dweight.size > 0 else 0
     down_x = min(batch // HEIGHT, -(-TASKS // across)) if dx.size > 0 else 0
     first = 1 + across * down  # the sum is the task before
     dy, x, weight, dweight, dbias, dx = flat(dy), flat(x), flat(weight), flat(dweight), borrowed(dbias), flat(dx)

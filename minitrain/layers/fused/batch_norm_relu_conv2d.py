@@ -113,27 +113,31 @@ class BatchNormReLUConv2d(Layer):
         t.run_infer = in_order(normalize, self._convolution(t, t.normalized))
 
     def bind_backward(self, t: Tensors) -> None:
-        x, geometry, scratch, dbias = (
-            t.xs[0],
-            self.conv.geometry(t.xs[0].shape),
-            t.backward_scratch,
-            self.conv.dbias_of(t),
-        )
+        t.run_backward = in_order(self._gradients_of_convolution(t), self._gradients_of_norm(t))
+
+    def _gradients_of_convolution(self, t: Tensors) -> Call:
+        """Return the call that writes the gradients of its weight and bias, those that are wanted."""
+        x, geometry, scratch = t.xs[0], self.conv.geometry(t.xs[0].shape), t.backward_scratch
+        dbias = self.conv.dbias_of(t)
         if _normalizes(geometry, x.dtype):
-            normalize = None
-            add_weight = conv2d.weight_gradient(geometry, t.dy, x, scratch, t.dweight, dbias, t.normalization)
-        else:
-            normalize = self._normalization_of_batch(t, t.normalized_again)
-            add_weight = conv2d.weight_gradient(geometry, t.dy, t.normalized_again, scratch, t.dweight, dbias)
-        dx, absent = t.dxs[0], nothing(x.dtype, 3)
+            return conv2d.weight_gradient(geometry, t.dy, x, scratch, t.dweight, dbias, t.normalization)
+        return in_order(
+            None if t.dweight is None else self._normalization_of_batch(t, t.normalized_again),
+            conv2d.weight_gradient(geometry, t.dy, t.normalized_again, scratch, t.dweight, dbias),
+        )
+
+    def _gradients_of_norm(self, t: Tensors) -> Call | None:
+        """Return the call that writes the gradients of gamma, beta and x; None where nobody wants any of them."""
+        x, geometry, dx, absent = t.xs[0], self.conv.geometry(t.xs[0].shape), t.dxs[0], nothing(t.y.dtype, 3)
+        if dx is None and t.dgamma is None and t.dbeta is None:
+            return None
         inner = t.normalized_again if dx is None else dx
-        t.run_backward = in_order(
-            normalize,
-            add_weight,
-            conv2d.input_gradient(geometry, t.dy, t.weight, scratch, inner),
+        dgamma, dbeta = self.norm.bind_sums(t)
+        return in_order(
+            conv2d.input_gradient(geometry, t.dy, t.weight, t.backward_scratch, inner),
             partial(
                 batch_norm.backward, as_3d(inner), as_3d(x), absent, t.mean, t.inv_std, t.gamma, t.beta, True, False,
-                absent if dx is None else as_3d(dx), t.dgamma, t.dbeta, absent,
+                absent if dx is None else as_3d(dx), dgamma, dbeta, absent,
             ),
         )  # fmt: skip
 

@@ -78,9 +78,10 @@ class Conv2dReLU(Layer):
         return conv2d.forward(geometry, t.x, t.weight, bias, t.forward_scratch, t.y, sums=sums, relu=True)
 
     def bind_backward(self, t: Tensors) -> None:
-        dbias = t.dbias if self.conv.bias else nothing(t.y.dtype)
+        dbias = self.conv.dbias_of(t)
+        summed_into = nothing(t.y.dtype) if dbias is None else dbias
         t.run_backward = in_order(
-            partial(epilogue.backward_of_relu.for_work(t.dy.size), t.dy, t.y, t.partial, t.dz, dbias),
+            partial(epilogue.backward_of_relu.for_work(t.dy.size), t.dy, t.y, t.partial, t.dz, summed_into),
             self.conv.bound_gradients(t, t.dz, None),
         )
 

@@ -30,6 +30,8 @@ The kernels go further from it step by step:
 - Backward computes the output anew rather than keep it, and takes g from dresidual where that was written.
 - Large outputs are stored past the caches, or announced to them: lines are not read only to be overwritten.
 
+By given statistics everything is simpler: `inference` forward, `fixed` backward (a frozen batch norm).
+
 The functions below choose among the kernels by shape: rows of values (L > 1) or columns of channels (L = 1), parallel
 or serial. gamma, beta and running_* have x's dtype, mean and inv_std are float64. All results are overwritten. The bits
 of a result do not depend on the number of threads, nor on whether the serial form was chosen.
@@ -104,4 +106,33 @@ def backward(
         row = channels_first.cut.cut(images, channels, length, x.itemsize, 3 if residual_given else 2)
     room.backward.backward.for_work(size)(
         dy, x, y, (mean, inv_std), gamma, beta, relu, residual_given, row, (dx, dgamma, dbeta, dresidual)
+    )
+
+
+def frozen_backward(
+    dy: Any, x: Any, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, eps: float, relu: bool, by_output: bool,
+    dx: Any, dgamma: Any, dbeta: Any, dresidual: Any,
+) -> None:  # fmt: skip
+    """Gradients of `infer`: the statistics are fixed. See `fixed` for the formulas.
+
+    What the ReLU cut off is computed anew from x, or taken from y (`by_output`; it may be empty otherwise). Gradients
+    that are empty are not wanted, and only dgamma and a ReLU without y need x. dx may be dy or x, dresidual may be dy.
+    """
+    size = x.size
+    if size == 0:
+        dgamma.fill(0)
+        dbeta.fill(0)
+        return
+    if dgamma.size == 0 and (by_output or not relu):
+        x = dy  # any array will do: what it holds matters to dgamma alone
+    if by_output and not relu:
+        y = dy  # any output will do: nothing was cut off
+    images, channels, length = x.shape
+    room: ModuleType = channels_last if length == 1 else channels_first
+    if length == 1:
+        row = channels_last.cut.cut(images, channels, x.itemsize)
+    else:
+        row = channels_first.cut.cut(images, channels, length, x.itemsize, 3 if by_output else 2)
+    room.frozen.frozen.for_work(size)(
+        dy, x, y, (gamma, beta), (mean, var), eps, (relu, by_output), row, (dx, dgamma, dbeta, dresidual)
     )

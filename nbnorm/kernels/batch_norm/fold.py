@@ -2,18 +2,31 @@
 
 import math
 
-from nbnorm.jit import device, kernel
+from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels import statistics
 from nbnorm.kernels.runs import CENTER, SCALE, SHIFT
+from nbnorm.kernels.statistics import Factors
+from nbnorm.simd.memory import flat
 from nbnorm.simd.vectors import LANES_FLOAT32
 
-__all__ = ["fold", "normalization_shape", "scale_of", "write_normalization"]
+__all__ = ["fixed_factors", "fold", "fold_weight", "normalization_shape", "scale_of", "write_normalization"]
 
 
 @device
 def scale_of(gamma, var, eps, c):
     """gamma / sqrt(var + eps) of channel c, in float64."""
     return gamma[c] / math.sqrt(var[c] + eps)
+
+
+@device
+def fixed_factors(affine, given, eps, c, as_values):
+    """Factors of channel c by given statistics, (mean, var), in the type of the values."""
+    gamma, beta = affine
+    mean, var = given
+    scale = scale_of(gamma, var, eps, c)
+    center = as_values(mean[c])
+    rounded = 0.0 if center == mean[c] else mean[c] - center  # statistics may be float64
+    return Factors(center, as_values(scale), as_values(beta[c] - rounded * scale))
 
 
 @kernel
@@ -27,6 +40,16 @@ def fold(bias, gamma, beta, running_mean, running_var, eps, scale, shift):
         first = bias[k] if bias.size else 0.0
         scale[k] = factor
         shift[k] = (first - running_mean[k]) * factor + beta[k]
+
+
+@kernel
+def fold_weight(weight, scale, folded):
+    """folded[k] = weight[k] * scale[k], of the shape (K, C / groups, kh, kw); computed in float64, rounded once."""
+    source, target = flat(weight), flat(folded)
+    size = weight.size // max(weight.shape[0], 1)
+    for k in prange(weight.shape[0]):
+        for i in range(k * size, (k + 1) * size):
+            target[i] = source[i] * scale[k]
 
 
 def normalization_shape(channels: int) -> tuple[int, int]:

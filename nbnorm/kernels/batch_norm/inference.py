@@ -6,7 +6,7 @@ from nbnorm.jit import device, kernel, prange
 from nbnorm.kernels import loops
 from nbnorm.kernels.batch_norm.channels_last import loops as column_loops
 from nbnorm.kernels.batch_norm.channels_last.cut import STREAM_BYTES
-from nbnorm.kernels.batch_norm.fold import scale_of
+from nbnorm.kernels.batch_norm.fold import fixed_factors
 from nbnorm.kernels.runs import CENTER, SCALE, SHIFT, Runs, Stores, Table
 from nbnorm.kernels.statistics import Factors
 from nbnorm.simd.memory import borrowed, flat
@@ -46,13 +46,12 @@ def infer(x, residual, gamma, beta, running_mean, running_var, eps, relu, y):
     room = np.empty(KINDS * channels, x.dtype)
     factors = borrowed(room)
     pitch, each = (channels, 1) if length == 1 else (1, KINDS)  # as the loops over columns and over rows have them
+    affine, given, as_values = (gamma, beta), (running_mean, running_var), factors.dtype.type
     for c in range(channels):
-        scale = scale_of(gamma, running_var, eps, c)
-        center = factors.dtype.type(running_mean[c])
-        rounded = 0.0 if center == running_mean[c] else running_mean[c] - center  # statistics may be float64
-        factors[CENTER * pitch + each * c] = center
-        factors[SCALE * pitch + each * c] = scale
-        factors[SHIFT * pitch + each * c] = beta[c] - rounded * scale
+        own = fixed_factors(affine, given, eps, c, as_values)
+        factors[CENTER * pitch + each * c] = own.center
+        factors[SCALE * pitch + each * c] = own.scale
+        factors[SHIFT * pitch + each * c] = own.shift
     # Rows of values are taken one by one, rows of channels (length 1) together.
     rows = images if length == 1 else images * channels
     row = channels if length == 1 else length

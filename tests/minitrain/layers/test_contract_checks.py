@@ -24,7 +24,8 @@ class Scale(Layer):
         np.multiply(t.x, t.weight[0], out=t.y)
 
     def backward(self, t):
-        t.dweight[0] = np.vdot(t.dy, t.x)
+        if t.dweight is not None:
+            t.dweight[0] = np.vdot(t.dy, t.x)
         if t.dx is not None:
             np.multiply(t.dy, t.weight[0], out=t.dx)
         if t.dx_before is not None:
@@ -139,7 +140,22 @@ class ReadsWhatItOverwrote(Scale):
 class NeedsAllGradients(Scale):
     def backward(self, t):
         super().backward(t)
-        t.dweight[0] = np.inf if t.dx is None else t.dweight[0]
+        if t.dweight is not None:
+            t.dweight[0] = np.inf if t.dx is None else t.dweight[0]
+
+
+class NeedsTheGradientOfWeight(Scale):
+    def backward(self, t):
+        super().backward(t)
+        if t.dweight is None and t.dx is not None:
+            t.dx[0] += 1
+
+
+class WritesTheGradientOfWeight(Scale):
+    def backward(self, t):
+        t.dweight[0] = np.vdot(t.dy, t.x)
+        if t.dx is not None:
+            np.multiply(t.dy, t.weight[0], out=t.dx)
 
 
 SHAPES = [(40, 5)]
@@ -164,11 +180,13 @@ SHAPES = [(40, 5)]
         (DoesNotAdd, lambda layer: check.check_adds_gradient(layer, SHAPES)),
         (ReadsWhatItOverwrote, lambda layer: check.check_in_place(layer, SHAPES)),
         (NeedsAllGradients, lambda layer: check.check_optional_gradients(layer, SHAPES)),
+        (NeedsTheGradientOfWeight, lambda layer: check.check_optional_gradients(layer, SHAPES)),
+        (WritesTheGradientOfWeight, lambda layer: check.check_optional_gradients(layer, SHAPES)),
     ],
     ids=lambda value: value.__name__,
 )
 def test_a_layer_that_breaks_the_contract_is_caught(layer, checked):
     checked(Scale())
     checked(DerivesTwice())
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, TypeError)):  # a TypeError where it writes what is None
         checked(layer())

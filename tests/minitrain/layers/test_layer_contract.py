@@ -111,9 +111,10 @@ def test_gradients(layer, example):
     check.check_gradients(check.BoundLayer(layer(**example.arguments), example.inputs))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @each_training_example
-def test_gradients_of_inputs_are_optional(layer, example):
-    check.check_optional_gradients(layer(**example.arguments), example.inputs)
+def test_gradients_are_optional(layer, example, dtype):
+    check.check_optional_gradients(layer(**example.arguments), example.inputs, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -50,7 +50,9 @@ class Chosen(layers.ReLU):
 def batch(model, samples, seed=0):
     rng = np.random.default_rng(seed)
     return [
-        rng.standard_normal((samples, *spec.shape)) if spec.dtype is None else rng.integers(0, 5, (samples, *spec.shape))
+        rng.standard_normal((samples, *spec.shape))
+        if spec.dtype is None
+        else rng.integers(0, 5, (samples, *spec.shape))
         for spec in model.graph.inputs.values()
     ]
 

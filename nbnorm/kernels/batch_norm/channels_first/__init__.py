@@ -1,5 +1,5 @@
 """Batch norm where the values of a channel lie in rows: (N, C, L) with L > 1."""
 
-from nbnorm.kernels.batch_norm.channels_first import backward, cut, forward
+from nbnorm.kernels.batch_norm.channels_first import backward, cut, forward, frozen
 
-__all__ = ["backward", "cut", "forward"]
+__all__ = ["backward", "cut", "forward", "frozen"]

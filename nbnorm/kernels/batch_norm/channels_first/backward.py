@@ -19,6 +19,8 @@ from nbnorm.kernels.runs import APPLY, OFFSET, SLOPE, SUM, WHOLE, Channel, Gated
 from nbnorm.kernels.sums import add_products
 from nbnorm.simd.memory import borrowed, flat, reinterpreted
 
+__all__ = ["backward", "sum_gradients"]
+
 
 @device
 def _finish(gated, shape, c, chunks, stats, slots, gradients):
@@ -38,7 +40,7 @@ def _finish(gated, shape, c, chunks, stats, slots, gradients):
 
 
 @device
-def _sum(gated, shape, cut, chunk, where, first, last, slots, dresidual):
+def sum_gradients(gated, shape, cut, chunk, where, first, last, slots, dresidual):
     """Sums of a chunk of each of the channels from `first` up to `last`, whose factors are kept there already."""
     _, channels, length = shape
     x = gated.x
@@ -70,7 +72,7 @@ def _differentiate(gated, shape, cut, where, first, last, slots, gradients):
         gradients.dresidual if done else gated.dy, x, gated.y,
         x.dtype.type(np.nan) if done else gated.floor, gated.by_output and not done,
     )  # fmt: skip
-    table = table_of(x, slots, first, cut.chunks)
+    table = table_of(x, slots, first, cut.chunks, 0)
     loops.differentiate(given, gradients.dx, runs, last - first, table, Stores(cut.ahead, cut.streaming))
 
 
@@ -89,7 +91,7 @@ def _task(phase, task, cut, gated, shape, affine, stats, slots, gradients):
             clear_sums(totals_of(x, slots, own))
             factors = statistics.factors(mean, inv_std, gamma, beta, c)
             keep_factors(reinterpreted(slots, x), kept_of(x, own), factors)
-        _sum(gated, shape, cut, chunk, where, first, last, slots, gradients.dresidual)
+        sum_gradients(gated, shape, cut, chunk, where, first, last, slots, gradients.dresidual)
     if phase == WHOLE:
         for c in range(first, last):
             _finish(gated, shape, c, cut.chunks, stats, slots, gradients)

@@ -75,7 +75,7 @@ def _task(phase, task, cut, x, residual, parameters, relu, slots, stats, y):
             where.image_end - where.image, where.element_end - where.element,
         )  # fmt: skip
         floor = x.dtype.type(0.0 if relu else np.nan)
-        table = table_of(x, slots, first, cut.chunks)
+        table = table_of(x, slots, first, cut.chunks, 0)
         loops.normalize(
             flat(x), flat(residual), flat(y), runs, last - first, table, floor, Stores(cut.ahead, cut.streaming)
         )

@@ -40,9 +40,9 @@ def kept_of(x, chunk):
 
 
 @device
-def table_of(x, slots, c, chunks):
-    """What is kept of the channels from c on, in the first of the chunks of each."""
-    return Table(reinterpreted(slots, x), kept_of(x, c * chunks), kept_of(x, chunks) - kept_of(x, 0))
+def table_of(x, slots, c, chunks, chunk):
+    """What is kept of the channels from c on, in one of the chunks of each."""
+    return Table(reinterpreted(slots, x), kept_of(x, c * chunks + chunk), kept_of(x, chunks) - kept_of(x, 0))
 
 
 @device

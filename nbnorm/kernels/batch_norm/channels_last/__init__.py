@@ -1,5 +1,5 @@
 """Batch norm where each channel is a column: (M, C) arrays, a sample of all channels after the other."""
 
-from nbnorm.kernels.batch_norm.channels_last import backward, cut, forward
+from nbnorm.kernels.batch_norm.channels_last import backward, cut, forward, frozen
 
-__all__ = ["backward", "cut", "forward"]
+__all__ = ["backward", "cut", "forward", "frozen"]

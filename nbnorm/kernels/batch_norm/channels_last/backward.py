@@ -11,6 +11,8 @@ from nbnorm.kernels.runs import APPLY, FINISH, SUM, WHOLE, Channel, Gated, Gradi
 from nbnorm.simd.memory import borrowed, flat
 from nbnorm.simd.vectors import lanes_of
 
+__all__ = ["backward", "sum_gradients"]
+
 
 @device
 def _finish(gated, rows, stats, working, gradients, c0, c1):
@@ -52,7 +54,7 @@ def _mend(gated, rows, channels, factors, totals, products, c0):
 
 
 @device
-def _sum(gated, channels, columns, working):
+def sum_gradients(gated, channels, columns, working):
     """Sums of some columns, of a chunk of the rows."""
     sums, factors = working
     lanes, line, block = lanes_of(gated.x), line_of(gated.x, channels), BLOCK_ROWS // 2  # there are two arrays
@@ -70,7 +72,7 @@ def _task(phase, task, cut, gated, shape, stats, working, gradients):
     rows, channels, _ = shape
     columns = columns_of(task, cut, rows, channels)
     if phase & SUM:
-        _sum(gated, channels, columns, working)
+        sum_gradients(gated, channels, columns, working)
     if phase & FINISH:
         c0, c1 = finished_by(task, channels) if phase == FINISH else (columns.c0, columns.c1)
         add_chunks(sums, line_of(gated.x, channels), -(-rows // cut.height), c0, c1)

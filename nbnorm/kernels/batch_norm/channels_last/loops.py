@@ -10,7 +10,10 @@ from nbnorm.simd.memory import elements_to_boundary, stream
 from nbnorm.simd.vectors import add, fma, gate, lanes_of, load, maximum, multiply, splat, store, subtract
 from nbnorm.simd.widening import add_wide, no_sum, widen_add
 
-__all__ = ["FACTORS", "add_deviations", "add_products", "differentiate", "normalize", "sampled_shifts", "store_factors"]
+__all__ = [
+    "FACTORS", "add_deviations", "add_products", "differentiate", "kept_columns", "normalize", "sampled_shifts",
+    "store_factors",
+]  # fmt: skip
 
 FACTORS = 6  # rows (of all channels) of what is kept: center, scale, shift; - slope, offset; the shift of the sums
 CENTER, SCALE, SHIFT, SLOPE, OFFSET, SAMPLED = range(FACTORS)
@@ -78,7 +81,7 @@ def add_deviations(x, runs, factors, c, totals):
 
 
 @device
-def _kept(factors, channels, c, width):
+def kept_columns(factors, channels, c, width):
     """center, scale, shift of `width` columns from c on."""
     zero = splat(factors.dtype.type(0))
     return statistics.Factors(
@@ -104,7 +107,7 @@ def add_products(gated, runs, factors, c, totals):
     Precision as in `sums.add_products`.
     """
     first, pitch, count, width = runs
-    kept, low = _kept(factors, pitch, c, width), splat(gated.floor)
+    kept, low = kept_columns(factors, pitch, c, width), splat(gated.floor)
     sums = products = no_sum(gated.x)
     i = first
     for _ in range(count // 4):
@@ -141,7 +144,7 @@ def normalize(x, residual, y, runs, factors, c, floor, streaming):
     first, pitch, count, width = runs
     lanes, low = lanes_of(x), splat(floor)
     if width <= lanes:
-        kept = _kept(factors, pitch, c, width)
+        kept = kept_columns(factors, pitch, c, width)
         for row in range(count):
             _normalize_part(x, residual, y, first + row * pitch, width, kept, low)
         return
@@ -151,7 +154,7 @@ def normalize(x, residual, y, runs, factors, c, floor, streaming):
         end = i + width
         head = min(elements_to_boundary(y, i), width) if streaming or width >= ALIGNED_FROM * lanes else 0
         if head > 0:
-            _normalize_part(x, residual, y, i, head, _kept(factors, pitch, c, head), low)
+            _normalize_part(x, residual, y, i, head, kept_columns(factors, pitch, c, head), low)
             i += head
         while i + lanes <= end:
             j = i + shift
@@ -164,12 +167,12 @@ def normalize(x, residual, y, runs, factors, c, floor, streaming):
                 store(y, i, maximum(low, v))
             i += lanes
         if i < end:
-            _normalize_part(x, residual, y, i, end - i, _kept(factors, pitch, i + shift, end - i), low)
+            _normalize_part(x, residual, y, i, end - i, kept_columns(factors, pitch, i + shift, end - i), low)
 
 
 @device
 def _differentiate_part(gated, dx, dresidual, i, width, factors, channels, c, low):
-    kept = _kept(factors, channels, c, width)
+    kept = kept_columns(factors, channels, c, width)
     k = load_part(factors, SLOPE * channels + c, width, kept.center)
     o = load_part(factors, OFFSET * channels + c, width, kept.center)
     g, d = _gated(gated, i, width, kept, low)
@@ -188,7 +191,7 @@ def differentiate(gated, dx, dresidual, runs, factors, c, streaming):
     first, pitch, count, width = runs
     lanes, low = lanes_of(gated.x), splat(gated.floor)
     if width <= lanes:
-        kept = _kept(factors, pitch, c, width)
+        kept = kept_columns(factors, pitch, c, width)
         k = load_part(factors, SLOPE * pitch + c, width, kept.center)
         o = load_part(factors, OFFSET * pitch + c, width, kept.center)
         for row in range(count):
