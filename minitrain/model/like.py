@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -98,22 +98,21 @@ def _variables_of(graph: Graph) -> Iterator[tuple[GraphNode, str]]:
 
 def refuse_trained(nodes: Mapping[Node, str], others: Iterable[Source]) -> None:
     """Raise ValueError where a model that lives has trained a layer of these nodes: its weights would be lost."""
-    layers = {node: name for node, name in nodes.items() if node.layer is not None}
+    layers = [node for node in nodes if node.layer is not None]
     if _first_trained(layers, others) is None:
         return
     gc.collect()  # a model that nobody has any more is none
-    found = _first_trained(layers, others)
-    if found is not None:
-        name, other = found
+    name = _first_trained(layers, others)
+    if name is not None:
         raise ValueError(
-            f"{name}: this layer belongs to a model that was trained, or whose variables were set ({other!r}): pass "
-            "like=model to start from its parameters and state, or build the layers anew to start from the seed"
+            f"{name}: this layer belongs to a model that was trained, or whose variables were set: pass like=model to "
+            "start from its parameters and state, or build the layers anew to start from the seed"
         )
 
 
-def _first_trained(nodes: Mapping[Node, str], others: Iterable[Source]) -> tuple[str, Source] | None:
-    """Return a variable that is not what it was at first, and the model that has it."""
-    for other in others:
+def _first_trained(nodes: Sequence[Node], others: Iterable[Source]) -> str | None:
+    """Return a variable that is not what it was at first, by the name in the model that has it."""
+    for other in list(others):
         shared = {other._names[node] for node in nodes if node in other._names}
         if not shared:
             continue
@@ -123,5 +122,5 @@ def _first_trained(nodes: Mapping[Node, str], others: Iterable[Source]) -> tuple
             value = values[name]
             first = first_value(name, buffers[name], other.seed).astype(value.dtype)
             if not np.array_equal(first, value, equal_nan=value.dtype.kind == "f"):
-                return name, other
+                return name
     return None

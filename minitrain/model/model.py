@@ -103,7 +103,7 @@ class Model(Ways):
         nodes, named = [inputs] if isinstance(inputs, Node) else list(inputs), _named_outputs(outputs)
         graph, self._names = trace(nodes, named, None if like is None else known_names(like, named.values()))
         if like is None:
-            refuse_trained(self._names, list(_models))
+            refuse_trained(self._names, _models)
         refuse_double_names(graph)
         settings: dict[str, Any] = {"seed": 0, "dtype": "float32", "fuse": True} if like is None else like.settings
         given = {"seed": seed, "dtype": dtype, "fuse": fuse}

@@ -140,7 +140,7 @@ def test_trained_nodes_are_not_taken_without_a_word(change):
     model = Model(i, y)
     change(model)
     for outputs in (h, {"hidden": h}, layers.Tanh()(h), y):
-        with pytest.raises(ValueError, match="this layer belongs to a model that was trained.*pass like=model"):
+        with pytest.raises(ValueError, match=r"this layer belongs to a model that was trained.*pass like=model"):
             Model(i, outputs)
     assert Model(i, h, like=model).params["a.weight"].shape == (8, 4)
     Model(*nodes()[::2])  # built anew
@@ -162,7 +162,7 @@ def test_only_what_was_trained_counts():
     model = Model(i, y)
     model.params["head.bias"][0] = 1
     Model(i, h)
-    with pytest.raises(ValueError, match="^head.bias: "):
+    with pytest.raises(ValueError, match=r"^head\.bias: "):
         Model(i, y)
 
 

@@ -99,7 +99,8 @@ def test_gradients_against_differences():
         return sum(float((each * dy[name]).sum()) for name, each in model.predict(x).items())
 
     dx = run.backward(dy)
-    assert list(dx) == ["a", "b", "label"] and dx["label"] is None
+    assert list(dx) == ["a", "b", "label"]
+    assert dx["label"] is None
     for name, array in zip("ab", x, strict=False):
         np.testing.assert_allclose(dx[name], differences(value, array), rtol=1e-7, atol=1e-8)
     for name, each in model.params.items():
@@ -114,12 +115,14 @@ def test_an_output_that_is_not_named_has_no_gradient():
     assert (model.gradients["sum.weight"] == 0).all()
     run.forward(batch(model, 3))
     run.backward({"near": np.ones(y["near"].shape), "sum": None})
-    assert (model.gradients["sum.bias"] == 0).all() and (model.gradients["encode.bias"] == 3).all()
+    assert (model.gradients["sum.bias"] == 0).all()
+    assert (model.gradients["encode.bias"] == 3).all()
     run.forward(batch(model, 3))
     run.output_gradient["near"][...] = 1
     run.output_gradient["sum"].fill(0)
     run.backward()
-    assert (model.gradients["sum.bias"] == 0).all() and (model.gradients["encode.bias"] == 3).all()
+    assert (model.gradients["sum.bias"] == 0).all()
+    assert (model.gradients["encode.bias"] == 3).all()
 
 
 def test_what_is_returned_is_read_only_and_stays():
@@ -150,7 +153,7 @@ def test_an_inference_run_predicts():
     np.testing.assert_array_equal(model.flat_state, state)
     model.params["bn1.gamma"][...] = 3
     np.testing.assert_array_equal(run.forward(x), model.predict(x))
-    with pytest.raises(RuntimeError, match="bound for inference; .*model.input_gradient"):
+    with pytest.raises(RuntimeError, match=r"bound for inference; .*model\.input_gradient"):
         run.backward(np.ones((5, 4)))
     with pytest.raises(ValueError, match=r"input_gradients: .*model\.input_gradient\(x\)"):
         model.bind(5, training=False, input_gradients=True)
@@ -232,7 +235,8 @@ def test_what_batch_may_be():
     shapes = {"a": (3, 3), "b": (3, 3), "label": (3, 3)}
     for given in (3, shapes, batch(many, 3)):
         run = many.bind(given)
-        assert run.shapes == shapes and run.batch == 3
+        assert run.shapes == shapes
+        assert run.batch == 3
     free = Input((None, 2))
     model = Model(free, layers.Tanh()(free))
     assert model.bind((3, 7, 2)).forward(np.ones((3, 7, 2))).shape == (3, 7, 2)
