@@ -1,5 +1,7 @@
-"""Optimizers against PyTorch and the float64 twin; penalties, clipping, threads, allocation, errors."""
+"""Optimizers against PyTorch and the float64 twin; penalties, clipping, threads, allocation, copies, errors."""
 
+import copy
+import dataclasses
 import json
 import pickle
 import tracemalloc
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitrain import optimizers, schedules
-from minitrain.optimizers import SGD, Adam, AdamW, RMSprop
+from minitrain.optimizers import SGD, Adam, AdamW, ParameterRun, ParameterRuns, RMSprop
 
 SHAPES = [(7, 3), (7,), (5, 7), (5,)]  # weight, bias, weight, bias: the biases are not penalized
 SIZE = sum(int(np.prod(shape)) for shape in SHAPES)
@@ -138,26 +140,6 @@ def test_twin(optimizer, dtype):
         np.testing.assert_allclose(slots[name], expected_slots[name], **tolerance)
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 63, 64, 65, 8191, 8257, 70001])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_gradient_norm(size, dtype):
-    grads = np.random.default_rng(size).standard_normal(size).astype(dtype)
-    expected = np.sqrt(reference.sum_of_squares(grads))
-    assert optimizers.gradient_norm(grads) == pytest.approx(expected, rel=1e-14)
-
-
-@pytest.mark.parametrize("size", [0, 1, 7, 64, 65, 8191, 8257, 300_001])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_all_finite(size, dtype):
-    grads = np.random.default_rng(size).choice([-1.0, 1.0], size).astype(dtype) * np.finfo(dtype).max
-    assert optimizers.all_finite(grads)
-    for place in {0, size // 2, size - 2, size - 1} & set(range(size)):
-        for value in (np.nan, np.inf, -np.inf):
-            spoiled = grads.copy()
-            spoiled[place] = value
-            assert not optimizers.all_finite(spoiled)
-
-
 BIG = 50_001
 BIG_RUNS = ((slice(0, 30_000), True), (slice(30_000, 30_100), False), (slice(30_100, BIG), True))
 BIG_CASES = [
@@ -227,22 +209,6 @@ def test_centered_rmsprop_survives_constant_gradients():
         assert np.isfinite(params).all()
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.lists(st.tuples(st.integers(0, 6000), st.integers(0, 9000), st.booleans()), max_size=6), st.integers(0, 50))
-def test_pieces_cover_the_vector(lengths, tail):
-    runs, end, mask = [], 0, []
-    for gap, length, applies in lengths:
-        runs.append((slice(end + gap, end + gap + length), applies))
-        mask += [False] * gap + [applies] * length
-        end += gap + length
-    mask += [False] * tail
-    pieces = optimizers.pieces_of(runs, end + tail)
-    covered = [bool(flag) for start, stop, flag in pieces for _ in range(start, stop)]
-    assert covered == mask
-    assert all(0 < stop - start <= optimizers.PIECE for start, stop, _ in pieces)
-    assert [0, *pieces[:-1, 1]] == [*pieces[:, 0]] if len(pieces) else end + tail == 0
-
-
 def test_remembers_pieces_but_not_for_others():
     optimizer = SGD(1.0, l2=0.5)
     for runs, expected in (((slice(0, 1), True),), [0.5, 1]), (((slice(1, 2), True),), [1, 0.5]):
@@ -253,6 +219,50 @@ def test_remembers_pieces_but_not_for_others():
         np.testing.assert_array_equal(params, expected)
     assert optimizer == SGD(1.0, l2=0.5)
     assert pickle.loads(pickle.dumps(optimizer)).__dict__.keys() == SGD(1.0, l2=0.5).__dict__.keys()
+
+
+EVERYWHERE = [
+    SGD(0.1, momentum=0.9, l1={"*.gamma": 1e-4}, rate={"*": 2, "head.*": 0}),
+    Adam(l2={"*.weight": 5e-4, "head.*": 0.0}),
+    AdamW(weight_decay={"conv*": 0.1}, rate={}),
+    RMSprop(l1=0.1, l2={}, clip_norm=1.0),
+]
+
+
+@pytest.mark.parametrize("optimizer", EVERYWHERE, ids=lambda o: type(o).__name__)
+def test_config_makes_an_equal_optimizer(optimizer):
+    config = json.loads(json.dumps(optimizer.config()))
+    made = getattr(optimizers, config.pop("class"))(**config)
+    assert made == optimizer
+    assert hash(made) == hash(optimizer)
+    assert made.config() == optimizer.config()
+    assert eval(repr(optimizer)) == optimizer
+
+
+@pytest.mark.parametrize("optimizer", [*CASES, *EVERYWHERE], ids=str)
+def test_copies_are_equal_and_remember_nothing(optimizer):
+    params = np.ones(2)
+    runs = ParameterRuns(
+        [ParameterRun(slice(0, 1), True, "head.gamma"), ParameterRun(slice(1, 2), True, "conv.weight")]
+    )
+    optimizer.update(params, np.ones(2), optimizer.slots(params), 0, runs)
+    for other in (copy.copy(optimizer), copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert other == optimizer
+        assert hash(other) == hash(optimizer)
+        assert other.__dict__.keys() == {field.name for field in dataclasses.fields(optimizer)}
+    assert dataclasses.replace(optimizer, learning_rate=0.5).config() == {**optimizer.config(), "learning_rate": 0.5}
+
+
+def test_what_a_user_gave_is_not_kept():
+    given = {"*": 1.0}
+    optimizer = SGD(l1=given, l2=given, rate=given)
+    given["*"] = -1.0
+    assert optimizer.l1 == optimizer.l2 == optimizer.rate == {"*": 1.0}
+
+
+def test_another_order_is_another_optimizer():
+    first, second = {"*.weight": 1.0, "head.*": 2.0}, {"head.*": 2.0, "*.weight": 1.0}
+    assert SGD(l1=first) == SGD(l1=dict(first)) != SGD(l1=second)
 
 
 def test_config_is_json():
@@ -288,6 +298,17 @@ class Diverging(schedules.Schedule):
         (lambda: Adam(eps=float("inf")), ValueError, "eps: expected"),
         (lambda: AdamW(weight_decay=-1), ValueError, "weight_decay: expected"),
         (lambda: RMSprop(alpha=1.5), ValueError, "alpha: expected"),
+        (lambda: SGD(l1={"*": -1}), ValueError, r"l1\['\*'\]: expected a finite number >= 0, got -1"),
+        (lambda: SGD(l2={"a": 1, "b": float("inf")}), ValueError, r"l2\['b'\]: expected a finite number"),
+        (lambda: SGD(l2={"a": "1"}), TypeError, r"l2\['a'\]: expected a number, got '1'"),
+        (lambda: SGD(l1={1: 1.0}), TypeError, "l1: expected globs of parameter names .*, got 1"),
+        (lambda: SGD(l1=[("*", 1.0)]), TypeError, "l1: expected a number"),
+        (lambda: SGD(l2=None), TypeError, "l2: expected a number"),
+        (lambda: AdamW(weight_decay={"*": float("nan")}), ValueError, r"weight_decay\['\*'\]: expected a finite"),
+        (lambda: RMSprop(rate={"*": -0.5}), ValueError, r"rate\['\*'\]: expected a finite number >= 0"),
+        (lambda: Adam(rate=10), TypeError, "rate: expected a mapping of globs of parameter names to numbers, got 10"),
+        (lambda: Adam(rate=["head.*"]), TypeError, "rate: expected a mapping"),
+        (lambda: SGD(l1={"a": 1}).update(VECTOR, VECTOR, {}, 0, ()), ValueError, "l1: expected .*none has a name"),
         (lambda: RMSprop(clip_norm=0), ValueError, "clip_norm: expected a finite number > 0, got 0"),
         (lambda: SGD(Diverging()).learning_rate_at(7), ValueError, "learning_rate: expected .* at step 7, got nan"),
         (lambda: optimizers.Optimizer().update(VECTOR, VECTOR, {}, 0, ()), TypeError, "no update rule"),
@@ -296,7 +317,6 @@ class Diverging(schedules.Schedule):
         (lambda: SGD().update(VECTOR, VECTOR.astype("f4"), {}, 0, ()), ValueError, "grads: expected .*float64"),
         (lambda: Adam().update(VECTOR, VECTOR, {"mean": VECTOR}, 0, ()), ValueError, "slots: expected .*square"),
         (lambda: SGD().update(VECTOR, VECTOR, {}, 0, ((slice(0, 4), True),)), ValueError, "penalized: expected"),
-        (lambda: optimizers.pieces_of([(slice(0, 2), True), (slice(1, 3), True)], 3), ValueError, "penalized"),
     ],
 )
 def test_errors(make, error, message):
