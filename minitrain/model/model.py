@@ -21,6 +21,8 @@ from minitrain.graph.graph import SINGLE, Graph, trace
 from minitrain.layer import FreeShape, Layer, Node, Shape, Spec
 from minitrain.model import file as model_file
 from minitrain.model.freezing import frozen_nodes, selected
+from minitrain.model.input_gradient import differentiating_plan
+from minitrain.model.like import known_names, refuse_double_names, refuse_trained, take_over
 from minitrain.model.plans import Arena, Held, Plans, Wanted
 from minitrain.model.summary import summarize
 from minitrain.model.variables import (
@@ -31,6 +33,7 @@ from minitrain.model.variables import (
     parameter_runs,
     state_views,
 )
+from minitrain.model.ways import Ways
 from minitrain.optimizers import ParameterRuns
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import FLOATS, expect_integer
@@ -41,7 +44,7 @@ _models: weakref.WeakSet[Model] = weakref.WeakSet()  # those of this process
 EXACT = {"float32": 2**24, "float64": 2**53}  # whole numbers up to here are floats of this type
 
 
-class Model:
+class Model(Ways):
     """A net: layers in a graph, parameters, state.
 
     Parameters
@@ -51,11 +54,15 @@ class Model:
         What the model returns: one array, or a dictionary of arrays by these names. Everything that leads to it
         belongs to the model.
     seed : int
-        Parameters start from this seed and their own names alone: the same seed gives the same bits.
+        Parameters start from this seed and their own names alone: the same seed gives the same bits. 0 by default.
     dtype : "float32" or "float64"
-        Of parameters, activations and gradients.
+        Of parameters, activations and gradients. "float32" by default.
     fuse : bool
-        Whether neighbouring layers may be run as one. Results agree to rounding, names stay the same.
+        Whether neighbouring layers may be run as one. Results agree to rounding, names stay the same. True by default.
+    like : Model, optional
+        A model to start from: parameters and state are copied from it, and the settings above are its own by default.
+        Layers that it has keep their names and values. Layers that were built anew start from those of the same name;
+        what it does not have starts from the seed.
 
     Attributes
     ----------
@@ -71,7 +78,9 @@ class Model:
     Raises
     ------
     ValueError
-        Inputs that do not lead to the output, two layers of one name, an unknown dtype.
+        Inputs that do not lead to the output, two layers of one name, an unknown dtype. Nodes of another model that
+        was trained, without `like`: this one would not have its weights. Variables of `like` that have another shape
+        here, or none that fits.
 
     Notes
     -----
@@ -92,13 +101,24 @@ class Model:
         inputs: Node | Sequence[Node],
         outputs: Node | Mapping[str, Node],
         *,
-        seed: int = 0,
-        dtype: npt.DTypeLike = "float32",
-        fuse: bool = True,
+        seed: int | None = None,
+        dtype: npt.DTypeLike | None = None,
+        fuse: bool | None = None,
+        like: Model | None = None,
     ) -> None:
-        nodes = [inputs] if isinstance(inputs, Node) else list(inputs)
-        graph, self._names = trace(nodes, _named_outputs(outputs))
-        self._build(graph, seed, dtype, fuse)
+        if like is not None and not isinstance(like, Model):
+            raise TypeError(f"like: expected a Model, got {type(like).__name__}")
+        nodes, named = [inputs] if isinstance(inputs, Node) else list(inputs), _named_outputs(outputs)
+        graph, self._names = trace(nodes, named, None if like is None else known_names(like, named.values()))
+        if like is None:
+            refuse_trained(self._names, _models)
+        refuse_double_names(graph)
+        settings: dict[str, Any] = {"seed": 0, "dtype": "float32", "fuse": True} if like is None else like.settings
+        given = {"seed": seed, "dtype": dtype, "fuse": fuse}
+        self._build(graph, **settings | {name: each for name, each in given.items() if each is not None})
+        if like is not None:
+            with like._plans.turn(training=False):
+                take_over(graph, {**self.params, **self.state}, like)
 
     @classmethod
     def from_graph(cls, graph: Graph, *, seed: int = 0, dtype: npt.DTypeLike = "float32", fuse: bool = True) -> Model:
@@ -287,13 +307,15 @@ class Model:
         return self._plans.hold(Wanted(shapes, training, input_gradients, losses))
 
     def _make_plan(self, wanted: Wanted, arena: Arena) -> Plan:
+        if wanted.differentiated:
+            return differentiating_plan(self, wanted, arena)
         training = wanted.training
         shapes = dict(zip(self.graph.inputs, wanted.shapes, strict=True))
         self.graph.declare(shapes)  # what does not fit is said of the layers as the user wrote them, not of fused ones
         return Plan(
             self._training_graph if training else self._inference_graph, shapes, self.dtype, self.params, self.state,
             self.gradients if training else None, derived=None if training else self._derived_arrays(), arena=arena,
-            input_gradients=wanted.input_gradients, losses=wanted.losses,
+            share_memory=not wanted.keep, input_gradients=wanted.input_gradients, losses=wanted.losses,
         )  # fmt: skip
 
     def _derived_arrays(self) -> DerivedArrays:

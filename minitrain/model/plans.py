@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -32,12 +33,18 @@ class Wanted:
     training, input_gradients : bool
     losses : tuple of str, optional
         The outputs whose gradients will be given; all unless given.
+    keep : bool
+        Whether no memory is used twice, so that a training plan may run backward several times after one forward.
+    differentiated : tuple of (name, value)
+        What to differentiate by the inputs, as the trained net computes it; see `Model.input_gradient`.
     """
 
     shapes: tuple[Shape, ...]
     training: bool = False
     input_gradients: bool = False
     losses: tuple[str, ...] | None = None
+    keep: bool = False
+    differentiated: tuple[tuple[str, str], ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.shapes, self.training))
@@ -53,6 +60,11 @@ class Plans:
     ----------
     make : callable
         `make(wanted, arena)` binds a plan.
+
+    Attributes
+    ----------
+    version : int
+        How often all plans were forgotten: one that was made under another version is of graphs that are gone.
     """
 
     def __init__(self, make: Callable[[Wanted, Arena], Plan]) -> None:
@@ -61,6 +73,7 @@ class Plans:
         self._levels = [_Level()]
         self._depth = 0
         self._training = False
+        self.version = 0
 
     def get(self, wanted: Wanted) -> Plan:
         """Return the plan in the memory that whoever holds none uses; for looking at it."""
@@ -75,11 +88,7 @@ class Plans:
         """Take the memory; `leave` gives it back."""
         self._lock.acquire()
         try:
-            if self._training and wanted.training:
-                raise RuntimeError(
-                    "this model is in the middle of a training step: a loss, a metric or a layer may predict or "
-                    "evaluate with it, but not train it or ask for gradients; do that in a callback"
-                )
+            self._refuse_nested_training(wanted.training)
             if self._depth == len(self._levels):
                 self._levels.append(_Level())
             plan = self._levels[self._depth].plan(wanted, self._make)
@@ -96,6 +105,30 @@ class Plans:
         self._training &= not wanted.training
         self._lock.release()
 
+    @contextmanager
+    def turn(self, training: bool) -> Iterator[None]:
+        """Take the model from other threads for a block that runs a plan in memory of its own.
+
+        What is shared are parameters, state and gradients, and what is derived from them.
+        """
+        with self._lock:
+            self._refuse_nested_training(training)
+            before = self._training
+            self._training |= training
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                self._training = before
+
+    def _refuse_nested_training(self, training: bool) -> None:
+        if self._training and training:
+            raise RuntimeError(
+                "this model is in the middle of a training step: a loss, a metric or a layer may predict or "
+                "evaluate with it, but not train it or ask for gradients; do that in a callback"
+            )
+
     def clear(self) -> None:
         """Forget all plans: they are bound anew when they are next asked for.
 
@@ -108,6 +141,7 @@ class Plans:
             if self._depth:
                 raise RuntimeError("this model is running: what it is made of can be changed after that")
             self._levels = [_Level()]
+            self.version += 1
 
     def after_fork(self) -> None:
         """Take the memory from the threads that were computing in it: they did not come along."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minitrain.optimizers.bound import BoundOptimizer, Learning
 from minitrain.optimizers.cut import Cut, Runs, Settings, cut_runs
 from minitrain.optimizers.globs import expect_globs, expect_penalty
 from minitrain.optimizers.gradients import gradient_norm
@@ -97,6 +98,33 @@ class Optimizer:
     def check(self, runs: Sequence[ParameterRun]) -> None:
         """Raise ValueError if a glob of a penalty or of `rate` matches none of the parameters of a model."""
         self._settings().check(runs)
+
+    def bind(self, model: Learning) -> BoundOptimizer:
+        """Return what updates this model, for one's own training loops: `update()` after each backward pass.
+
+        A `Trainer` does this for you. One optimizer may be bound to several models.
+
+        Raises
+        ------
+        ValueError
+            A glob that matches no parameter of the model.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from minitrain import Input, Model, layers, losses, optimizers
+        >>> x = Input((2,))
+        >>> model = Model(x, layers.Dense(1)(x))
+        >>> run, updates = model.bind(8), optimizers.SGD(0.1).bind(model)
+        >>> inputs, targets = np.ones((8, 2)), np.ones((8, 1))
+        >>> for step in range(20):
+        ...     loss = losses.MeanSquaredError()(run.forward(inputs), targets, run.output_gradient)
+        ...     run.backward()
+        ...     updates.update()
+        >>> loss < 1e-3
+        True
+        """
+        return BoundOptimizer(self, model)
 
     @property
     def slot_names(self) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from minitrain.compile.plan import Plan
 from minitrain.experiments.data import Data
 from minitrain.experiments.experiment import Experiment, Figure
 from minitrain.experiments.nets import sigmoid_net
@@ -53,15 +52,10 @@ class SigmoidProbe:
     """Measures, over training, the test accuracy and the inputs of every unit of the last hidden layer's sigmoid."""
 
     def __init__(self, model: Model, data: Data, settings: SigmoidSettings) -> None:
+        self._model = model
         self._data = data
-        # As in training: batch norm by the statistics of the images at hand, on a state of its own. All arrays are
-        # kept, so that the sigmoid's input can be looked at after the whole pass.
-        state = {name: value.copy() for name, value in model.state.items()}
-        gradients = model.gradients
-        self._plan = Plan(
-            model.graph, len(data.x_test), model.dtype, model.params, state, gradients, share_memory=False
-        )
-        self._input_of = f"sigmoid{len(settings.hidden)}"
+        sigmoid = f"sigmoid{len(settings.hidden)}"
+        (self._input_of_sigmoid,) = next(node.inputs for node in model.graph.nodes if node.name == sigmoid)
         self._due = set(np.linspace(0, settings.steps, settings.measurements + 1).round().astype(int).tolist())
         self._steps: list[int] = []
         self._accuracy: list[float | None] = []
@@ -71,9 +65,10 @@ class SigmoidProbe:
         """Measure if it is time."""
         if step not in self._due or step in self._steps:
             return
-        self._plan.load(self._data.x_test)
-        self._plan.forward()
-        inputs = self._plan.tensors[self._input_of].x.astype(np.float64)
+        # As in training: batch norm by the statistics of the images at hand, all of them at once.
+        images, name = self._data.x_test, self._input_of_sigmoid
+        values = self._model.activations(images, name, batch_size=len(images), training=True)
+        inputs = values[name].astype(np.float64)
         self._steps.append(step)
         self._accuracy.append(finite(trainer.evaluate(self._data.x_test, self._data.y_test)["accuracy"]))
         self._percentiles.append(np.percentile(inputs, PERCENTILES, axis=0))
