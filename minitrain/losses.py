@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from minitrain.arrays import as_numbers, described
 from minitrain.kernels import losses as kernels
+from minitrain.layer import describe
 from nbnorm.jit.arrays import Array, nothing
 from nbnorm.jit.checks import FLOATS, expect_boolean, expect_number, mismatch, set_checked
 
 __all__ = ["LOSSES", "BinaryCrossEntropy", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"]
 
 INT64 = np.dtype(np.int64)
+LABELS = "integer labels, or probabilities with an axis of classes"
+Domain = Literal["numbers", "logits", "probabilities"]
 
 
 @dataclass(frozen=True)
 class Loss:
     """Base of all losses: frozen dataclasses of hyperparameters."""
+
+    @property
+    def domain(self) -> Domain:
+        """What the outputs of the net are to the loss: any "numbers", "logits", or "probabilities" from 0 to 1."""
+        return "numbers"
+
+    def expect_outputs(self, shape: Sequence[int | None]) -> None:
+        """Raise ValueError for outputs of a shape, batch axis first, that the loss cannot take; None fits anything."""
 
     def targets(self, targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
         """Check targets against the shape of the outputs, batch axis first, and return them as the loss computes.
@@ -68,6 +81,22 @@ class SoftmaxCrossEntropy(Loss):
     def __post_init__(self) -> None:
         set_checked(self, label_smoothing=expect_number("label_smoothing", self.label_smoothing, 0.0, 1.0))
 
+    @property
+    def domain(self) -> Domain:
+        return "logits"
+
+    def expect_outputs(self, shape: Sequence[int | None]) -> None:
+        if len(shape) == 2 and shape[1] == 1:
+            raise ValueError(
+                "outputs: expected logits of shape (N, C) for two or more classes, got (N, 1); one output for two "
+                "classes is for BinaryCrossEntropy(from_logits=True)"
+            )
+        if len(shape) != 2:
+            raise ValueError(
+                f"outputs: expected logits of shape (N, C) for two or more classes, got {describe(shape)}; put "
+                "Flatten() or GlobalAvgPool() in front of the last layer"
+            )
+
     def targets(self, targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
         """Return labels (N,) as int64 or probabilities (N, C).
 
@@ -78,10 +107,11 @@ class SoftmaxCrossEntropy(Loss):
         TypeError
             Labels that are not integers.
         """
-        if len(output_shape) != 2 or output_shape[1] < 2:
-            raise ValueError(mismatch("outputs", "logits of shape (N, C) for two or more classes", output_shape))
-        given = np.asarray(targets)
+        self.expect_outputs(output_shape)
+        given = as_numbers("targets", targets, LABELS)
         rows, classes = output_shape
+        if not rows:
+            raise ValueError(mismatch("outputs", "at least one sample", f"shape {output_shape}"))
         if given.shape == (rows,):
             return _labels(given, classes)
         if given.shape == (rows, classes):
@@ -90,6 +120,7 @@ class SoftmaxCrossEntropy(Loss):
         raise ValueError(mismatch("targets", expected, f"shape {given.shape}"))
 
     def __call__(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
+        _expect_arrays(outputs, gradient)
         if not _is_ready(targets, INT64, outputs.shape[:1]) and not _is_ready(targets, None, outputs.shape):
             targets = self.targets(targets, outputs.shape)
         none = nothing(outputs.dtype, 2)
@@ -123,6 +154,7 @@ class MeanSquaredError(Loss):
         return _real(_as_outputs(targets, output_shape))
 
     def __call__(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
+        _expect_arrays(outputs, gradient)
         if not _is_ready(targets, None, outputs.shape):
             targets = self.targets(targets, outputs.shape)
         run = kernels.mean_squared_error.for_work(outputs.size)
@@ -155,6 +187,10 @@ class BinaryCrossEntropy(Loss):
     def __post_init__(self) -> None:
         set_checked(self, from_logits=expect_boolean("from_logits", self.from_logits))
 
+    @property
+    def domain(self) -> Domain:
+        return "logits" if self.from_logits else "probabilities"
+
     def targets(self, targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
         """Return targets of the shape of the outputs, float32 or float64.
 
@@ -168,6 +204,7 @@ class BinaryCrossEntropy(Loss):
         return _probabilities(_as_outputs(targets, output_shape))
 
     def __call__(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
+        _expect_arrays(outputs, gradient)
         if not _is_ready(targets, None, outputs.shape):
             targets = self.targets(targets, outputs.shape)
         run = kernels.binary_cross_entropy.for_work(16 * outputs.size)
@@ -178,6 +215,25 @@ class BinaryCrossEntropy(Loss):
 LOSSES: dict[str, type[Loss]] = {
     loss.__name__: loss for loss in (SoftmaxCrossEntropy, MeanSquaredError, BinaryCrossEntropy)
 }
+
+
+def _expect_arrays(outputs: Any, gradient: Any) -> None:
+    """Raise for what a kernel would misread, or write past the end of."""
+    if not isinstance(outputs, np.ndarray):
+        raise TypeError(mismatch("outputs", "an array of float32 or float64", described(outputs)))
+    if outputs.dtype not in FLOATS:
+        raise TypeError(mismatch("outputs", "an array of float32 or float64", f"dtype {outputs.dtype}"))
+    if not outputs.flags.c_contiguous:
+        raise ValueError(mismatch("outputs", "a C-contiguous array", "another layout; np.ascontiguousarray(outputs)"))
+    if not outputs.size:
+        raise ValueError(mismatch("outputs", "at least one sample", f"shape {outputs.shape}"))
+    if gradient is None:
+        return
+    if not isinstance(gradient, np.ndarray) or gradient.shape != outputs.shape or gradient.dtype != outputs.dtype:
+        got = f"{gradient.shape} {gradient.dtype}" if isinstance(gradient, np.ndarray) else described(gradient)
+        raise ValueError(mismatch("gradient", f"an array like the outputs: {outputs.shape} {outputs.dtype}", got))
+    if not (gradient.flags.c_contiguous and gradient.flags.writeable):
+        raise ValueError(mismatch("gradient", "a C-contiguous array that can be written", "another one"))
 
 
 def _is_ready(targets: Any, dtype: Any, shape: tuple[int, ...]) -> bool:
@@ -194,7 +250,9 @@ def _flat(gradient: Array | None, outputs: Array) -> Array:
 
 def _as_outputs(targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
     """Targets in the shape of the outputs, of which a last axis of size 1 may have been left out."""
-    given = np.asarray(targets)
+    given = as_numbers("targets", targets, "real numbers")
+    if not given.size:
+        raise ValueError(mismatch("targets", "at least one sample", f"shape {given.shape}"))
     if given.shape != output_shape and (output_shape[-1] != 1 or given.shape != output_shape[:-1]):
         raise ValueError(mismatch("targets", f"shape {output_shape}", given.shape))
     return given.reshape(output_shape)
@@ -202,17 +260,13 @@ def _as_outputs(targets: npt.ArrayLike, output_shape: tuple[int, ...]) -> Array:
 
 def _real(given: Array) -> Array:
     """Real numbers as float32 where that is exact by type, else as float64; contiguous, copied only if they must be."""
-    if given.dtype.kind not in "biuf":
-        raise TypeError(mismatch("targets", "real numbers", f"dtype {given.dtype}"))
     exact = given.dtype.itemsize <= (4 if given.dtype.kind == "f" else 2)
     return np.ascontiguousarray(given, np.float32 if exact else np.float64)
 
 
 def _labels(given: Array, classes: int) -> Array:
     if given.dtype.kind not in "iu":
-        raise TypeError(
-            mismatch("targets", "integer labels, or probabilities with an axis of classes", f"dtype {given.dtype}")
-        )
+        raise TypeError(mismatch("targets", LABELS, f"dtype {given.dtype}; where they are whole: .astype(int)"))
     labels = np.ascontiguousarray(given, np.int64)
     if not kernels.labels_fit.serial(labels, classes):
         wrong = given[(given < 0) | (given >= classes)]
@@ -227,7 +281,7 @@ def _probabilities(given: Array, rows_sum_to_one: bool = False) -> Array:
         raise ValueError(mismatch("targets", "probabilities from 0 to 1", values[~inside][0]))
     if rows_sum_to_one:
         sums = values.sum(axis=1, dtype=np.float64)
-        wrong = abs(sums - 1.0) > 1e-3
+        wrong = ~(abs(sums - 1.0) <= 1e-3)
         if wrong.any():
             expected = "rows of probabilities that sum to 1"
             raise ValueError(mismatch("targets", expected, f"a sum of {sums[wrong][0]:g} in row {wrong.argmax()}"))

@@ -18,10 +18,11 @@ from minitrain.compile.fusions import fuse as fuse_graph
 from minitrain.compile.plan import Plan
 from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph.graph import SINGLE, Graph, trace
-from minitrain.layer import FreeShape, Layer, Node, Shape, Spec
+from minitrain.layer import FreeShape, Layer, Node, Shape
 from minitrain.model import file as model_file
 from minitrain.model.freezing import frozen_nodes, selected
 from minitrain.model.input_gradient import differentiating_plan
+from minitrain.model.inputs import check_inputs
 from minitrain.model.like import known_names, refuse_double_names, refuse_trained, take_over
 from minitrain.model.plans import Arena, Held, Plans, Wanted
 from minitrain.model.summary import summarize
@@ -41,7 +42,6 @@ from nbnorm.jit.checks import FLOATS, expect_integer
 __all__ = ["Model"]
 
 _models: weakref.WeakSet[Model] = weakref.WeakSet()  # those of this process
-EXACT = {"float32": 2**24, "float64": 2**53}  # whole numbers up to here are floats of this type
 
 
 class Model(Ways):
@@ -328,7 +328,8 @@ class Model(Ways):
 
         Parameters
         ----------
-        x : array of shape (samples, *input shape), or a sequence of arrays for several inputs
+        x : array of shape (samples, *input shape)
+            For several inputs a sequence of arrays, or a mapping of the inputs' names to arrays.
         batch_size : int
             Samples computed at a time: bounds the memory, does not change the results beyond rounding.
 
@@ -359,26 +360,19 @@ class Model(Ways):
                     results[name][start : start + batch_size] = output[: samples - start]
         return results[SINGLE] if self.graph.is_single else results
 
-    def check_inputs(self, x: Array | Sequence[Array]) -> list[Array]:
-        """Return the inputs as a list of arrays of one length; raises ValueError where shapes do not fit."""
-        inputs = self.graph.inputs
-        if len(inputs) == 1 and isinstance(x, np.ndarray) and x.ndim and x.dtype.kind == "f":  # the usual case
-            (spec,) = inputs.values()
-            if x.shape[1:] == spec.shape and spec.dtype is None:
-                return [x]
-        given = x if isinstance(x, (list, tuple)) else (x,)
-        if len(inputs) == 1 and (len(given) != 1 or not isinstance(given[0], np.ndarray)):
-            given = (x,)  # a list of samples
-        if len(given) != len(inputs):
-            raise ValueError(f"x: expected {len(inputs)} arrays ({', '.join(inputs)}), got {len(given)}")
-        arrays = [
-            _checked_input("x" if len(inputs) == 1 else f"x ({name})", each, spec, self.dtype)
-            for (name, spec), each in zip(inputs.items(), given, strict=True)
-        ]
-        for name, each in zip(inputs, arrays, strict=True):
-            if len(each) != len(arrays[0]):
-                raise ValueError(f"x ({name}): expected {len(arrays[0])} samples like the first input, got {len(each)}")
-        return arrays
+    def check_inputs(self, x: Any) -> list[Array]:
+        """Return x as a list of arrays, one for each input.
+
+        Parameters
+        ----------
+        x : array or list of samples; for several inputs a sequence of arrays, or a mapping of their names to arrays
+
+        Raises
+        ------
+        TypeError, ValueError
+            What does not fit, in words that say what to do.
+        """
+        return check_inputs(self.graph.inputs, x, self.dtype)
 
     # ------------------------------------------------------------------------------------------------- keeping it
 
@@ -435,39 +429,6 @@ def _named_outputs(outputs: Node | Mapping[str, Node]) -> dict[str, Node]:
     if not outputs:
         raise ValueError("outputs: expected one or more, got none")
     return dict(outputs)
-
-
-def _checked_input(label: str, given: Any, spec: Spec, dtype: np.dtype) -> Array:
-    """Return an input as an array of a kind and a shape that fit."""
-    array = np.asarray(given)
-    expected = "numbers" if spec.dtype is None else f"an array of {spec.dtype}"
-    kinds = "fiub" if spec.dtype is None else {"i": "iu", "u": "iu", "b": "b"}[np.dtype(spec.dtype).kind]
-    if array.dtype.kind not in kinds:
-        raise TypeError(f"{label}: expected {expected}, got {_kind(given, array)}")
-    sizes = array.shape[1:]
-    fits = array.ndim == len(spec.shape) + 1 and all(
-        size == wanted or (wanted is None and size) for size, wanted in zip(sizes, spec.shape, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join("any" if size is None else str(size) for size in spec.shape)
-        raise ValueError(f"{label}: expected shape (samples, {wanted}), got {array.shape}")
-    target = dtype if spec.dtype is None else np.dtype(spec.dtype)
-    if array.dtype.kind in "iu" and array.size and array.itemsize >= target.itemsize and array.dtype != target:
-        low, high = int(array.min()), int(array.max())
-        limit = EXACT[str(target)] if spec.dtype is None else int(np.iinfo(target).max)
-        least = -limit if spec.dtype is None else int(np.iinfo(target).min)
-        if low < least or high > limit:
-            raise ValueError(
-                f"{label}: expected whole numbers from {least} to {limit}, which {target} holds exactly, got {low} to "
-                f"{high}; for labels and tokens make it Input(shape, dtype='int64')"
-            )
-    return array
-
-
-def _kind(given: Any, array: Array) -> str:
-    """What came, for a message."""
-    kind = type(given).__name__
-    return f"dtype {array.dtype}" if isinstance(given, np.ndarray) else f"{kind} (as an array: dtype {array.dtype})"
 
 
 def _after_fork_in_child() -> None:

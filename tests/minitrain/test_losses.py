@@ -221,3 +221,80 @@ def test_the_table_names_every_loss_and_arguments_are_json():
     assert {loss.__name__: loss for loss in Loss.__subclasses__()} == LOSSES
     for loss in (SoftmaxCrossEntropy(0.1), MeanSquaredError(), BinaryCrossEntropy(True)):
         assert LOSSES[type(loss).__name__](**json.loads(json.dumps(asdict(loss)))) == loss
+
+
+def test_what_outputs_are_to_a_loss():
+    domains = {loss(): loss().domain for loss in LOSSES.values()}
+    assert domains == {
+        SoftmaxCrossEntropy(): "logits", MeanSquaredError(): "numbers", BinaryCrossEntropy(): "probabilities"
+    }  # fmt: skip
+    assert BinaryCrossEntropy(from_logits=True).domain == "logits"
+    assert Loss().domain == "numbers"
+
+
+ROWS = np.zeros((2, 3))
+
+
+@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), MeanSquaredError(), BinaryCrossEntropy()])
+@pytest.mark.parametrize(
+    ("outputs", "gradient", "error", "message"),
+    [
+        (ROWS.tolist(), None, TypeError, "outputs: expected an array of float32 or float64, got a list"),
+        (ROWS.astype(int), None, TypeError, "outputs: expected an array of float32 or float64, got dtype int64"),
+        (ROWS.astype(">f8"), None, TypeError, "outputs: expected an array of float32 or float64, got dtype >f8"),
+        (ROWS.T.copy().T, None, ValueError, "outputs: expected a C-contiguous array"),
+        (ROWS[:0], None, ValueError, "outputs: expected at least one sample"),
+        (ROWS, ROWS.tolist(), ValueError, "gradient: expected an array like the outputs: (2, 3) float64, got a list"),
+        (
+            ROWS,
+            np.zeros((2, 2)),
+            ValueError,
+            "gradient: expected an array like the outputs: (2, 3) float64, got (2, 2)",
+        ),
+        (ROWS, np.zeros((2, 3), "f4"), ValueError, "gradient: expected an array like the outputs: (2, 3) float64, got"),
+        (ROWS, np.zeros((3, 2)).T, ValueError, "gradient: expected a C-contiguous array that can be written"),
+        (ROWS, np.broadcast_to(0.0, (2, 3)), ValueError, "gradient: expected a C-contiguous array that can be written"),
+    ],
+)
+def test_arrays_that_a_kernel_would_misread_are_refused(loss, outputs, gradient, error, message):
+    targets = np.zeros(2, int) if isinstance(loss, SoftmaxCrossEntropy) else np.zeros((2, 3))
+    with pytest.raises(error) as caught:
+        loss(outputs, targets, gradient)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "message"),
+    [
+        (SoftmaxCrossEntropy(), (label for label in [0, 1]), "targets: expected integer labels, or probabilities with"),
+        (SoftmaxCrossEntropy(), [0.0, 1.0], "where they are whole: .astype(int)"),
+        (SoftmaxCrossEntropy(), ["cat", "dog"], "np.unique(..., return_inverse=True)"),
+        (MeanSquaredError(), None, "targets: expected real numbers, got None"),
+        (MeanSquaredError(), {"y": ROWS}, "got a dict; pass the array under one of its names"),
+        (BinaryCrossEntropy(), np.array([[None] * 3] * 2), "among them NoneType"),
+        (BinaryCrossEntropy(), [[0, 1, 0], [0, 1]], "targets: expected real numbers, got samples of different shapes"),
+        (MeanSquaredError(), np.ma.masked_array(ROWS, mask=ROWS == 0), "got a masked array with 6 masked"),
+    ],
+)
+def test_targets_that_are_no_numbers_are_named(loss, targets, message):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        loss.targets(targets, (2, 3))
+    assert message in str(caught.value)
+
+
+def test_numpy_scalars_are_arguments_and_look_alikes_are_not():
+    assert SoftmaxCrossEntropy(np.float32(0.5)) == SoftmaxCrossEntropy(0.5)
+    assert SoftmaxCrossEntropy(np.int64(1)) == SoftmaxCrossEntropy(1.0)
+    assert BinaryCrossEntropy(np.True_) == BinaryCrossEntropy(True)
+    for make in (
+        lambda: SoftmaxCrossEntropy(True),
+        lambda: SoftmaxCrossEntropy(None),
+        lambda: BinaryCrossEntropy("True"),
+        lambda: BinaryCrossEntropy(np.int64(1)),
+        lambda: BinaryCrossEntropy(None),
+    ):
+        with pytest.raises(TypeError):
+            make()
+    for value in (np.nan, np.inf, -0.1, np.float32(1.5)):
+        with pytest.raises(ValueError, match="label_smoothing: expected"):
+            SoftmaxCrossEntropy(value)

@@ -1,5 +1,7 @@
 """Metrics against scikit-learn, and on ties, NaN and bad shapes."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,3 +91,82 @@ def test_accuracy_that_goes_with_a_loss():
     assert accuracy_of(SoftmaxCrossEntropy())(np.eye(3), np.array([0, 1, 1])) == pytest.approx(2 / 3)
     several = np.array([[-1.0, 1.0], [1.0, 1.0]])
     assert accuracy_of(BinaryCrossEntropy(True))(several, np.array([[0, 1], [1, 0]])) == 0.75
+
+
+@pytest.mark.parametrize("make", [lambda k: TopK(k), lambda k: top_k_accuracy(OUTPUTS, [0, 1], k)])
+def test_k_is_a_count(make):
+    for k in (np.int64(3), np.uint8(3), 3):
+        made = make(k)
+        assert isinstance(made, float) or (made.k == 3 and type(made.k) is int and made.__name__ == "top_3")
+    for k in (2.5, True, np.True_, np.float32(2), "2", None):
+        with pytest.raises(TypeError, match="k: expected an integer"):
+            make(k)
+    for k in (0, -1, np.int64(-5)):
+        with pytest.raises(ValueError, match="k: expected an integer >= 1"):
+            make(k)
+
+
+def test_threshold_is_a_number():
+    assert BinaryAccuracy(np.float32(0.5)).threshold == 0.5
+    assert BinaryAccuracy(1).threshold == 1.0
+    for threshold in (True, "0.5", None, [0.5]):
+        with pytest.raises(TypeError, match="threshold: expected a number"):
+            BinaryAccuracy(threshold)
+    for threshold in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="threshold: expected a finite number"):
+            BinaryAccuracy(threshold)
+
+
+@pytest.mark.parametrize("metric", [accuracy, TopK(1), BinaryAccuracy()])
+@pytest.mark.parametrize(
+    ("outputs", "targets"),
+    [
+        (np.zeros((4, 3)), np.zeros(5, int)),
+        (np.zeros((4, 3)), np.zeros((4, 2))),
+        (np.zeros((4, 3)), np.zeros((3, 4))),
+        (np.zeros((4, 3)), np.zeros((1, 3))),
+        (np.zeros((4, 1)), np.zeros((4, 4))),
+        (np.zeros(4), np.zeros(())),
+        (np.zeros(()), np.zeros(())),
+        (np.zeros((0, 3)), np.zeros((0, 3))),
+        (np.zeros((0, 1)), np.zeros(0)),
+        (np.zeros((4, 0)), np.zeros(4)),
+        (np.zeros((4, 3, 2)), np.zeros((4, 3, 2))),
+        ([[0, 1], [1]], [0, 1]),
+        (np.ma.masked_array(np.zeros((2, 3)), mask=np.eye(2, 3)), [0, 1]),
+    ],
+)
+def test_shapes_that_do_not_fit_are_never_broadcast(metric, outputs, targets):
+    with pytest.raises(ValueError, match=r"(outputs|targets): expected"):
+        metric(outputs, targets)
+
+
+def test_rows_of_targets_are_one_class_each():
+    outputs = np.eye(3)
+    for rows in ([[1, 1, 0], [0, 1, 0], [0, 0, 1]], np.zeros((3, 3)), np.full((3, 3), np.nan)):
+        for metric in (accuracy, TopK(2)):
+            with pytest.raises(ValueError, match="targets: expected one-hot rows or probabilities that sum to 1"):
+                metric(outputs, np.asarray(rows))
+    with pytest.raises(ValueError, match="targets: expected labels 0 to 2, got nan"):
+        accuracy(outputs, np.array([0, 1, np.nan]))
+    with pytest.raises(ValueError, match=r"outputs: expected shape \(N, K\) for two or more classes"):
+        top_k_accuracy(np.zeros((2, 1)), [0, 1], 1)
+
+
+def test_lists_tensors_and_words():
+    assert accuracy([[0.1, 0.9], [0.8, 0.2]], [1, 1]) == 0.5
+    with pytest.raises(TypeError, match="targets: expected labels, or rows of probabilities, got dtype <U1"):
+        accuracy(OUTPUTS, ["a", "b"])
+    with pytest.raises(TypeError, match="outputs: expected numbers, got a generator"):
+        accuracy((row for row in OUTPUTS), [0, 1])
+    torch = pytest.importorskip("torch")
+    assert accuracy(torch.eye(3), torch.tensor([0, 1, 1])) == pytest.approx(2 / 3)
+
+
+def test_the_accuracy_of_a_loss_can_be_pickled():
+    for loss in (SoftmaxCrossEntropy(), BinaryCrossEntropy(), BinaryCrossEntropy(True)):
+        metric = pickle.loads(pickle.dumps(accuracy_of(loss)))
+        assert metric.__name__ == "accuracy"
+        assert metric(np.array([[0.6, 0.4]]), np.array([[1, 0]])) >= 0.5
+    with pytest.raises(ValueError, match="targets: expected shape"):
+        accuracy_of(BinaryCrossEntropy())(np.zeros((3, 1)), np.zeros(4))
