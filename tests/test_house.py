@@ -17,10 +17,10 @@ ROOMS = [
     "nbnorm.jit", "nbnorm.simd", "nbnorm.kernels", "nbnorm.layout", "nbnorm.batch_norm", "nbnorm.folding",
     "nbnorm.config", "nbnorm.warmup", "nbnorm.__init__",
     "minitrain.version", "minitrain.optional", "minitrain.files", "minitrain.kernels", "minitrain.initializers",
-    "minitrain.layer", "minitrain.layers", "minitrain.layers.fused", "minitrain.schedules", "minitrain.optimizers",
-    "minitrain.losses", "minitrain.metrics", "minitrain.graph", "minitrain.compile", "minitrain.terminal",
-    "minitrain.model", "minitrain.training", "minitrain.callbacks", "minitrain.training.run_folder",
-    "minitrain.checkpoint", "minitrain.models",
+    "minitrain.sealed", "minitrain.layer", "minitrain.layers", "minitrain.layers.fused", "minitrain.schedules",
+    "minitrain.optimizers", "minitrain.losses", "minitrain.metrics", "minitrain.graph", "minitrain.compile",
+    "minitrain.terminal", "minitrain.model", "minitrain.training", "minitrain.callbacks",
+    "minitrain.training.run_folder", "minitrain.checkpoint", "minitrain.models",
     "minitrain.datasets", "minitrain.experiments", "minitrain.cli", "minitrain.__init__", "minitrain.__main__",
 ]  # fmt: skip
 PACKAGES = {"nbnorm", "minitrain"}  # their own __init__ is a room of its own

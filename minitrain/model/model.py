@@ -17,13 +17,13 @@ from minitrain.compile.fusions import fuse_for_inference, fuse_for_training
 from minitrain.compile.plan import Plan
 from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph.graph import SINGLE, Graph, trace
-from minitrain.layer import FreeShape, Layer, Node, Shape, Spec
+from minitrain.layer import Layer, Node, Shape, Spec
 from minitrain.model import file as model_file
+from minitrain.model.kept import Kept
 from minitrain.model.plans import Arena, Held, Plans, Wanted
 from minitrain.model.summary import summarize
-from minitrain.model.variables import Variables, declared_variables, first_value, flat_views, state_views
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import FLOATS, expect_integer
+from nbnorm.jit.checks import expect_integer
 
 __all__ = ["Model"]
 
@@ -31,7 +31,7 @@ _models: weakref.WeakSet[Model] = weakref.WeakSet()  # those of this process
 EXACT = {"float32": 2**24, "float64": 2**53}  # whole numbers up to here are floats of this type
 
 
-class Model:
+class Model(Kept, sealed=True):
     """A net: layers in a graph, parameters, state.
 
     Parameters
@@ -57,6 +57,8 @@ class Model:
         All parameters and all gradients in one vector each.
     flat_state : array of uint8
         All state as bytes; a copy of it is a snapshot.
+    dtype, seed, fuse, graph
+        What the model was made of.
 
     Raises
     ------
@@ -65,6 +67,12 @@ class Model:
 
     Notes
     -----
+    The arrays stay where they are. Assigning to `params`, `state`, `gradients` or one of the flat ones copies in, all
+    or nothing, so that what was handed out before is live still. No other attribute can be assigned.
+
+    `copy.deepcopy` and `pickle` make a model of its own with the same bits in parameters, state and gradients. What
+    layers carry from call to call begins with zeros there.
+
     One model serves any batch size, and any size of free axes. All its plans run in one arena, one at a time: a model
     may be called from several threads, which then take turns.
 
@@ -76,6 +84,10 @@ class Model:
     >>> model.params["head.weight"].shape
     (2, 3)
     """
+
+    _training_graph: Graph
+    _inference_graph: Graph
+    _derived: DerivedArrays | None
 
     def __init__(
         self,
@@ -99,72 +111,15 @@ class Model:
         return model
 
     def _build(self, graph: Graph, seed: int, dtype: npt.DTypeLike, fuse: bool) -> None:
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in FLOATS:
-            raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
-        self.seed, self.fuse, self.graph = expect_integer("seed", seed, 0), bool(fuse), graph
-        shapes = graph.free_shapes()
-        self._output_shapes = {name: shapes[value] for name, value in graph.outputs.items()}
+        self._keep(graph, seed, dtype, fuse)
         fused = fuse_graph(graph) if fuse else graph
         self._training_graph = fuse_for_training(fused, self.dtype) if fuse else graph
         self._inference_graph = fuse_for_inference(fused) if fuse else graph
-        self._param_buffers, state = declared_variables(graph)
-        size = sum(int(np.prod(buffer.shape)) for buffer in self._param_buffers.values())
-        self.flat_params = np.zeros(size, self.dtype)
-        self.params = Variables("parameter", flat_views(self._param_buffers, self.flat_params))
-        self.flat_state, views = state_views(state, self.dtype)
-        self.state = Variables("state", views)
-        for variables, buffers in ((self.params, self._param_buffers), (self.state, state)):
-            for name, buffer in buffers.items():
-                variables[name] = first_value(name, buffer, self.seed)
-        self._flat_gradients: Array | None = None
-        self._gradients: Variables | None = None
-        self._derived: DerivedArrays | None = None
+        self._derived = None
         self._plans = Plans(self._make_plan)
         _models.add(self)
 
     # ------------------------------------------------------------------------------------------------- what it is
-
-    @property
-    def input_shapes(self) -> dict[str, FreeShape]:
-        """Shapes of the inputs by name, without the batch axis; None for a free axis."""
-        return {name: spec.shape for name, spec in self.graph.inputs.items()}
-
-    @property
-    def output_shape(self) -> Any:
-        """Shape of the output without the batch axis; a dictionary of shapes where the outputs have names."""
-        return self._output_shapes[SINGLE] if self.graph.is_single else dict(self._output_shapes)
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs; none where the model returns one array."""
-        return () if self.graph.is_single else tuple(self.graph.outputs)
-
-    @property
-    def penalized(self) -> tuple[tuple[slice, bool], ...]:
-        """Runs of `flat_params` and whether penalties reach them: weights yes, biases and gamma and beta no."""
-        count = sum(int(np.prod(each.shape)) for each in self._param_buffers.values() if each.penalized)
-        runs = ((slice(0, count), True), (slice(count, self.flat_params.size), False))
-        return tuple((run, flag) for run, flag in runs if run.stop > run.start)
-
-    @property
-    def flat_gradients(self) -> Array:
-        """Gradients of all parameters in one vector, in the order of `flat_params`."""
-        if self._flat_gradients is None:
-            self._flat_gradients = np.zeros_like(self.flat_params)
-        return self._flat_gradients
-
-    @property
-    def gradients(self) -> Variables:
-        """Live views of `flat_gradients` by the parameters' names."""
-        if self._gradients is None:
-            self._gradients = Variables("gradient", flat_views(self._param_buffers, self.flat_gradients))
-        return self._gradients
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What makes a model of its graph, beside parameters and state: the other arguments of `from_graph`."""
-        return {"dtype": str(self.dtype), "seed": self.seed, "fuse": self.fuse}
 
     def count_parameters(self) -> int:
         """Return the number of learned values."""

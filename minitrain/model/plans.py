@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -95,6 +96,12 @@ class Plans:
         self._depth -= 1
         self._training &= not wanted.training
         self._lock.release()
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """Within the block no other thread runs a plan."""
+        with self._lock:
+            yield
 
     def clear(self) -> None:
         """Forget all plans: they are bound anew when they are next asked for.
