@@ -14,8 +14,8 @@ class Sealed:
     """Base of objects that refuse attributes which would have no effect.
 
     What can be assigned are properties with a setter and the names in `assignable`. What a sealed class annotates can
-    be set once, which is what its constructor does. Names that begin with an underscore are the class's own business.
-    Everything else is an AttributeError that says what to write.
+    be set once, which is what its constructor does. A method can be replaced by what can be called. Names that begin
+    with an underscore are the class's own business. Everything else is an AttributeError that says what to write.
 
     Only classes that say `sealed=True` refuse names that they do not know. A user's subclass has whatever attributes
     its author gives it; what is fixed in the base stays fixed there, too.
@@ -59,7 +59,7 @@ class Sealed:
     def __setattr__(self, name: str, value: Any) -> None:
         cls = type(self)
         if name not in cls.assignable and not name.startswith("_"):
-            self._check_assignment(name)
+            self._check_assignment(name, value)
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -68,7 +68,7 @@ class Sealed:
             raise AttributeError(f"{_some(cls)} needs its {name}: it cannot be deleted")
         object.__delattr__(self, name)
 
-    def _check_assignment(self, name: str) -> None:
+    def _check_assignment(self, name: str, value: Any) -> None:
         """Raise AttributeError unless the class lets this name be set."""
         cls = type(self)
         found: Any = next((vars(each)[name] for each in cls.__mro__ if name in vars(each)), None)
@@ -76,13 +76,13 @@ class Sealed:
             fixed = found.fset is None
         elif name in cls._annotated:
             fixed = name in self.__dict__
-        else:
-            fixed = cls._sealed and found is not None
-            if cls._sealed and found is None:
-                hint = self._remedy(name, self._suggestion(name))
-                raise AttributeError(f"{_some(cls)} has no attribute {name!r}: {hint}")
+        elif cls._sealed and found is None:
+            hint = self._remedy(name, self._suggestion(name))
+            raise AttributeError(f"{_some(cls)} has no attribute {name!r}: {hint}")
+        else:  # of a method, another one can take the place
+            fixed = cls._sealed and not (callable(found) and callable(value))
         if fixed:
-            otherwise = "it is a method" if callable(found) else "it is fixed when the object is made"
+            otherwise = f"call {name}()" if callable(found) else "it is fixed when the object is made"
             raise AttributeError(f"{name} of {_some(cls)} cannot be assigned: {self._remedy(name, otherwise)}")
 
     def _remedy(self, name: str, otherwise: str) -> str:

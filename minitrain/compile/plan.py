@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from minitrain.compile.schedule import Request, Schedule, Step, schedule_inferen
 from minitrain.graph import Graph
 from minitrain.kernels.add import add
 from minitrain.layer import Declaration, Layer, Shape, Tensors, describe
+from minitrain.sealed import Sealed
 from nbnorm.jit.arrays import Array
 
 __all__ = ["Plan", "new_arena"]
@@ -31,7 +33,7 @@ def new_arena(size: int) -> npt.NDArray[np.uint8]:
     return raw[start : start + size]
 
 
-class Plan:
+class Plan(Sealed, sealed=True):
     """Runs a graph forward and, when made for training, backward in one arena.
 
     Parameters
@@ -71,6 +73,25 @@ class Plan:
         Bytes.
     """
 
+    remedies: ClassVar[Mapping[str, str]] = {
+        "output_gradient": "write into the array: plan.output_gradient[...] = dy",
+        "output_gradients": "write into the arrays: plan.output_gradients[name][...] = dy",
+        "inputs": "write plan.load(x)",
+        "batch": "make another plan",
+    }
+
+    graph: Graph
+    shapes: dict[str, Shape]
+    batch: int
+    training: bool
+    arena_size: int
+    inputs: tuple[Array, ...]
+    outputs: dict[str, Array]
+    output: Array
+    output_gradients: dict[str, Array]
+    dinputs: dict[str, Array]
+    tensors: dict[str, Tensors]
+
     def __init__(
         self,
         graph: Graph,
@@ -105,7 +126,7 @@ class Plan:
         self._carried: list[Array] = []
         self._declared: dict[Tensors, Declaration] = {}
         self._unchecked = {"forward", "backward"}
-        self.tensors: dict[str, Tensors] = {}
+        self.tensors = {}
         self._forward: list[Call] = []
         self._backward: list[Call] = []
         for step in schedule.steps:
@@ -122,7 +143,7 @@ class Plan:
                 run = layer.forward if self.training else layer.infer
                 self._forward.append((step.node.name, "forward", run, tensors))
         self.output_gradients = {name: binding[each] for name, each in schedule.output_gradients.items()}
-        self.dinputs: dict[str, Array] = {}
+        self.dinputs = {}
         if gradients is not None:
             self._schedule_backward(schedule, binding, gradients)
 
