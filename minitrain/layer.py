@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from minitrain.sealed import Sealed
 from minitrain.spec import Buffer, Declaration, Fill, FreeShape, Shape, Spec, array, ones, weight, zeros
 from nbnorm.jit.checks import mismatch
 
@@ -271,8 +272,8 @@ class Layer:
         raise TypeError(f"{type(self).__name__} does not define backward")
 
 
-class Node:
-    """An output of a layer, before there are arrays. Made by calling a layer on nodes.
+class Node(Sealed, sealed=True):
+    """An output of a layer, before there are arrays. Made by calling a layer on nodes; fixed then.
 
     Attributes
     ----------
@@ -289,7 +290,22 @@ class Node:
         The node of the first output of the same call; itself where it is that.
     """
 
+    remedies: ClassVar[Mapping[str, str]] = {
+        "shape": "make another Input(shape), and call the layers on it",
+        "dtype": "make another Input(shape, dtype=...), and call the layers on it",
+        "name": 'give it to the layer or the input: Dense(10, name="head"), Input(shape, name="image")',
+        "layer": "call another layer on node.inputs",
+        "inputs": "call the layer on other nodes",
+        "trainable": 'write model.freeze("conv*")',
+    }
+
+    layer: Layer | None
+    inputs: tuple[Node, ...]
+    spec: Spec
     name: str | None = _checked_name()
+    output: str
+    call: Node
+    created: int
 
     def __init__(
         self,
@@ -316,10 +332,35 @@ class Node:
     def dtype(self) -> str | None:
         return self.spec.dtype
 
+    def __copy__(self) -> Node:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What leads to a node comes first, so that deep nets are no deep recursion."""
+        return {"before": _ancestors(self), **vars(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({name: each for name, each in state.items() if name != "before"})
+        while next(_created) < self.created:  # what is built on it comes after it, also in another process
+            pass
+
     def __repr__(self) -> str:
         kind = "Input" if self.layer is None else type(self.layer).__name__
         kind += f".{self.output}" if self.output else ""
         return f"<Node {self.name or ''} {kind} {self.shape}>".replace("  ", " ")
+
+
+def _ancestors(node: Node) -> list[Node]:
+    """Return the nodes that lead to a node, in the order in which they were made."""
+    found: dict[Node, None] = {}
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        for other in (*each.inputs, each.call):
+            if other is not node and other not in found:
+                found[other] = None
+                waiting.append(other)
+    return sorted(found, key=lambda each: each.created)
 
 
 def only_input(layer: Layer, inputs: Sequence[Spec], ndim: int | None = None, axes: str = "") -> Shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph import Graph
 from minitrain.kernels.add import add
 from minitrain.layer import Shape, Tensors, describe
+from minitrain.sealed import Sealed
 from nbnorm.jit.arrays import Array
 
 __all__ = ["Plan", "new_arena"]
@@ -25,7 +27,7 @@ NOTHING_BOUND = Tensors(())  # what calls of the plan itself run on
 KINDS = {"f": "fiub", "i": "iu", "u": "iu", "b": "b"}
 
 
-class Plan:
+class Plan(Sealed, sealed=True):
     """Runs a graph forward and, when made for training, backward in one arena.
 
     Parameters
@@ -64,6 +66,25 @@ class Plan:
     arena_size : int
         Bytes.
     """
+
+    remedies: ClassVar[Mapping[str, str]] = {
+        "output_gradient": "write into the array: plan.output_gradient[...] = dy",
+        "output_gradients": "write into the arrays: plan.output_gradients[name][...] = dy",
+        "inputs": "write plan.load(x)",
+        "batch": "make another plan",
+    }
+
+    graph: Graph
+    shapes: dict[str, Shape]
+    batch: int
+    training: bool
+    arena_size: int
+    inputs: tuple[Array, ...]
+    outputs: dict[str, Array]
+    output: Array
+    output_gradients: dict[str, Array]
+    dinputs: dict[str, Array]
+    tensors: dict[str, Tensors]
 
     def __init__(
         self,

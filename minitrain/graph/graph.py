@@ -17,7 +17,7 @@ SINGLE = ""  # the name of the output of a graph that has one and gives no name 
 INPUT_KINDS = "iub"  # dtypes beside the model's float type: integers and booleans
 
 
-class Input(Node):
+class Input(Node, sealed=True):
     """An input of a model.
 
     Parameters

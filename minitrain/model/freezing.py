@@ -1,16 +1,20 @@
-"""Which variables of a graph a user means by names of nodes, and what of a node is frozen."""
+"""Freezing: which variables a user means by names of nodes, and the graph that leaves them as they are."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
+from minitrain.compile.fusions import freeze, fuse_for_training
+from minitrain.compile.fusions import fuse as fuse_graph
 from minitrain.graph.graph import Graph
+from minitrain.model.kept import Kept
+from minitrain.model.variables import parameter_runs
 from nbnorm.jit.checks import expect_boolean
 
-__all__ = ["PARAMETERS", "STATISTICS", "frozen_nodes", "selected"]
+__all__ = ["PARAMETERS", "STATISTICS", "Freezing", "frozen_nodes", "selected"]
 
 PARAMETERS, STATISTICS = "parameters", "statistics"
 
@@ -72,3 +76,65 @@ def frozen_nodes(graph: Graph, frozen: Collection[str]) -> dict[str, tuple[str, 
         if what:
             found[name] = what
     return found
+
+
+class Freezing(Kept, sealed=True):
+    """A model of which something can be frozen; see `Model`."""
+
+    _training_graph: Graph
+
+    @property
+    def frozen(self) -> dict[str, tuple[str, ...]]:
+        """What training leaves as it is: names of nodes to "parameters", "statistics" or both."""
+        return frozen_nodes(self.graph, self.graph.frozen)
+
+    def freeze(self, *nodes: str, parameters: bool = True, statistics: bool = True) -> None:
+        """Keep nodes as they are in training, for example those of a trained net under a new head.
+
+        Gradients that nobody needs then are not computed. Optimizers leave frozen parameters alone, and what they
+        keep of them. A file does not know what was frozen.
+
+        Parameters
+        ----------
+        nodes : str
+            Names or globs of nodes, "conv*". Nodes that share a layer share what is frozen of it.
+        parameters : bool
+            Whether to freeze their parameters: weights, gamma and beta.
+        statistics : bool
+            Whether to freeze their running statistics. A batch norm normalizes by these then, in training too, and its
+            gradient is that of a fixed function: dx = gamma / sqrt(running_var + eps) dy.
+
+        Raises
+        ------
+        TypeError, ValueError
+            No name, or one that no node has; a layer whose statistics move and that has no frozen form.
+        RuntimeError
+            The model is in the middle of a call.
+        """
+        self._set_frozen(self.graph.frozen | selected(self.graph, nodes, parameters, statistics))
+
+    def unfreeze(self, *nodes: str, parameters: bool = True, statistics: bool = True) -> None:
+        """Undo `freeze` for these nodes, with the arguments of that."""
+        self._set_frozen(self.graph.frozen - selected(self.graph, nodes, parameters, statistics))
+
+    def _set_frozen(self, frozen: frozenset[str]) -> None:
+        if frozen == self.graph.frozen:
+            return
+        self._plans.clear()
+        before = self.graph
+        self._graph = replace(before, frozen=frozen)
+        try:
+            self._training_graph = self._rewritten_for_training()
+        except ValueError:
+            self._graph = before
+            raise
+        self._parameter_runs = parameter_runs(self._param_buffers, frozen)
+        for name in frozen:
+            if name in self.params and self._flat_gradients is not None:
+                self.gradients[name][...] = 0
+
+    def _rewritten_for_training(self) -> Graph:
+        """Return the graph that training plans run."""
+        if not self.fuse:
+            return freeze(self.graph)
+        return fuse_for_training(freeze(fuse_graph(self.graph)), self.dtype)

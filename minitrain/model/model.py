@@ -6,45 +6,35 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from minitrain.compile.derived import DerivedArrays
-from minitrain.compile.fusions import freeze, fuse_for_inference, fuse_for_training
 from minitrain.compile.fusions import fuse as fuse_graph
+from minitrain.compile.fusions import fuse_for_inference
 from minitrain.compile.plan import Plan
 from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph.graph import SINGLE, Graph, trace
-from minitrain.layer import FreeShape, Layer, Node, Shape
+from minitrain.layer import Layer, Node, Shape
 from minitrain.model import file as model_file
-from minitrain.model.freezing import frozen_nodes, selected
+from minitrain.model.freezing import Freezing
 from minitrain.model.input_gradient import differentiating_plan
 from minitrain.model.inputs import check_inputs
 from minitrain.model.like import known_names, refuse_double_names, refuse_trained, take_over
 from minitrain.model.plans import Arena, Held, Plans, Wanted
 from minitrain.model.summary import summarize
-from minitrain.model.variables import (
-    Variables,
-    declared_variables,
-    first_value,
-    flat_views,
-    parameter_runs,
-    state_views,
-)
 from minitrain.model.ways import Ways
-from minitrain.optimizers import ParameterRuns
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import FLOATS, expect_integer
+from nbnorm.jit.checks import expect_integer
 
 __all__ = ["Model"]
 
 _models: weakref.WeakSet[Model] = weakref.WeakSet()  # those of this process
 
 
-class Model(Ways):
+class Model(Freezing, Ways, sealed=True):
     """A net: layers in a graph, parameters, state.
 
     Parameters
@@ -74,6 +64,8 @@ class Model(Ways):
         All parameters and all gradients in one vector each.
     flat_state : array of uint8
         All state as bytes; a copy of it is a snapshot.
+    dtype, seed, fuse, graph
+        What the model was made of.
 
     Raises
     ------
@@ -84,6 +76,12 @@ class Model(Ways):
 
     Notes
     -----
+    The arrays stay where they are. Assigning to `params`, `state`, `gradients` or one of the flat ones copies in, all
+    or nothing, so that what was handed out before is live still. No other attribute can be assigned.
+
+    `copy.deepcopy` and `pickle` make a model of its own with the same bits in parameters, state and gradients. What
+    layers carry from call to call begins with zeros there.
+
     One model serves any batch size, and any size of free axes. All its plans run in one arena, one at a time: a model
     may be called from several threads, which then take turns.
 
@@ -95,6 +93,9 @@ class Model(Ways):
     >>> model.params["head.weight"].shape
     (2, 3)
     """
+
+    _inference_graph: Graph
+    _derived: DerivedArrays | None
 
     def __init__(
         self,
@@ -129,75 +130,14 @@ class Model(Ways):
         return model
 
     def _build(self, graph: Graph, seed: int, dtype: npt.DTypeLike, fuse: bool) -> None:
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in FLOATS:
-            raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
-        self.seed, self.fuse, self.graph = expect_integer("seed", seed, 0), bool(fuse), graph
-        shapes = graph.free_shapes()
-        self._output_shapes = {name: shapes[value] for name, value in graph.outputs.items()}
+        self._keep(graph, seed, dtype, fuse)
         self._training_graph = self._rewritten_for_training()
         self._inference_graph = fuse_for_inference(fuse_graph(graph)) if fuse else graph
-        self._param_buffers, state = declared_variables(graph)
-        size = sum(int(np.prod(buffer.shape)) for buffer in self._param_buffers.values())
-        self.flat_params = np.zeros(size, self.dtype)
-        self._parameter_runs = parameter_runs(self._param_buffers)
-        self.params = Variables("parameter", flat_views(self._param_buffers, self.flat_params))
-        self.flat_state, views = state_views(state, self.dtype)
-        self.state = Variables("state", views)
-        for variables, buffers in ((self.params, self._param_buffers), (self.state, state)):
-            for name, buffer in buffers.items():
-                variables[name] = first_value(name, buffer, self.seed)
-        self._flat_gradients: Array | None = None
-        self._gradients: Variables | None = None
-        self._derived: DerivedArrays | None = None
+        self._derived = None
         self._plans = Plans(self._make_plan)
         _models.add(self)
 
     # ------------------------------------------------------------------------------------------------- what it is
-
-    @property
-    def input_shapes(self) -> dict[str, FreeShape]:
-        """Shapes of the inputs by name, without the batch axis; None for a free axis."""
-        return {name: spec.shape for name, spec in self.graph.inputs.items()}
-
-    @property
-    def output_shape(self) -> Any:
-        """Shape of the output without the batch axis; a dictionary of shapes where the outputs have names."""
-        return self._output_shapes[SINGLE] if self.graph.is_single else dict(self._output_shapes)
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs; none where the model returns one array."""
-        return () if self.graph.is_single else tuple(self.graph.outputs)
-
-    @property
-    def parameter_runs(self) -> ParameterRuns:
-        """Where each parameter lies in `flat_params`, and whether penalties reach it; the same object at each call."""
-        return self._parameter_runs
-
-    @property
-    def penalized(self) -> tuple[tuple[slice, bool], ...]:
-        """Runs of `flat_params` and whether penalties reach them: weights yes, biases and gamma and beta no."""
-        return tuple((each.run, each.penalized) for each in self._parameter_runs)
-
-    @property
-    def flat_gradients(self) -> Array:
-        """Gradients of all parameters in one vector, in the order of `flat_params`."""
-        if self._flat_gradients is None:
-            self._flat_gradients = np.zeros_like(self.flat_params)
-        return self._flat_gradients
-
-    @property
-    def gradients(self) -> Variables:
-        """Live views of `flat_gradients` by the parameters' names."""
-        if self._gradients is None:
-            self._gradients = Variables("gradient", flat_views(self._param_buffers, self.flat_gradients))
-        return self._gradients
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What makes a model of its graph, beside parameters and state: the other arguments of `from_graph`."""
-        return {"dtype": str(self.dtype), "seed": self.seed, "fuse": self.fuse}
 
     def count_parameters(self) -> int:
         """Return the number of learned values."""
@@ -217,63 +157,6 @@ class Model(Ways):
 
     def __repr__(self) -> str:
         return f"<Model {len(self.graph.nodes)} layers, {self.count_parameters():,} parameters, {self.dtype}>"
-
-    # ------------------------------------------------------------------------------------------------- what it learns
-
-    @property
-    def frozen(self) -> dict[str, tuple[str, ...]]:
-        """What training leaves as it is: names of nodes to "parameters", "statistics" or both."""
-        return frozen_nodes(self.graph, self.graph.frozen)
-
-    def freeze(self, *nodes: str, parameters: bool = True, statistics: bool = True) -> None:
-        """Keep nodes as they are in training, for example those of a trained net under a new head.
-
-        Gradients that nobody needs then are not computed. Optimizers leave frozen parameters alone, and what they
-        keep of them. A file does not know what was frozen.
-
-        Parameters
-        ----------
-        nodes : str
-            Names or globs of nodes, "conv*". Nodes that share a layer share what is frozen of it.
-        parameters : bool
-            Whether to freeze their parameters: weights, gamma and beta.
-        statistics : bool
-            Whether to freeze their running statistics. A batch norm normalizes by these then, in training too, and its
-            gradient is that of a fixed function: dx = gamma / sqrt(running_var + eps) dy.
-
-        Raises
-        ------
-        TypeError, ValueError
-            No name, or one that no node has; a layer whose statistics move and that has no frozen form.
-        RuntimeError
-            The model is in the middle of a call.
-        """
-        self._set_frozen(self.graph.frozen | selected(self.graph, nodes, parameters, statistics))
-
-    def unfreeze(self, *nodes: str, parameters: bool = True, statistics: bool = True) -> None:
-        """Undo `freeze` for these nodes, with the arguments of that."""
-        self._set_frozen(self.graph.frozen - selected(self.graph, nodes, parameters, statistics))
-
-    def _set_frozen(self, frozen: frozenset[str]) -> None:
-        if frozen == self.graph.frozen:
-            return
-        self._plans.clear()
-        before = self.graph
-        self.graph = replace(before, frozen=frozen)
-        try:
-            self._training_graph = self._rewritten_for_training()
-        except ValueError:
-            self.graph = before
-            raise
-        for name in frozen:
-            if name in self.params and self._flat_gradients is not None:
-                self.gradients[name][...] = 0
-
-    def _rewritten_for_training(self) -> Graph:
-        """Return the graph that training plans run."""
-        if not self.fuse:
-            return freeze(self.graph)
-        return fuse_for_training(freeze(fuse_graph(self.graph)), self.dtype)
 
     # ------------------------------------------------------------------------------------------------- running it
 

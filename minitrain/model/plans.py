@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -105,7 +105,7 @@ class Plans:
         self._training &= not wanted.training
         self._lock.release()
 
-    @contextmanager
+    @contextlib.contextmanager
     def turn(self, training: bool) -> Iterator[None]:
         """Take the model from other threads for a block that runs a plan in memory of its own.
 
@@ -128,6 +128,12 @@ class Plans:
                 "this model is in the middle of a training step: a loss, a metric or a layer may predict or "
                 "evaluate with it, but not train it or ask for gradients; do that in a callback"
             )
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """Within the block no other thread runs a plan."""
+        with self._lock:
+            yield
 
     def clear(self) -> None:
         """Forget all plans: they are bound anew when they are next asked for.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +12,32 @@ import numpy.typing as npt
 from minitrain.graph.graph import Graph
 from minitrain.layer import Buffer
 from minitrain.optimizers import ParameterRun, ParameterRuns
+from minitrain.sealed import Sealed
 from nbnorm.jit.arrays import Array
 
-__all__ = ["Variables", "declared_variables"]
+__all__ = ["Variables", "checked_values", "declared_variables", "first_value", "flat_views", "state_views"]
 
 STATE_ALIGNMENT = 16  # bytes; state mixes dtypes
 
 
-class Variables(Mapping[str, Array]):
-    """Named arrays that are views of one flat array. Reading gives the live view; assigning copies into it."""
+class Variables(Sealed, Mapping[str, Array], sealed=True):
+    """Named arrays that are views of one flat array. Reading gives the live view; assigning copies into it.
+
+    Parameters
+    ----------
+    kind : str
+        "parameter", "state", "gradient": for messages.
+    views : mapping of name to array
+
+    Examples
+    --------
+    >>> from minitrain import models
+    >>> params = models.mlp((2,), classes=2, hidden=(), seed=0).params
+    >>> params["head.bias"] = [1, 2]
+    >>> params.update({"head.bias": [3, 4], "head.weight": [[1, 0], [0, 1]]})
+    >>> params["head.bias"].tolist()
+    [3.0, 4.0]
+    """
 
     def __init__(self, kind: str, views: Mapping[str, Array]) -> None:
         self._kind = kind
@@ -29,13 +47,61 @@ class Variables(Mapping[str, Array]):
         try:
             return self._views[name]
         except KeyError:
-            raise KeyError(f"{self._kind} {name!r}: expected one of {', '.join(self._views) or 'none'}") from None
+            raise KeyError(self._unknown(name)) from None
 
     def __setitem__(self, name: str, value: npt.ArrayLike) -> None:
-        view, given = self[name], np.asarray(value)
-        if given.shape != view.shape:
-            raise ValueError(f"{name}: expected shape {view.shape}, got {given.shape}")
-        view[...] = given
+        view = self[name]
+        if value is not view:  # as after `params[name] *= 2`
+            view[...] = checked_values(name, value, view)
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{self._kind} {name!r}: cannot be deleted, a layer of the model needs it")
+
+    def update(self, arrays: Mapping[str, npt.ArrayLike]) -> None:
+        """Copy some of the arrays in: all or, where one of them does not fit, none.
+
+        Raises
+        ------
+        KeyError
+            A name that there is not.
+        TypeError, ValueError
+            A shape that does not fit, or values that the array cannot hold.
+        """
+        if not isinstance(arrays, Mapping):
+            raise TypeError(f"{self._kind}s: expected a mapping of name to array, got {type(arrays).__name__}")
+        checked = [(self[name], checked_values(name, each, self[name])) for name, each in arrays.items()]
+        for view, values in checked:
+            view[...] = values
+
+    def assign(self, arrays: Mapping[str, npt.ArrayLike]) -> None:
+        """Copy all of the arrays in: what `model.params = arrays` does.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Names that are missing or unknown, a shape that does not fit, or values that an array cannot hold. Nothing
+            has been copied then.
+        """
+        if isinstance(arrays, Mapping):
+            unknown = [name for name in arrays if name not in self._views]
+            if unknown:
+                raise ValueError(self._unknown(unknown[0]))
+            missing = [name for name in self._views if name not in arrays]
+            if missing:
+                raise ValueError(
+                    f"{self._kind}s: expected all of them, {', '.join(map(repr, missing))} left out; to set some, use "
+                    "update({...})"
+                )
+        self.update(arrays)
+
+    def __ior__(self, arrays: Mapping[str, npt.ArrayLike]) -> Variables:
+        self.update(arrays)
+        return self
+
+    def _unknown(self, name: object) -> str:
+        nearest = difflib.get_close_matches(name, self._views, n=1) if isinstance(name, str) else []
+        hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+        return f"{self._kind} {name!r}: expected one of {', '.join(self._views) or 'none'}{hint}"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)
@@ -46,6 +112,38 @@ class Variables(Mapping[str, Array]):
     def __repr__(self) -> str:
         entries = ", ".join(f"{name}: {view.shape}" for name, view in self._views.items())
         return f"<{self._kind}s {entries}>"
+
+
+def checked_values(label: str, given: npt.ArrayLike, target: Array) -> Array:
+    """Return what was given as an array of its own that can be copied into `target` and is what was meant.
+
+    Raises
+    ------
+    TypeError
+        No real numbers; floats where whole numbers are kept.
+    ValueError
+        Another shape, or values that the target's dtype cannot hold.
+    """
+    try:
+        values = np.asarray(given)
+    except ValueError:
+        raise ValueError(f"{label}: expected shape {target.shape}, got lists of different lengths") from None
+    expected = {"f": "numbers", "b": "booleans"}.get(target.dtype.kind, "whole numbers")
+    if values.dtype.kind not in {"f": "fiub", "b": "b"}.get(target.dtype.kind, "iub"):
+        came = "" if isinstance(given, np.ndarray) else f"{type(given).__name__} of "
+        raise TypeError(f"{label}: expected {expected}, got {came}dtype {values.dtype}")
+    if values.shape != target.shape:
+        hint = f"; to fill it with one value, write [...] = {given!r}" if values.ndim == 0 else ""
+        raise ValueError(f"{label}: expected shape {target.shape}, got {values.shape}{hint}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast: Array = values.astype(target.dtype)
+    if target.dtype.kind == "f":
+        lost = np.isinf(cast) & np.isfinite(values)
+    else:
+        lost = (cast != values) | ((cast < 0) != (values < 0))
+    if lost.any():
+        raise ValueError(f"{label}: expected values that {target.dtype} holds, got {values[lost].flat[0]}")
+    return cast
 
 
 def declared_variables(graph: Graph) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
@@ -95,13 +193,13 @@ def flat_views(buffers: Mapping[str, Buffer], flat: Array) -> dict[str, Array]:
     return {name: views[name] for name in buffers}
 
 
-def parameter_runs(buffers: Mapping[str, Buffer]) -> ParameterRuns:
+def parameter_runs(buffers: Mapping[str, Buffer], frozen: Collection[str] = ()) -> ParameterRuns:
     """Return where each parameter lies in the flat vector: penalized ones first, each kind in the graph's order."""
     runs = []
     start = 0
     for name in sorted(buffers, key=lambda name: not buffers[name].penalized):
         stop = start + int(np.prod(buffers[name].shape))
-        runs.append(ParameterRun(slice(start, stop), buffers[name].penalized, name))
+        runs.append(ParameterRun(slice(start, stop), buffers[name].penalized, name, name in frozen))
         start = stop
     return ParameterRuns(runs)
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from minitrain.files import replacing, write_text
 from minitrain.optional import require
+from minitrain.sealed import Sealed
 
 __all__ = ["History"]
 
 
 @dataclass
-class History:
+class History(Sealed, sealed=True):
     """Measurements of one `fit`.
 
     Attributes
@@ -34,6 +35,8 @@ class History:
     partial_epoch : int or None
         The epoch that Ctrl-C cut short; its values, the last ones, are means over the batches that were trained.
     """
+
+    assignable = frozenset({"epochs", "metrics", "interrupted", "partial_epoch"})
 
     epochs: list[int] = field(default_factory=list)
     metrics: dict[str, list[float]] = field(default_factory=dict)

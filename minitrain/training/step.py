@@ -16,7 +16,7 @@ from minitrain.optimizers import Optimizer, all_finite
 from minitrain.training.ahead import offered_step
 from minitrain.training.batches import Metric, Samples, Tally, named_metrics, ranges
 from minitrain.training.diagnosis import NonFiniteLossError, explain
-from minitrain.training.history import History
+from minitrain.training.trained import Trained
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_integer
 
@@ -25,7 +25,7 @@ __all__ = ["Batch", "Learner"]
 Batch = Array | Sequence[Array]
 
 
-class Learner:
+class Learner(Trained, sealed=True):
     """A model, a loss and an optimizer that make steps: what callbacks and checkpoints know of a `Trainer`.
 
     Parameters
@@ -62,7 +62,7 @@ class Learner:
         self.slots = optimizer.slots(model.flat_params)
         self.steps = 0
         self.epoch = 0
-        self.history: History | None = None
+        self.history = None
         self.stop_requested = False
         self._compile_processes = (
             None if compile_processes is None else expect_integer("compile_processes", compile_processes, 0)

@@ -17,7 +17,7 @@ from minitrain.training.step import Batch, Learner
 __all__ = ["NonFiniteLossError", "Trainer"]
 
 
-class Trainer(Learner):
+class Trainer(Learner, sealed=True):
     """Fits a model to data.
 
     Parameters
