@@ -52,7 +52,7 @@ class Plan(Sealed, sealed=True):
     Attributes
     ----------
     inputs : tuple of array
-        Filled by `load` or directly.
+        Filled by `load` or directly, before every `forward`: the memory is others' once nobody reads them any more.
     outputs, output_gradients : mapping of name to array
         Written by `forward`; written by the losses before `backward`.
     output, output_gradient : array
