@@ -5,6 +5,7 @@ Beyond its last step a schedule keeps its last value.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -28,9 +29,11 @@ class Schedule:
 
 
 def plain(value: Any) -> Any:
-    """Return a field as a JSON-able value: a schedule as its own `config()`, a tuple as a list."""
+    """Return a field as a JSON-able value: a schedule as its own `config()`, a mapping as a dict, a tuple as a list."""
     if isinstance(value, Schedule):
         return value.config()
+    if isinstance(value, Mapping):
+        return dict(value)
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -21,7 +21,15 @@ from minitrain.layer import FreeShape, Layer, Node, Shape, Spec
 from minitrain.model import file as model_file
 from minitrain.model.plans import Arena, Held, Plans, Wanted
 from minitrain.model.summary import summarize
-from minitrain.model.variables import Variables, declared_variables, first_value, flat_views, state_views
+from minitrain.model.variables import (
+    Variables,
+    declared_variables,
+    first_value,
+    flat_views,
+    parameter_runs,
+    state_views,
+)
+from minitrain.optimizers import ParameterRuns
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import FLOATS, expect_integer
 
@@ -111,6 +119,7 @@ class Model:
         self._param_buffers, state = declared_variables(graph)
         size = sum(int(np.prod(buffer.shape)) for buffer in self._param_buffers.values())
         self.flat_params = np.zeros(size, self.dtype)
+        self._parameter_runs = parameter_runs(self._param_buffers)
         self.params = Variables("parameter", flat_views(self._param_buffers, self.flat_params))
         self.flat_state, views = state_views(state, self.dtype)
         self.state = Variables("state", views)
@@ -141,11 +150,14 @@ class Model:
         return () if self.graph.is_single else tuple(self.graph.outputs)
 
     @property
+    def parameter_runs(self) -> ParameterRuns:
+        """Where each parameter lies in `flat_params`, and whether penalties reach it; the same object at each call."""
+        return self._parameter_runs
+
+    @property
     def penalized(self) -> tuple[tuple[slice, bool], ...]:
         """Runs of `flat_params` and whether penalties reach them: weights yes, biases and gamma and beta no."""
-        count = sum(int(np.prod(each.shape)) for each in self._param_buffers.values() if each.penalized)
-        runs = ((slice(0, count), True), (slice(count, self.flat_params.size), False))
-        return tuple((run, flag) for run, flag in runs if run.stop > run.start)
+        return tuple((each.run, each.penalized) for each in self._parameter_runs)
 
     @property
     def flat_gradients(self) -> Array:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from minitrain.graph.graph import Graph
 from minitrain.layer import Buffer
+from minitrain.optimizers import ParameterRun, ParameterRuns
 from nbnorm.jit.arrays import Array
 
 __all__ = ["Variables", "declared_variables"]
@@ -89,14 +90,20 @@ def first_value(name: str, buffer: Buffer, seed: int) -> Array:
 
 
 def flat_views(buffers: Mapping[str, Buffer], flat: Array) -> dict[str, Array]:
-    """Cut a flat array of one dtype into the declared shapes: penalized ones first, each kind in the graph's order."""
-    views: dict[str, Array] = {}
+    """Cut a flat array of one dtype into the declared shapes, in the order of `parameter_runs`."""
+    views = {each.name: flat[each.run].reshape(buffers[each.name].shape) for each in parameter_runs(buffers)}
+    return {name: views[name] for name in buffers}
+
+
+def parameter_runs(buffers: Mapping[str, Buffer]) -> ParameterRuns:
+    """Return where each parameter lies in the flat vector: penalized ones first, each kind in the graph's order."""
+    runs = []
     start = 0
     for name in sorted(buffers, key=lambda name: not buffers[name].penalized):
-        size = int(np.prod(buffers[name].shape))
-        views[name] = flat[start : start + size].reshape(buffers[name].shape)
-        start += size
-    return {name: views[name] for name in buffers}
+        stop = start + int(np.prod(buffers[name].shape))
+        runs.append(ParameterRun(slice(start, stop), buffers[name].penalized, name))
+        start = stop
+    return ParameterRuns(runs)
 
 
 def state_views(buffers: Mapping[str, Buffer], dtype: np.dtype) -> tuple[npt.NDArray[np.uint8], dict[str, Array]]:

@@ -55,5 +55,5 @@ def calls_of_a_step(
         partial(loss, plan.output, targets, plan.output_gradient),
         *(call for _, kind, call in calls if kind != "forward"),
         partial(all_finite, model.flat_gradients),
-        partial(optimizer.update, model.flat_params, model.flat_gradients, slots, 0, model.penalized),
+        partial(optimizer.update, model.flat_params, model.flat_gradients, slots, 0, model.parameter_runs),
     ]

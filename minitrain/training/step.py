@@ -58,6 +58,7 @@ class Learner:
         self.loss = loss
         self.optimizer = optimizer
         self.metrics = named_metrics(loss, metrics)
+        optimizer.check(model.parameter_runs)
         self.slots = optimizer.slots(model.flat_params)
         self.steps = 0
         self.epoch = 0
@@ -66,7 +67,6 @@ class Learner:
         self._compile_processes = (
             None if compile_processes is None else expect_integer("compile_processes", compile_processes, 0)
         )
-        self._penalized = model.penalized  # one object: the optimizer remembers how it divided it
         self._state_before = np.empty_like(model.flat_state)
         self._seen_batches: set[int] = set()
 
@@ -122,12 +122,12 @@ class Learner:
             with offered_step(self.model, plan.batch, self.loss, self.optimizer, targets, processes):
                 return self.learn(plan, targets, batch, tally)
         loss = self._forward_and_backward(plan, targets, tally)
-        if not (math.isfinite(loss) and all_finite(self.model.flat_gradients)):
+        model = self.model
+        if not (math.isfinite(loss) and all_finite(model.flat_gradients, model.parameter_runs.trained)):
             self._restore_state()
             rate = self.optimizer.learning_rate_at(self.steps)
             raise NonFiniteLossError(explain(self.model, self.steps, loss, batch(), rate))
-        model = self.model
-        self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, self._penalized)
+        self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, model.parameter_runs)
         self.steps += 1
         return loss
 
