@@ -156,8 +156,7 @@ class Fitting:
 
     def _held(self, size: int) -> Held:
         """The plan that trains on a batch of this size, for a `with` block."""
-        trainer = self._trainer
-        return trainer.model.held(self._samples.shapes(size), training=True, losses=trainer.objective.trained)
+        return self._trainer.held(self._samples.shapes(size))
 
     def _reserve_memory(self) -> None:
         """Let the arena grow to what the largest plan needs now: growing makes the plans bound before useless."""

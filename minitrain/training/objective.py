@@ -109,6 +109,8 @@ class Objective:
         Whether targets and metrics come by the names of outputs, as the losses do.
     names : tuple of str
         What is reported: "loss", and where they have names, "class_loss" and so on.
+    only : Term or None
+        The loss of a model's only output, where it is given without a name.
     """
 
     def __init__(
@@ -131,13 +133,13 @@ class Objective:
         self.names = ("loss", *(f"{name}_loss" for name in losses if self.is_named))
         # A loss as ever, of the model's only output: a step of a small net takes so little that a loop here would show.
         (only, *others) = self.terms
-        self._only = only if not others and not self.is_named and only.weight else None
+        self.only = only if not others and not self.is_named and only.weight else None
 
     def __call__(
         self, outputs: Mapping[str, Array], targets: tuple[Array, ...], gradients: Mapping[str, Array] | None = None
     ) -> tuple[float, ...]:
         """Return what `names` names, and overwrite the gradients of the outputs that are trained."""
-        only = self._only
+        only = self.only
         if only is not None:
             name = only.output
             return (only(outputs[name], targets[0], None if gradients is None else gradients[name]),)

@@ -78,6 +78,7 @@ class Learner:
         )
         self._state_before = np.empty_like(model.flat_state)  # touched by whoever holds the model's plan alone
         self._seen: set[tuple[Shape, ...]] = set()
+        self._held_before: dict[tuple[Shape, ...], Held] = {}  # to make one takes longer than a small layer
 
     @property
     def history(self) -> History | None:
@@ -108,7 +109,7 @@ class Learner:
             Shapes that do not fit; a loss that does not write the gradient, or returns no number.
         """
         arrays = self._checked(xb)
-        with self._held(tuple([each.shape for each in arrays])) as plan:
+        with self.held(tuple([each.shape for each in arrays])) as plan:
             plan.load(arrays)
             return self.learn(plan, self._batch_targets(yb, plan), lambda: arrays)
 
@@ -119,7 +120,7 @@ class Learner:
         optimizer and are not in them. Values that are not finite are returned as they are.
         """
         arrays = self._checked(xb)
-        with self._held(tuple([each.shape for each in arrays])) as plan:
+        with self.held(tuple([each.shape for each in arrays])) as plan:
             plan.load(arrays)
             targets = self._batch_targets(yb, plan)
             with self._state_kept():
@@ -187,11 +188,18 @@ class Learner:
             raise ValueError("x: expected at least one sample, got none")
         return arrays
 
-    def _held(self, shapes: tuple[Shape, ...]) -> Held:
+    def held(self, shapes: tuple[Shape, ...]) -> Held:
         """The plan that trains on inputs of these shapes, for a `with` block."""
-        return self.model.held(shapes, training=True, losses=self.objective.trained)
+        held = self._held_before.get(shapes)
+        if held is None:
+            held = self.model.held(shapes, training=True, losses=self.objective.trained)
+            self._held_before[shapes] = held
+        return held
 
     def _batch_targets(self, yb: Targets, plan: Plan) -> tuple[Array, ...]:
+        only = self.objective.only
+        if only is not None and type(yb) is np.ndarray:
+            return (only.targets(yb, plan.outputs[only.output].shape),)
         return self.objective.targets(yb, {name: output.shape for name, output in plan.outputs.items()})
 
     # ---------------------------------------------------------------------------------------------------- whole sets

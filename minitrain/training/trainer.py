@@ -179,7 +179,7 @@ class Trainer(Learner):
             The numbers, in the order in which the layers run; fused layers count as one.
         """
         arrays = self._checked(xb)
-        with self._held(tuple(each.shape for each in arrays)) as plan:
+        with self.held(tuple(each.shape for each in arrays)) as plan:
             plan.load(arrays)
             targets = self._batch_targets(yb, plan)
             with self._state_kept():
