@@ -15,8 +15,8 @@ from minitrain.layer import Layer
 from minitrain.losses import Loss
 from minitrain.model import Model
 from minitrain.optimizers import Optimizer
-from minitrain.training.batches import Metric
 from minitrain.training.checkpoint_file import restore, save_checkpoint
+from minitrain.training.measures import Metrics
 from minitrain.training.trainer import Trainer
 
 __all__ = ["load_checkpoint", "restore", "save_checkpoint"]
@@ -24,10 +24,12 @@ __all__ = ["load_checkpoint", "restore", "save_checkpoint"]
 
 def load_checkpoint(
     path: str | os.PathLike[str],
-    loss: Loss,
+    loss: Loss | Mapping[str, Loss],
     optimizer: Optimizer,
-    metrics: Mapping[str, Metric] | Iterable[Metric] | None = None,
+    metrics: Metrics = None,
     layers: Iterable[type[Layer]] = (),
+    *,
+    loss_weights: Mapping[str, float] | None = None,
 ) -> Trainer:
     """Make a trainer, model included, from a checkpoint; see `restore` for the errors.
 
@@ -41,6 +43,6 @@ def load_checkpoint(
         trainer = load_checkpoint("run.safetensors", losses.SoftmaxCrossEntropy(), optimizers.Adam(1e-3))
         trainer.fit(x, y, epochs=3)
     """
-    trainer = Trainer(Model.load(path, layers), loss, optimizer, metrics)
+    trainer = Trainer(Model.load(path, layers), loss, optimizer, metrics, loss_weights=loss_weights)
     restore(trainer, path)
     return trainer

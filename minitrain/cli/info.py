@@ -17,8 +17,10 @@ import numpy.typing as npt
 import nbnorm
 from minitrain import losses, models, optimizers
 from minitrain.cli import arguments as shared
+from minitrain.graph.graph import SINGLE
 from minitrain.model import Model
-from minitrain.training.ahead import calls_of_a_step
+from minitrain.training.ahead import calls_of_a_step, forms
+from minitrain.training.objective import Objective
 from minitrain.training.run_folder import load_model, read_config
 from minitrain.training.trainer import Trainer
 from minitrain.version import __version__
@@ -97,12 +99,10 @@ def calls_of_warmup(dtype: str) -> list[Callable[[], Any]]:
     for name in models.MODELS:
         for model in _models(name, dtype):
             x, y = _batch(model)
-            loss = losses.SoftmaxCrossEntropy()
-            targets = loss.targets(y, model.training_plan(SAMPLES).output.shape)
+            objective = Objective(model, losses.SoftmaxCrossEntropy())
+            targets = forms(objective.targets(y, {SINGLE: (SAMPLES, *model.output_shape)}))
             for optimizer in _optimizers():
-                calls += calls_of_a_step(
-                    model.graph, dtype, model.fuse, SAMPLES, loss, optimizer, targets.shape, str(targets.dtype)
-                )
+                calls += calls_of_a_step(model.graph, dtype, model.fuse, (x.shape,), objective, optimizer, targets)
             calls.append(partial(model.predict, x))
     return calls
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -221,8 +222,12 @@ class Kept(Sealed, sealed=True):
 
     # ------------------------------------------------------------------------------------------------- copies of it
 
+    def resting(self) -> AbstractContextManager[None]:
+        """Return a context manager: within the block no other thread runs this model."""
+        return self._plans.resting()
+
     def __getstate__(self) -> dict[str, Any]:
-        with self._plans.resting():  # no other thread is in the middle of a step
+        with self.resting():
             return {
                 "version": VERSION,
                 "graph": self._graph,

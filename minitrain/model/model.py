@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -312,13 +311,3 @@ def _named_outputs(outputs: Node | Mapping[str, Node]) -> dict[str, Node]:
     if not outputs:
         raise ValueError("outputs: expected one or more, got none")
     return dict(outputs)
-
-
-def _after_fork_in_child() -> None:
-    """Take the models from the threads that were computing with them: they did not come along."""
-    for model in list(_models):
-        model._plans.after_fork()
-
-
-if sys.platform != "win32":  # where no process forks
-    os.register_at_fork(after_in_child=_after_fork_in_child)

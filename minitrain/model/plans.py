@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,8 +21,14 @@ from minitrain.layer import Shape
 __all__ = ["Held", "Plans", "Wanted"]
 
 MOST_PLANS = 32  # of different shapes, kept bound at a time in one arena
+PATIENCE = 1.0  # seconds that a fork waits for a training step of another thread: longer than most take
 
 Arena = Callable[[int], npt.NDArray[np.uint8]]
+
+_all: weakref.WeakSet[Plans] = weakref.WeakSet()  # of this process
+_forking = threading.RLock()  # held from before a fork until after it
+_taken: list[Plans] = []  # whose memory is held meanwhile
+_not_taken: list[Plans] = []  # in whose memory another thread computes
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,8 @@ class Plans:
         self._depth = 0
         self._training = False
         self.version = 0
+        with _forking:
+            _all.add(self)
 
     def get(self, wanted: Wanted) -> Plan:
         """Return the plan in the memory that whoever holds none uses; for looking at it."""
@@ -149,8 +160,16 @@ class Plans:
             self._levels = [_Level()]
             self.version += 1
 
+    def before_fork(self) -> bool:
+        """Take the memory if nobody computes in it; wait for a step, so that no child gets half of an update."""
+        return self._lock.acquire(timeout=PATIENCE if self._training else 0)
+
     def after_fork(self) -> None:
-        """Take the memory from the threads that were computing in it: they did not come along."""
+        """Give back what `before_fork` took."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Take the memory from the thread that was computing in it: it did not come along."""
         self._lock = threading.RLock()
         self._levels = [_Level()]
         self._depth = 0
@@ -199,3 +218,26 @@ class _Level:
             self._plans.clear()
             self._arena = new_arena(size)
         return self._arena
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    for plans in list(_all):
+        (_taken if plans.before_fork() else _not_taken).append(plans)
+
+
+def _after_fork() -> None:
+    while _taken:
+        _taken.pop().after_fork()
+    _not_taken.clear()
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    for plans in _not_taken:
+        plans.after_fork_in_child()
+    _after_fork()
+
+
+if sys.platform != "win32":  # where no process forks
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -12,9 +12,10 @@ __all__ = ["Callback"]
 class Callback:
     """Base class: override what is needed.
 
-    Everything is called by `Trainer.fit` with the trainer first. `trainer.history` is the history so far, and
-    `trainer.stop()` ends training after the epoch. `on_train_end` runs whatever ended the training, also Ctrl-C and
-    errors; `on_epoch_end` runs for whole epochs only. Epochs count from 1, batches within an epoch from 0.
+    Everything is called by `Trainer.fit` with the trainer first. `trainer.history` is a copy of the history so far, and
+    `trainer.stop()` ends training after the epoch. A callback may do with the model what it likes, also make a step or
+    `evaluate`; only another `fit` of the same trainer is refused. `on_train_end` runs whatever ended the training, also
+    Ctrl-C and errors; `on_epoch_end` runs for whole epochs only. Epochs count from 1, batches within an epoch from 0.
     """
 
     def on_train_begin(self, trainer: Learner) -> None:
@@ -27,7 +28,7 @@ class Callback:
         """Run before an epoch."""
 
     def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
-        """Run after an epoch and its validation; `values` are what the history got."""
+        """Run after an epoch and its validation; `values` are what the history got, as a copy."""
 
     def on_batch_begin(self, trainer: Learner, batch: int) -> None:
         """Run before a step."""

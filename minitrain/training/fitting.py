@@ -9,12 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from minitrain.model.plans import Held
 from minitrain.terminal.interrupts import deferred_interrupt
 from minitrain.terminal.progress import make_progress
-from minitrain.training.batches import Samples, Tally, ranges
+from minitrain.training.batches import Samples, ranges
 from minitrain.training.callback import Callback
 from minitrain.training.history import History
-from minitrain.training.step import Learner
+from minitrain.training.measures import Tally
+from minitrain.training.step import Learner, Targets
 from nbnorm.jit.checks import expect_integer
 
 __all__ = ["Fitting"]
@@ -23,22 +25,29 @@ EVALUATION_BATCH = 256
 
 
 class Fitting:
-    """One call of `Trainer.fit`; see there. Everything is checked before anything is trained."""
+    """One call of `Trainer.fit`; see there. Everything is checked before anything is trained.
+
+    Attributes
+    ----------
+    history : History
+        Grows while `run` runs. Users get it when that is over, and copies before: what a callback does to one changes
+        nothing here.
+    """
 
     def __init__(
         self,
         trainer: Learner,
         x: Any,
-        y: npt.ArrayLike,
+        y: Targets,
         batch_size: int,
-        validation_data: tuple[Any, npt.ArrayLike] | None,
+        validation_data: tuple[Any, Targets] | None,
         callbacks: Sequence[Callback],
         shuffle: bool,
         seed: int | None,
         verbose: bool | Literal["auto"],
     ) -> None:
         self._trainer = trainer
-        self._samples = Samples(trainer.model, trainer.loss, x, y)
+        self._samples = Samples(trainer.model, trainer.objective, x, y, keep=True)
         self._validation = _check_validation(trainer, validation_data)
         self._ranges = self._divide(batch_size)
         self._callbacks = list(callbacks)
@@ -49,15 +58,13 @@ class Fitting:
         self._seed = trainer.model.seed if seed is None else expect_integer("seed", seed, 0)
         self._progress = make_progress(verbose)
         self._announce = verbose is not False
+        self.history = History()
         self._tally: Tally | None = None
         self._seconds = 0.0
 
-    def run(self, epochs: int) -> History:
-        """Train for this many epochs; see `Trainer.fit`."""
-        epochs = expect_integer("epochs", epochs, 0)
+    def run(self, epochs: int) -> None:
+        """Train for this many epochs and write the history; see `Trainer.fit`."""
         trainer = self._trainer
-        trainer.history = history = History()
-        trainer.stop_requested = False
         self._reserve_memory()
         last = trainer.epoch + epochs
         quiet = np.errstate(over="ignore", invalid="ignore")  # a step looks at its numbers itself
@@ -68,15 +75,14 @@ class Fitting:
                     self._run_epoch(trainer.epoch + 1, last)
                     self._interrupt.check()
             except KeyboardInterrupt:
-                history.interrupted = True
+                self.history.interrupted = True
                 self._record_what_was_trained()
             finally:
                 self._tell("on_train_end")
-        return history
 
     def _run_epoch(self, epoch: int, last: int) -> None:
         trainer = self._trainer
-        self._epoch, self._tally, self._seconds = epoch, Tally(trainer.metrics), 0.0
+        self._epoch, self._tally, self._seconds = epoch, trainer.tally(), 0.0
         self._tell("on_epoch_begin", epoch)
         self._progress.begin(epoch, last, len(self._samples))
         order = self._order(epoch)
@@ -89,13 +95,14 @@ class Fitting:
         trainer.epoch = epoch
         values = self._values(validate=True)
         self._record(values)
-        self._tell("on_epoch_end", epoch, values)
+        for callback in self._callbacks:
+            callback.on_epoch_end(trainer, epoch, dict(values))
 
     def _train_on(self, indices: npt.NDArray[np.intp], tally: Tally) -> float:
         start = time.perf_counter()
-        plan = self._trainer.model.training_plan(len(indices))
-        targets = self._samples.gather(indices, plan)
-        loss = self._trainer.learn(plan, targets, lambda: self._samples.copy_of(indices), tally)
+        with self._held(len(indices)) as plan:
+            targets = self._samples.gather(indices, plan)
+            loss = self._trainer.learn(plan, targets, lambda: self._samples.copy_of(indices), tally)
         self._seconds += time.perf_counter() - start
         return loss
 
@@ -118,19 +125,15 @@ class Fitting:
         return values
 
     def _record(self, values: dict[str, float]) -> None:
-        history = self._trainer.history
-        assert history is not None
-        history.append(self._epoch, values)
+        self.history.append(self._epoch, values)
         self._progress.end(self._epoch, values)
         self._tally = None
 
     def _record_what_was_trained(self) -> None:
         """After Ctrl-C: the epoch that it cut short, unless that was recorded already or had no step yet."""
         if self._tally is not None and self._tally.samples:
-            history = self._trainer.history
-            assert history is not None
             if self._trainer.epoch < self._epoch:
-                history.partial_epoch = self._epoch
+                self.history.partial_epoch = self._epoch
             self._record(self._values(validate=False))
 
     def _tell(self, event: str, *arguments: Any) -> None:
@@ -146,26 +149,32 @@ class Fitting:
 
     def _trains_on_one(self) -> bool:
         try:
-            self._trainer.model.training_plan(1)
+            with self._held(1):
+                return True
         except ValueError:
             return False
-        return True
+
+    def _held(self, size: int) -> Held:
+        """The plan that trains on a batch of this size, for a `with` block."""
+        return self._trainer.held(self._samples.shapes(size))
 
     def _reserve_memory(self) -> None:
         """Let the arena grow to what the largest plan needs now: growing makes the plans bound before useless."""
-        model = self._trainer.model
         if self._validation is not None:
-            model.inference_plan(min(EVALUATION_BATCH, len(self._validation)))
+            size = min(EVALUATION_BATCH, len(self._validation))
+            with self._trainer.model.held(self._validation.shapes(size)):
+                pass
         for size in sorted({stop - start for start, stop in self._ranges}, reverse=True):
-            model.training_plan(size)
+            with self._held(size):
+                pass
 
 
-def _check_validation(trainer: Learner, validation_data: tuple[Any, npt.ArrayLike] | None) -> Samples | None:
+def _check_validation(trainer: Learner, validation_data: tuple[Any, Targets] | None) -> Samples | None:
     if validation_data is None:
         return None
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
         raise ValueError("validation_data: expected a pair (x, y)")
     try:
-        return Samples(trainer.model, trainer.loss, *validation_data)
+        return Samples(trainer.model, trainer.objective, *validation_data, keep=True)
     except (ValueError, TypeError) as error:
         raise type(error)(f"validation_data: {error}") from None

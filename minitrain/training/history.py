@@ -26,7 +26,8 @@ class History(Sealed, sealed=True):
     epochs : list of int
         Numbers of the epochs, counted from 1 over the life of the trainer.
     metrics : dict of name to list of float
-        One value for each epoch: "loss" and "accuracy" (means over the epoch's batches while the net was learning),
+        One value for each epoch: "loss" and "accuracy" (means over the epoch's batches while the net was learning; of
+        several outputs "loss" is the weighted sum, beside "class_loss", "class_accuracy" and so on by output),
         "val_loss" and "val_accuracy" (of the trained net after the epoch), "learning_rate" (of the last step),
         "seconds" (of training, without validation; the first epoch's may hold compilation), "images_per_second". NaN
         where something was not measured.
@@ -51,6 +52,11 @@ class History(Sealed, sealed=True):
         for name, series in self.metrics.items():
             series.append(float(values.get(name, math.nan)))
 
+    def copy(self) -> History:
+        """Return one that shares nothing with this."""
+        metrics = {name: list(series) for name, series in self.metrics.items()}
+        return History(list(self.epochs), metrics, self.interrupted, self.partial_epoch)
+
     def last(self) -> dict[str, float]:
         """Return the values of the last epoch."""
         return {name: series[-1] for name, series in self.metrics.items()}
@@ -67,7 +73,7 @@ class History(Sealed, sealed=True):
         write_text(path, text.getvalue())
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
-        """Draw the curves of loss and accuracy over the epochs.
+        """Draw the curves of losses and metrics over the epochs.
 
         Parameters
         ----------
@@ -84,8 +90,9 @@ class History(Sealed, sealed=True):
         ImportError
             matplotlib is not installed.
         """
-        figure = require("matplotlib.figure", "drawing training curves").Figure(figsize=(9, 3.6), layout="constrained")
         names = [name for name in self.metrics if self._is_curve(name)]
+        make = require("matplotlib.figure", "drawing training curves").Figure
+        figure = make(figsize=(max(9, 3.6 * len(names)), 3.6), layout="constrained")
         axes = figure.subplots(1, max(len(names), 1), squeeze=False)[0]
         for axis, name in zip(axes, names, strict=False):
             self._draw(axis, name)
@@ -103,7 +110,7 @@ class History(Sealed, sealed=True):
             if key in self.metrics:
                 axis.plot(self.epochs, self.metrics[key], marker=marker, markersize=3, label=label)
         axis.set_xlabel("epoch")
-        axis.set_ylabel(f"{name} (mean per sample)" if name == "loss" else name)
+        axis.set_ylabel(f"{name} (mean per sample)" if name == "loss" or name.endswith("_loss") else name)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()

@@ -4,36 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from minitrain.compile.plan import Plan
+from minitrain.layer import Shape
 from minitrain.losses import Loss
 from minitrain.model import Model
+from minitrain.model.plans import Held
 from minitrain.optimizers import Optimizer, all_finite
 from minitrain.training.ahead import offered_step
-from minitrain.training.batches import Metric, Samples, Tally, named_metrics, ranges
+from minitrain.training.batches import Samples, ranges
 from minitrain.training.diagnosis import NonFiniteLossError, explain
+from minitrain.training.exclusive import Exclusive
+from minitrain.training.history import History
+from minitrain.training.measures import Metrics, Tally, metrics_by_name
+from minitrain.training.objective import Objective
 from minitrain.training.trained import Trained
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_integer
 
-__all__ = ["Batch", "Learner"]
+__all__ = ["Batch", "Learner", "Losses", "Targets"]
 
 Batch = Array | Sequence[Array]
+Losses = Loss | Mapping[str, Loss]
+Targets = Any  # array-like, or a mapping of array-likes by output
+
+
+class _Plans(dict[tuple[Shape, ...], Held]):
+    """Plans by shapes, as to ask for one takes longer than a small layer; a copy is empty, as it has another model."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Plans, ()
 
 
 class Learner(Trained, sealed=True):
-    """A model, a loss and an optimizer that make steps: what callbacks and checkpoints know of a `Trainer`.
+    """A model, losses and an optimizer that make steps: what callbacks and checkpoints know of a `Trainer`.
 
     Parameters
     ----------
     model : Model
-    loss : Loss
+    loss : Loss, or mapping of output name to Loss
     optimizer : Optimizer
     metrics : mapping of name to callable, or sequence of callables, optional
+    loss_weights : mapping of output name to float, optional
     compile_processes : int, optional
         See `Trainer`, which has the attributes, too.
     """
@@ -41,110 +57,122 @@ class Learner(Trained, sealed=True):
     def __init__(
         self,
         model: Model,
-        loss: Loss,
+        loss: Losses,
         optimizer: Optimizer,
-        metrics: Mapping[str, Metric] | Iterable[Metric] | None = None,
+        metrics: Metrics = None,
         *,
+        loss_weights: Mapping[str, float] | None = None,
         compile_processes: int | None = None,
     ) -> None:
-        for name, given, expected in (
-            ("model", model, Model),
-            ("loss", loss, Loss),
-            ("optimizer", optimizer, Optimizer),
-        ):
-            if not isinstance(given, expected):
-                raise TypeError(f"{name}: expected a {expected.__name__}, got {given!r}")
+        if not isinstance(model, Model):
+            raise TypeError(f"model: expected a Model, got {model!r}")
+        self.objective = Objective(model, loss, loss_weights)
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer: expected a Optimizer, got {optimizer!r}")
         self.model = model
         self.loss = loss
+        self.loss_weights = loss_weights
         self.optimizer = optimizer
-        self.metrics = named_metrics(loss, metrics)
+        self.metrics = metrics_by_name(self.objective, metrics)
         optimizer.check(model.parameter_runs)
         self.slots = optimizer.slots(model.flat_params)
         self.steps = 0
         self.epoch = 0
-        self.history = None
         self.stop_requested = False
+        self._history: History | None = None
+        self._fit = Exclusive()
         self._compile_processes = (
             None if compile_processes is None else expect_integer("compile_processes", compile_processes, 0)
         )
-        self._state_before = np.empty_like(model.flat_state)
-        self._seen_batches: set[int] = set()
+        self._state_before = np.empty_like(model.flat_state)  # touched by whoever holds the model's plan alone
+        self._seen: set[tuple[Shape, ...]] = set()
+        self._held_before = _Plans()
 
     # -------------------------------------------------------------------------------------------------- single steps
 
-    def step(self, xb: Batch, yb: npt.ArrayLike) -> float:
+    def step(self, xb: Batch, yb: Targets) -> float:
         """Update the parameters once.
 
         Parameters
         ----------
         xb : array of shape (N, *input shape), or a sequence of arrays for several inputs
-        yb : array
-            N targets as the loss takes them.
+        yb : array, or mapping of output name to array
+            N targets as the loss takes them, or those of each loss.
 
         Returns
         -------
         float
-            Mean loss of the batch before the update.
+            Mean loss of the batch before the update; the weighted sum of several.
 
         Raises
         ------
         NonFiniteLossError
             The loss or a gradient is not finite; names the first layer where that shows.
-        ValueError
-            Shapes that do not fit.
+        ValueError, TypeError
+            Shapes that do not fit; a loss that does not write the gradient, or returns no number.
         """
-        plan = self._load(xb)
-        return self.learn(plan, self._batch_targets(yb, plan), lambda: xb)
+        arrays = self._checked(xb)
+        with self.held(tuple([each.shape for each in arrays])) as plan:
+            plan.load(arrays)
+            return self.learn(plan, self._batch_targets(yb, plan), lambda: arrays)
 
-    def gradients(self, xb: Batch, yb: npt.ArrayLike) -> tuple[float, dict[str, Array]]:
+    def gradients(self, xb: Batch, yb: Targets) -> tuple[float, dict[str, Array]]:
         """Return the mean loss of a batch and copies of all gradients by parameter name.
 
         Neither parameters nor state change, so that calls can be repeated. Penalties and clipping belong to the
         optimizer and are not in them. Values that are not finite are returned as they are.
         """
-        plan = self._load(xb)
-        targets = self._batch_targets(yb, plan)
-        with self._state_kept():
-            plan.forward()
-            loss = self.loss(plan.output, targets, plan.output_gradient)
-            plan.backward()
-        return loss, {name: gradient.copy() for name, gradient in self.model.gradients.items()}
+        arrays = self._checked(xb)
+        with self.held(tuple([each.shape for each in arrays])) as plan:
+            plan.load(arrays)
+            targets = self._batch_targets(yb, plan)
+            with self._state_kept():
+                plan.forward()
+                losses = self.objective(plan.outputs, targets, plan.output_gradients)
+                plan.backward()
+            return losses[0], {name: gradient.copy() for name, gradient in self.model.gradients.items()}
 
-    def learn(self, plan: Plan, targets: Array, batch: Callable[[], Batch], tally: Tally | None = None) -> float:
-        """Update once on what a training plan has in its inputs, without checks: what `step` and `fit` run.
+    def learn(
+        self, plan: Plan, targets: tuple[Array, ...], batch: Callable[[], Batch], tally: Tally | None = None
+    ) -> float:
+        """Update once on what a training plan that is held has in its inputs: what `step` and `fit` run.
 
         `batch()` gives those inputs again to look for the cause of a loss that is not finite; `tally` takes the
-        loss and the metrics.
+        losses and the metrics.
         """
-        if plan.batch not in self._seen_batches:
-            self._seen_batches.add(plan.batch)
+        shapes = tuple(plan.shapes.values())
+        if shapes not in self._seen:
+            self._seen.add(shapes)
             processes = self._compile_processes
-            with offered_step(self.model, plan.batch, self.loss, self.optimizer, targets, processes):
+            with offered_step(self.model, shapes, self.objective, self.optimizer, targets, processes):
                 return self.learn(plan, targets, batch, tally)
-        loss = self._forward_and_backward(plan, targets, tally)
         model = self.model
-        runs = model.parameter_runs
-        if not (math.isfinite(loss) and all_finite(model.flat_gradients, runs.trained)):
-            self._restore_state()
-            rate = self.optimizer.learning_rate_at(self.steps)
-            raise NonFiniteLossError(explain(self.model, self.steps, loss, batch(), rate))
-        self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, runs)
-        self.steps += 1
-        return loss
-
-    def _forward_and_backward(self, plan: Plan, targets: Array, tally: Tally | None) -> float:
-        np.copyto(self._state_before, self.model.flat_state)
+        np.copyto(self._state_before, model.flat_state)
         try:
             plan.forward()
-            loss = self.loss(plan.output, targets, plan.output_gradient)
-            if math.isfinite(loss):
-                if tally is not None:  # before backward, which may overwrite the output
-                    tally.add(loss, plan.output, targets)
+            losses = self.objective(plan.outputs, targets, plan.output_gradients)
+            loss = losses[0]
+            finite = math.isfinite(loss)
+            if finite:
+                if tally is not None:  # before backward, which may overwrite the outputs
+                    tally.add(losses, plan.outputs, targets)
                 plan.backward()
+                finite = all_finite(model.flat_gradients, model.parameter_runs.trained)
+            if not finite:
+                raise self._not_finite(losses, batch())
+            self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, model.parameter_runs)
         except BaseException:  # also Ctrl-C: half a step leaves no trace
             self._restore_state()
             raise
+        self.steps += 1
         return loss
+
+    def _not_finite(self, losses: Sequence[float], xb: Batch) -> NonFiniteLossError:
+        self._restore_state()
+        text = explain(self.model, self.steps, losses[0], xb, self.optimizer.learning_rate_at(self.steps))
+        pairs = zip(self.objective.names[1:], losses[1:], strict=True)
+        broken = ", ".join(f"{name} is {loss}" for name, loss in pairs if not math.isfinite(loss))
+        return NonFiniteLossError(f"{text} ({broken})" if broken else text)
 
     @contextlib.contextmanager
     def _state_kept(self) -> Iterator[None]:
@@ -157,47 +185,61 @@ class Learner(Trained, sealed=True):
     def _restore_state(self) -> None:
         np.copyto(self.model.flat_state, self._state_before)
 
-    def _load(self, xb: Batch) -> Plan:
+    def _checked(self, xb: Batch) -> list[Array]:
         arrays = self.model.check_inputs(xb)
         if not len(arrays[0]):
             raise ValueError("x: expected at least one sample, got none")
-        plan = self.model.training_plan(len(arrays[0]))
-        plan.load(arrays)
-        return plan
+        return arrays
 
-    def _batch_targets(self, yb: npt.ArrayLike, plan: Plan) -> Array:
-        return self.loss.targets(yb, plan.output.shape)
+    def held(self, shapes: tuple[Shape, ...]) -> Held:
+        """The plan that trains on inputs of these shapes, for a `with` block."""
+        held = self._held_before.get(shapes)
+        if held is None:
+            held = self.model.held(shapes, training=True, losses=self.objective.trained)
+            self._held_before[shapes] = held
+        return held
+
+    def _batch_targets(self, yb: Targets, plan: Plan) -> tuple[Array, ...]:
+        only = self.objective.only
+        if only is not None and type(yb) is np.ndarray:
+            return (only.targets(yb, plan.outputs[only.output].shape),)
+        return self.objective.targets(yb, {name: output.shape for name, output in plan.outputs.items()})
 
     # ---------------------------------------------------------------------------------------------------- whole sets
 
-    def evaluate(self, x: Batch, y: npt.ArrayLike, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(self, x: Batch, y: Targets, batch_size: int = 256) -> dict[str, float]:
         """Return the mean loss and metrics of the trained net over a data set.
 
         Parameters
         ----------
         x : array of shape (samples, *input shape), or a sequence of arrays for several inputs
-        y : array
-            Targets as the loss takes them.
+        y : array, or mapping of output name to array
+            Targets as the loss takes them, or those of each loss.
         batch_size : int
             Samples computed at a time: bounds the memory. Means are weighted by it, so that it changes only rounding.
 
         Returns
         -------
         dict
-            "loss" and the names of the metrics, such as "accuracy".
+            "loss" and the names of the metrics, such as "accuracy". For losses by name also each of them, such as
+            "class_loss", and the metrics as "class_accuracy".
         """
-        return self.evaluate_samples(Samples(self.model, self.loss, x, y), batch_size)
+        return self.evaluate_samples(Samples(self.model, self.objective, x, y), batch_size)
 
     def evaluate_samples(self, samples: Samples, batch_size: int = 256) -> dict[str, float]:
         """Do what `evaluate` does on data that were checked before."""
-        tally = Tally(self.metrics)
+        tally = self.tally()
         for start, stop in ranges(len(samples), batch_size):
-            plan = self.model.inference_plan(stop - start)
-            plan.load([each[start:stop] for each in samples.inputs])
-            plan.forward()
-            targets = samples.targets[start:stop]
-            tally.add(self.loss(plan.output, targets), plan.output, targets)
+            with self.model.held(samples.shapes(stop - start)) as plan:
+                plan.load([each[start:stop] for each in samples.inputs])
+                plan.forward()
+                targets = tuple(each[start:stop] for each in samples.targets)
+                tally.add(self.objective(plan.outputs, targets), plan.outputs, targets)
         return tally.means()
+
+    def tally(self) -> Tally:
+        """Return sums of nothing yet, for the losses and metrics of some batches."""
+        return Tally(self.objective, self.metrics)
 
     def stop(self) -> None:
         """End the running `Trainer.fit` after this epoch; for callbacks."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from minitrain.losses import Loss
 from minitrain.model import Model
 from minitrain.model.copying import Copied
 from minitrain.optimizers import Optimizer
 from minitrain.sealed import Sealed
+from minitrain.training.exclusive import Exclusive
 from minitrain.training.history import History
+from minitrain.training.objective import Objective
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import mismatch
 
@@ -24,11 +26,14 @@ FIT = "give it to trainer.fit(...)"
 class Trained(Copied, Sealed, sealed=True):
     """The attributes of a trainer; see `Trainer`."""
 
-    assignable: ClassVar[frozenset[str]] = frozenset({"steps", "epoch", "history", "stop_requested"})
+    assignable: ClassVar[frozenset[str]] = frozenset({"steps", "epoch", "stop_requested"})
     remedies: ClassVar[Mapping[str, str]] = {
         "model": ANOTHER,
         "loss": ANOTHER,
+        "loss_weights": ANOTHER,
+        "objective": ANOTHER,
         "metrics": ANOTHER,
+        "history": "each fit begins one of its own",
         "slots": "write into its arrays: trainer.slots[name][...] = array",
         "lr": RATE,
         "learning_rate": RATE,
@@ -43,14 +48,22 @@ class Trained(Copied, Sealed, sealed=True):
     }
 
     model: Model
-    loss: Loss
+    loss: Any
+    loss_weights: Any
+    objective: Objective
     metrics: Any
     slots: dict[str, Array]
     steps: int
     epoch: int
-    history: History | None
     stop_requested: bool
+    _history: History | None
+    _fit: Exclusive
     _optimizer: Optimizer
+
+    @property
+    def history(self) -> History | None:
+        """Of the last `fit`; while one runs, a copy of what there is so far."""
+        return self._history.copy() if self._fit and self._history is not None else self._history
 
     @property
     def optimizer(self) -> Optimizer:
@@ -70,3 +83,10 @@ class Trained(Copied, Sealed, sealed=True):
             expected = f"another {type(former).__name__} with {', '.join(former.slot_names) or 'no vectors'}"
             raise ValueError(f"optimizer: expected {expected}, got {optimizer!r}; for one of another kind {ANOTHER}")
         self._optimizer = optimizer
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        with self.model.resting():  # what belongs to one step stays together, also where another thread trains
+            copied.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return copied

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import numpy.typing as npt
-
 from minitrain.training.callback import Callback
 from minitrain.training.diagnosis import NonFiniteLossError
 from minitrain.training.fitting import Fitting
 from minitrain.training.history import History
 from minitrain.training.profile import LayerProfile, format_profile, profile_plan
-from minitrain.training.step import Batch, Learner
+from minitrain.training.step import Batch, Learner, Targets
+from nbnorm.jit.checks import expect_integer
 
 __all__ = ["NonFiniteLossError", "Trainer"]
+
+REFUSAL = (
+    "this trainer is in the middle of a fit, in another thread or around this callback: epochs and history belong to "
+    "one fit; wait for its end, or make another Trainer of the same model"
+)
 
 
 class Trainer(Learner, sealed=True):
@@ -23,13 +27,21 @@ class Trainer(Learner, sealed=True):
     Parameters
     ----------
     model : Model
-    loss : Loss
-        From `minitrain.losses`: mean over the batch, and its gradient.
+    loss : Loss, or mapping of output name to Loss
+        From `minitrain.losses`: mean over the batch, and its gradient. Where the outputs of the model have names, each
+        has a loss of its own, `{"class": SoftmaxCrossEntropy(), "box": MeanSquaredError()}`, and targets and metrics
+        come by these names, too. An output without a loss is not trained, and what leads to it alone neither. The loss
+        of a model's only output may be given without its name, which is then left out everywhere.
     optimizer : Optimizer
         From `minitrain.optimizers`.
     metrics : mapping of name to callable, or sequence of callables, optional
         Measured beside the loss: `metric(outputs, targets)` is a mean over the samples. For the losses of classes the
-        accuracy is measured unless something is given; `()` measures nothing.
+        accuracy is measured unless something is given; `()` measures nothing. For losses by name, a mapping of output
+        name to any of these. Metrics, and losses that are not minitrain's, get copies that cannot be written: what
+        they keep stays as it was.
+    loss_weights : mapping of output name to float, optional
+        The loss that is made small is the sum of all losses times these, at least 0; 1 for outputs that are not named.
+        A loss of weight 0 is measured, and nothing is trained by it.
     compile_processes : int, optional
         Processes that compile kernels beside this one while the first step runs, where they are not in the cache yet;
         0 for none. By default the environment variable `NBNORM_COMPILE_PROCESSES` says it, or else it is one less than
@@ -42,7 +54,16 @@ class Trainer(Learner, sealed=True):
     slots : dict of arrays
         The optimizer's own vectors, such as momentum.
     history : History or None
-        Of the last `fit`, also while it runs.
+        Of the last `fit`; while one runs, a copy of what there is so far.
+
+    Notes
+    -----
+    Whoever computes with the model has its memory to itself: two threads that call `step` take turns, and another
+    thread's `predict` sees whole steps only. A loss or a metric may predict and evaluate with the model, but not train
+    it (RuntimeError). One `fit` of a trainer runs at a time.
+
+    A loss or metric of yours is checked as it runs: it returns one number, and a loss writes all of the gradient, which
+    is seen on the first batch of each size.
 
     Examples
     --------
@@ -56,16 +77,31 @@ class Trainer(Learner, sealed=True):
     >>> history = trainer.fit(x, y, epochs=20, batch_size=16, verbose=False)
     >>> history.metrics["loss"][-1] < history.metrics["loss"][0]
     True
+
+    Two outputs, each with a loss of its own:
+
+    >>> from minitrain import Input, Model, layers
+    >>> inputs = Input((2,))
+    >>> h = layers.ReLU()(layers.Dense(16)(inputs))
+    >>> model = Model(inputs, {"side": layers.Dense(2)(h), "sum": layers.Dense(1)(h)})
+    >>> trainer = Trainer(
+    ...     model,
+    ...     loss={"side": losses.SoftmaxCrossEntropy(), "sum": losses.MeanSquaredError()},
+    ...     loss_weights={"sum": 0.3},
+    ...     optimizer=optimizers.Adam(0.01),
+    ... )
+    >>> sorted(trainer.evaluate(x, {"side": y, "sum": x.sum(axis=1)}))
+    ['loss', 'side_accuracy', 'side_loss', 'sum_loss']
     """
 
     def fit(
         self,
         x: Batch,
-        y: npt.ArrayLike,
+        y: Targets,
         epochs: int = 1,
         batch_size: int = 32,
         *,
-        validation_data: tuple[Batch, npt.ArrayLike] | None = None,
+        validation_data: tuple[Batch, Targets] | None = None,
         callbacks: Sequence[Callback] = (),
         shuffle: bool = True,
         seed: int | None = None,
@@ -76,9 +112,11 @@ class Trainer(Learner, sealed=True):
         Parameters
         ----------
         x : array of shape (samples, *input shape), or a sequence of arrays for several inputs
-            Converted to the model's dtype once.
-        y : array
-            Targets as the loss takes them.
+            Converted to the model's dtype once; integer inputs keep theirs.
+        y : array, or mapping of output name to array
+            Targets as the loss takes them, or those of each loss. A fit sees `x`, `y` and the validation data as they
+            were when it began: what can be written is copied, which takes their memory once more. What cannot, such
+            as `numpy.load(path, mmap_mode="r")`, is read where it is.
         epochs : int
             Passes over the data. Epochs are counted over the life of the trainer, from 1: a second `fit`, or one
             after `checkpoint.restore`, goes on where the first ended and gives the bits of one long fit.
@@ -86,7 +124,7 @@ class Trainer(Learner, sealed=True):
             The last batch of an epoch holds what is left, and is trained too. Where one sample is left and the net
             cannot train on a single one (batch norm of vectors), it joins the batch before.
         validation_data : (x, y), optional
-            Evaluated after each epoch: "val_loss", "val_accuracy".
+            Evaluated after each epoch: "val_loss", "val_accuracy", or "val_class_loss" and so on by output.
         callbacks : sequence of Callback
         shuffle : bool
             Whether each epoch has an order of its own, drawn from `seed` and its number alone.
@@ -109,12 +147,18 @@ class Trainer(Learner, sealed=True):
             overflowed them, the next step says so).
         ValueError, TypeError
             Data that do not fit the model or the loss; raised before anything is trained.
+        RuntimeError
+            A fit of this trainer is running, in another thread or around this callback.
         """
-        fitting = Fitting(self, x, y, batch_size, validation_data, callbacks, shuffle, seed, verbose)
-        return fitting.run(epochs)
+        epochs = expect_integer("epochs", epochs, 0)
+        with self._fit.block(REFUSAL):
+            fitting = Fitting(self, x, y, batch_size, validation_data, callbacks, shuffle, seed, verbose)
+            self._history, self.stop_requested = fitting.history, False
+            fitting.run(epochs)
+        return fitting.history
 
     def profile(
-        self, xb: Batch, yb: npt.ArrayLike, *, runs: int = 10, print_fn: Callable[[str], object] = print
+        self, xb: Batch, yb: Targets, *, runs: int = 10, print_fn: Callable[[str], object] = print
     ) -> list[LayerProfile]:
         """Print where the time of a step goes: milliseconds, GFLOP/s, GB/s and algorithms of every layer.
 
@@ -134,9 +178,11 @@ class Trainer(Learner, sealed=True):
         list of LayerProfile
             The numbers, in the order in which the layers run; fused layers count as one.
         """
-        plan = self._load(xb)
-        targets = self._batch_targets(yb, plan)
-        with self._state_kept():
-            layers = profile_plan(plan, lambda: self.loss(plan.output, targets, plan.output_gradient), runs)
+        arrays = self._checked(xb)
+        with self.held(tuple(each.shape for each in arrays)) as plan:
+            plan.load(arrays)
+            targets = self._batch_targets(yb, plan)
+            with self._state_kept():
+                layers = profile_plan(plan, lambda: self.objective(plan.outputs, targets, plan.output_gradients), runs)
         print_fn(format_profile(layers, plan.graph, plan.batch))
         return layers

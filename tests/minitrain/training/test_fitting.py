@@ -10,7 +10,8 @@ from paths import ROOT
 from small_trainer import CLASSES, everything, make_trainer, small_net
 
 from minitrain import Input, Model, Trainer, layers, losses, models, optimizers
-from minitrain.training.batches import Tally, ranges
+from minitrain.training.batches import ranges
+from minitrain.training.measures import Tally
 from minitrain.training.trainer import NonFiniteLossError
 
 
@@ -132,7 +133,7 @@ def test_last_single_sample_joins_the_batch_before_where_the_norm_needs_two(data
 
 
 def test_tally_of_nothing_is_nan():
-    assert np.isnan(Tally({}).means()["loss"])
+    assert np.isnan(Tally(make_trainer().objective, {}).means()["loss"])
 
 
 @pytest.mark.parametrize(
