@@ -19,6 +19,7 @@ from minitrain.training.ahead import offered_step
 from minitrain.training.batches import Samples, ranges
 from minitrain.training.diagnosis import NonFiniteLossError, explain
 from minitrain.training.exclusive import Exclusive
+from minitrain.training.heads import check_heads
 from minitrain.training.history import History
 from minitrain.training.measures import Metrics, Tally, metrics_by_name
 from minitrain.training.objective import Objective
@@ -74,6 +75,11 @@ class Learner(Trained, sealed=True):
         self.loss_weights = loss_weights
         self.optimizer = optimizer
         self.metrics = metrics_by_name(self.objective, metrics)
+        check_heads(
+            model.graph,
+            {term.output: term.loss for term in self.objective.terms},
+            self.metrics if self.objective.is_named else {self.objective.terms[0].output: self.metrics},
+        )
         optimizer.check(model.parameter_runs)
         self.slots = optimizer.slots(model.flat_params)
         self.steps = 0
