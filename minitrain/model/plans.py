@@ -99,21 +99,25 @@ class Plans:
         """Take the memory; `leave` gives it back."""
         self._lock.acquire()
         try:
-            self._refuse_nested_training(wanted.training)
-            if self._depth == len(self._levels):
+            depth = self._depth
+            if depth and wanted.training:
+                raise self._refusal()
+            if depth == len(self._levels):
                 self._levels.append(_Level())
-            plan = self._levels[self._depth].plan(wanted, self._make)
+            plan = self._levels[depth].plan(wanted, self._make)
         except BaseException:
             self._lock.release()
             raise
-        self._depth += 1
-        self._training |= wanted.training
+        self._depth = depth + 1
+        if wanted.training:
+            self._training = True
         return plan
 
     def leave(self, wanted: Wanted) -> None:
         """Give the memory back that `enter` took."""
         self._depth -= 1
-        self._training &= not wanted.training
+        if wanted.training:
+            self._training = False
         self._lock.release()
 
     @contextlib.contextmanager
@@ -123,7 +127,8 @@ class Plans:
         What is shared are parameters, state and gradients, and what is derived from them.
         """
         with self._lock:
-            self._refuse_nested_training(training)
+            if self._depth and training:
+                raise self._refusal()
             before = self._training
             self._training |= training
             self._depth += 1
@@ -133,12 +138,12 @@ class Plans:
                 self._depth -= 1
                 self._training = before
 
-    def _refuse_nested_training(self, training: bool) -> None:
-        if self._training and training:
-            raise RuntimeError(
-                "this model is in the middle of a training step: a loss, a metric or a layer may predict or "
-                "evaluate with it, but not train it or ask for gradients; do that in a callback"
-            )
+    @staticmethod
+    def _refusal() -> RuntimeError:
+        return RuntimeError(
+            "this model is in the middle of a step or an evaluation: a loss, a metric or a layer may predict or "
+            "evaluate with it, but not train it or ask for gradients; do that in a callback"
+        )
 
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:
@@ -200,8 +205,12 @@ class _Level:
     def __init__(self) -> None:
         self._arena = new_arena(0)
         self._plans: OrderedDict[Wanted, Plan] = OrderedDict()
+        self._last: tuple[Wanted, Plan] | None = None  # asked for again and again: by the same object
 
     def plan(self, wanted: Wanted, make: Callable[[Wanted, Arena], Plan]) -> Plan:
+        last = self._last
+        if last is not None and last[0] is wanted:
+            return last[1]
         plan = self._plans.get(wanted)
         if plan is None:
             plan = make(wanted, self._provide)
@@ -210,6 +219,7 @@ class _Level:
             self._plans[wanted] = plan
         else:
             self._plans.move_to_end(wanted)
+        self._last = wanted, plan
         return plan
 
     def _provide(self, size: int) -> npt.NDArray[np.uint8]:

@@ -160,5 +160,5 @@ def test_within_a_training_step():
     expected = model.activations(x, "head")["head"]
     with model.held(((4, 2, 6, 6),), training=True):
         np.testing.assert_array_equal(model.activations(x, "head")["head"], expected)
-        with pytest.raises(RuntimeError, match="in the middle of a training step"):
+        with pytest.raises(RuntimeError, match="in the middle of a step"):
             model.activations(x, training=True)

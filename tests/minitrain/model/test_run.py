@@ -309,7 +309,7 @@ def test_a_training_run_within_a_step_is_refused_and_inference_is_not():
     (x,) = batch(model, 4)
     training, inference = model.bind(4), model.bind(4, training=False)
     with model.held(((4, 2, 5, 5),), training=True):
-        with pytest.raises(RuntimeError, match="in the middle of a training step"):
+        with pytest.raises(RuntimeError, match="in the middle of a step"):
             training.forward(x)
         inside = inference.forward(x).copy()
     np.testing.assert_array_equal(inside, inference.forward(x))
