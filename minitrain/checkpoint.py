@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from minitrain.layer import Layer
 from minitrain.losses import Loss
 from minitrain.model import Model
+from minitrain.objective.measures import Metrics
 from minitrain.optimizers import Optimizer
 from minitrain.training.checkpoint_file import restore, save_checkpoint
-from minitrain.training.measures import Metrics
 from minitrain.training.trainer import Trainer
 
 __all__ = ["load_checkpoint", "restore", "save_checkpoint"]

@@ -20,7 +20,8 @@ ROOMS = [
     "minitrain.initializers", "minitrain.sealed", "minitrain.spec", "minitrain.layer", "minitrain.testing",
     "minitrain.layers", "minitrain.layers.fused", "minitrain.schedules", "minitrain.optimizers",
     "minitrain.losses", "minitrain.metrics", "minitrain.graph", "minitrain.compile", "minitrain.terminal",
-    "minitrain.model", "minitrain.training", "minitrain.callbacks", "minitrain.training.run_folder",
+    "minitrain.model", "minitrain.objective", "minitrain.training", "minitrain.callbacks",
+    "minitrain.training.run_folder",
     "minitrain.checkpoint", "minitrain.models",
     "minitrain.datasets", "minitrain.experiments", "minitrain.cli", "minitrain.__init__", "minitrain.__main__",
 ]  # fmt: skip

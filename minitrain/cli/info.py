@@ -19,8 +19,8 @@ from minitrain import losses, models, optimizers
 from minitrain.cli import arguments as shared
 from minitrain.graph.graph import SINGLE
 from minitrain.model import Model
+from minitrain.objective.objective import Objective
 from minitrain.training.ahead import calls_of_a_step, forms
-from minitrain.training.objective import Objective
 from minitrain.training.run_folder import load_model, read_config
 from minitrain.training.trainer import Trainer
 from minitrain.version import __version__

@@ -12,8 +12,8 @@ import numpy as np
 from minitrain.graph import Graph
 from minitrain.layer import Shape
 from minitrain.model import Model
+from minitrain.objective.objective import Objective
 from minitrain.optimizers import Optimizer, all_finite
-from minitrain.training.objective import Objective
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.helpers import offered
 

@@ -14,7 +14,7 @@ from minitrain.compile.plan import Plan
 from minitrain.graph.graph import SINGLE
 from minitrain.layer import TYPICAL_BATCH, Shape
 from minitrain.model import Model
-from minitrain.training.objective import Objective
+from minitrain.objective.objective import Objective
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_integer
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain.model.plans import Held
+from minitrain.objective.measures import Tally
 from minitrain.terminal.interrupts import deferred_interrupt
 from minitrain.terminal.progress import make_progress
 from minitrain.training.batches import Samples, ranges
 from minitrain.training.callback import Callback
 from minitrain.training.history import History
-from minitrain.training.measures import Tally
 from minitrain.training.step import Learner, Targets
 from nbnorm.jit.checks import expect_integer
 

@@ -14,15 +14,15 @@ from minitrain.layer import Shape
 from minitrain.losses import Loss
 from minitrain.model import Model
 from minitrain.model.plans import Held
+from minitrain.objective.heads import check_heads
+from minitrain.objective.measures import Metrics, Tally, metrics_by_name
+from minitrain.objective.objective import Objective
 from minitrain.optimizers import Optimizer, all_finite
 from minitrain.training.ahead import offered_step
 from minitrain.training.batches import Samples, ranges
 from minitrain.training.diagnosis import NonFiniteLossError, explain
 from minitrain.training.exclusive import Exclusive
-from minitrain.training.heads import check_heads
 from minitrain.training.history import History
-from minitrain.training.measures import Metrics, Tally, metrics_by_name
-from minitrain.training.objective import Objective
 from minitrain.training.trained import Trained
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_integer

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from minitrain.model import Model
 from minitrain.model.copying import Copied
+from minitrain.objective.objective import Objective
 from minitrain.optimizers import Optimizer
 from minitrain.sealed import Sealed
 from minitrain.training.exclusive import Exclusive
 from minitrain.training.history import History
-from minitrain.training.objective import Objective
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import mismatch
 

@@ -20,7 +20,7 @@ from minitrain.graph.graph import SINGLE
 from minitrain.layer import TYPICAL_BATCH, Shape
 from minitrain.losses import LOSSES, Loss
 from minitrain.model import Model
-from minitrain.training.lending import as_number, lent, read_only
+from minitrain.objective.lending import as_number, lent, read_only
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_number, mismatch
 

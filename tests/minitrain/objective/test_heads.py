@@ -8,7 +8,7 @@ from minitrain import Input, Model, layers, models
 from minitrain.graph.graph import SINGLE
 from minitrain.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from minitrain.metrics import BinaryAccuracy, TopK, accuracy, accuracy_of, top_k_accuracy
-from minitrain.training.heads import check_heads
+from minitrain.objective.heads import check_heads
 
 CE, MSE, PROBABILITIES, LOGITS = (
     SoftmaxCrossEntropy(), MeanSquaredError(), BinaryCrossEntropy(), BinaryCrossEntropy(from_logits=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from minitrain.metrics import BinaryAccuracy, TopK, accuracy, accuracy_of, top_k_accuracy
-from minitrain.training.lending import as_number, lent
-from minitrain.training.objective import Objective, Term
+from minitrain.objective.lending import as_number, lent
+from minitrain.objective.objective import Objective, Term
 from nbnorm.jit.arrays import Array
 
 __all__ = ["Metric", "Metrics", "Tally", "metrics_by_name"]
