@@ -20,7 +20,7 @@ from minitrain.objective.objective import Objective
 from minitrain.optimizers import Optimizer, all_finite
 from minitrain.training.ahead import offered_step
 from minitrain.training.batches import Samples, ranges
-from minitrain.training.diagnosis import NonFiniteLossError, explain
+from minitrain.training.diagnosis import Failure, NonFiniteLossError, explain
 from minitrain.training.exclusive import Exclusive
 from minitrain.training.history import History
 from minitrain.training.trained import Trained
@@ -165,7 +165,7 @@ class Learner(Trained, sealed=True):
                 plan.backward()
                 finite = all_finite(model.flat_gradients, model.parameter_runs.trained)
             if not finite:
-                raise self._not_finite(losses, batch())
+                raise self._not_finite(losses, batch(), targets)
             self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, model.parameter_runs)
         except BaseException:  # also Ctrl-C: half a step leaves no trace
             self._restore_state()
@@ -173,12 +173,11 @@ class Learner(Trained, sealed=True):
         self.steps += 1
         return loss
 
-    def _not_finite(self, losses: Sequence[float], xb: Batch) -> NonFiniteLossError:
+    def _not_finite(self, losses: Sequence[float], xb: Batch, targets: Sequence[Array]) -> NonFiniteLossError:
         self._restore_state()
-        text = explain(self.model, self.steps, losses[0], xb, self.optimizer.learning_rate_at(self.steps))
-        pairs = zip(self.objective.names[1:], losses[1:], strict=True)
-        broken = ", ".join(f"{name} is {loss}" for name, loss in pairs if not math.isfinite(loss))
-        return NonFiniteLossError(f"{text} ({broken})" if broken else text)
+        rate = self.optimizer.learning_rate_at(self.steps)
+        failure = Failure(self.steps, losses, self.model.check_inputs(xb), targets, rate)
+        return NonFiniteLossError(explain(self.model, self.objective, failure))
 
     @contextlib.contextmanager
     def _state_kept(self) -> Iterator[None]:
