@@ -60,7 +60,7 @@ def test_a_trainer(name, message):
     trainer = make_trainer()
     with pytest.raises(AttributeError, match=message):
         setattr(trainer, name, 0.1)
-    trainer.steps, trainer.epoch, trainer.history = 3, 1, None
+    trainer.steps, trainer.epoch = 3, 1
     assert (trainer.steps, trainer.epoch) == (3, 1)
 
 

@@ -4,7 +4,6 @@ import contextlib
 
 import numpy as np
 import pytest
-from bound_layer import BoundLayer
 from numba import typeof
 from signatures import differ_only_in_shape, recorded
 
@@ -12,6 +11,8 @@ from benchmarks.bits import NETS
 from minitrain import Model, losses
 from minitrain.layers import LAYERS
 from minitrain.layers.fused import FUSED_LAYERS
+from minitrain.objective.objective import Objective
+from minitrain.testing.bound_layer import BoundLayer
 from minitrain.training.ahead import calls_of_a_step
 from nbnorm.jit.arrays import nothing
 
@@ -20,7 +21,9 @@ LABELS = losses.SoftmaxCrossEntropy()
 
 
 def steps_of(graph, dtype, batch, optimizer):
-    return calls_of_a_step(graph, dtype, True, batch, LABELS, optimizer, (batch,), "int64")
+    objective = Objective(Model.from_graph(graph, dtype=dtype), LABELS)
+    shapes = tuple(graph.input_shapes(batch).values())
+    return calls_of_a_step(graph, dtype, True, shapes, objective, optimizer, [((batch,), "int64")])
 
 
 def run_all(calls):
@@ -45,7 +48,7 @@ def test_optional_arrays_do_not_change_a_signature(dtype):
     with recorded() as signatures, np.errstate(all="ignore"):
         for layer in ALL_LAYERS.values():
             for example in layer.examples:
-                bound = BoundLayer(layer(**example.arguments), example.shapes, dtype)
+                bound = BoundLayer(layer(**example.arguments), example, dtype)
                 bound.infer()
                 if bound.training:
                     bound.forward()

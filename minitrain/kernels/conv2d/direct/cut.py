@@ -183,7 +183,9 @@ def _rows_of_band(problem: Problem, phases: Phases, one_row: Layout) -> tuple[in
 def _is_the_source(problem: Problem, rows: Copies, columns: Copies) -> bool:
     """Whether a whole packed plane would look like the source itself: single taps are read where they are."""
     planes_agree = (problem.height, problem.width) == (problem.out_height, problem.out_width)
-    return (rows.stride, columns.stride) == (1, 1) and rows.begins + columns.begins == [0, 0] and planes_agree
+    # a tap that reaches beyond would read the next plane, where a copy has zeros
+    reach_nothing_else = rows.begins + columns.begins == [0, 0] and rows.reach == columns.reach == 0
+    return (rows.stride, columns.stride) == (1, 1) and reach_nothing_else and planes_agree
 
 
 def _chunks_of_sum(problem: Problem, layout: Layout, tile: tuple[int, int], longest: int) -> int:

@@ -83,6 +83,20 @@ def test_where_no_tap_reaches_the_input(dtype):
     assert (run(g, dtype)[1] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding", "dilation"),
+    [
+        ((1, 1), (2, 1), (2, 1), (2, 0), (3, 1)),
+        ((1, 1), (1, 2), (1, 3), (0, 3), (1, 5)),
+        ((2, 3), (2, 1), (4, 1), (4, 0), (4, 1)),
+    ],
+)
+def test_where_a_tap_reaches_beyond_a_plane_that_is_read_in_place(size, kernel, stride, padding, dilation, dtype):
+    g = Geometry((3, 2, *size), 2, kernel, stride, padding, dilation)
+    assert_close(run(g, dtype), expected(g, dtype), dtype)
+
+
 @settings(max_examples=60, deadline=None)
 @given(geometries(), st.sampled_from(["float32", "float64"]))
 def test_any_shape(geometry, dtype):
