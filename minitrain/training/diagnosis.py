@@ -15,11 +15,20 @@ __all__ = ["NonFiniteLossError", "explain", "first_non_finite"]
 
 
 class NonFiniteLossError(ArithmeticError):
-    """A loss or a gradient is NaN or infinite. Parameters and state are as they were before that step."""
+    """A loss, gradient or running statistic is NaN or infinite. Parameters and state are as before that step."""
 
 
-def explain(model: Model, step: int, loss: float, xb: Array | Sequence[Array], learning_rate: float) -> str:
+def explain(
+    model: Model,
+    step: int,
+    loss: float,
+    xb: Array | Sequence[Array],
+    learning_rate: float,
+    broken_state: str | None = None,
+) -> str:
     """Return what went wrong in a step on the batch `xb`; the model's state is that before the step.
+
+    `broken_state` is the array of the state that was not finite after it.
 
     The first cause in the order of computation is named: a parameter or input that was not finite before, a layer's
     output, or, where the loss is finite, a parameter's gradient.
@@ -27,7 +36,13 @@ def explain(model: Model, step: int, loss: float, xb: Array | Sequence[Array], l
     advice = f"the parameters are as before this step; try a learning rate below {learning_rate:g}, or batch norm"
     if math.isfinite(loss):
         broken = (name for name, each in model.gradients.items() if not np.isfinite(each).all())
-        return f"step {step}: the gradient of {next(broken)} is not finite (the loss is {loss:g}); {advice}"
+        gradient = next(broken, None)
+        if gradient is None:
+            return (
+                f"step {step}: the state {broken_state} is not finite (the loss is {loss:g}): the layer's inputs are "
+                "too large for its statistics; scale the data, or those inputs; parameters and state are as before"
+            )
+        return f"step {step}: the gradient of {gradient} is not finite (the loss is {loss:g}); {advice}"
     first = first_non_finite(model, xb)
     if first in model.input_shapes:
         return f"step {step}: the loss is {loss}: the data of {first} are not finite; nothing was updated"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,14 +15,16 @@ from minitrain.losses import Loss
 from minitrain.model import Model
 from minitrain.model.plans import Held
 from minitrain.objective.heads import check_heads
-from minitrain.objective.measures import Metrics, Tally, metrics_by_name
+from minitrain.objective.measures import Metrics, Tally, directions, metrics_by_name
 from minitrain.objective.objective import Objective
 from minitrain.optimizers import Optimizer, all_finite
 from minitrain.training.ahead import offered_step
 from minitrain.training.batches import Samples, ranges
 from minitrain.training.diagnosis import NonFiniteLossError, explain
 from minitrain.training.exclusive import Exclusive
+from minitrain.training.finite_state import broken_state, state_is_finite, state_vectors
 from minitrain.training.history import History
+from minitrain.training.position import CallbackState, Position
 from minitrain.training.trained import Trained
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_integer
@@ -30,6 +32,7 @@ from nbnorm.jit.checks import expect_integer
 __all__ = ["Batch", "Learner", "Losses", "Targets"]
 
 Batch = Array | Sequence[Array]
+Kept = TypeVar("Kept")
 Losses = Loss | Mapping[str, Loss]
 Targets = Any  # array-like, or a mapping of array-likes by output
 
@@ -39,6 +42,13 @@ class _Plans(dict[tuple[Shape, ...], Held]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Plans, ()
+
+
+class _OfThis(list[Kept]):
+    """Nothing, or one thing that belongs to this object alone: a copy has nothing."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _OfThis, ()
 
 
 class Learner(Trained, sealed=True):
@@ -90,6 +100,9 @@ class Learner(Trained, sealed=True):
         self._compile_processes = (
             None if compile_processes is None else expect_integer("compile_processes", compile_processes, 0)
         )
+        self._position: Position | None = None
+        self._callback_states: _OfThis[Callable[[], list[CallbackState]]] = _OfThis()  # of the fit that runs
+        self._state_vectors: _OfThis[tuple[Array, ...]] = _OfThis()
         self._state_before = np.empty_like(model.flat_state)  # touched by whoever holds the model's plan alone
         self._seen: set[tuple[Shape, ...]] = set()
         self._held_before = _Plans()
@@ -163,7 +176,7 @@ class Learner(Trained, sealed=True):
                 if tally is not None:  # before backward, which may overwrite the outputs
                     tally.add(losses, plan.outputs, targets)
                 plan.backward()
-                finite = all_finite(model.flat_gradients, model.parameter_runs.trained)
+                finite = all_finite(model.flat_gradients, model.parameter_runs.trained) and self._state_is_finite()
             if not finite:
                 raise self._not_finite(losses, batch())
             self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, model.parameter_runs)
@@ -174,11 +187,18 @@ class Learner(Trained, sealed=True):
         return loss
 
     def _not_finite(self, losses: Sequence[float], xb: Batch) -> NonFiniteLossError:
+        state = broken_state(self.model)
         self._restore_state()
-        text = explain(self.model, self.steps, losses[0], xb, self.optimizer.learning_rate_at(self.steps))
+        rate = self.optimizer.learning_rate_at(self.steps)
+        text = explain(self.model, self.steps, losses[0], xb, rate, state)
         pairs = zip(self.objective.names[1:], losses[1:], strict=True)
         broken = ", ".join(f"{name} is {loss}" for name, loss in pairs if not math.isfinite(loss))
         return NonFiniteLossError(f"{text} ({broken})" if broken else text)
+
+    def _state_is_finite(self) -> bool:
+        if not self._state_vectors:
+            self._state_vectors.append(state_vectors(self.model))
+        return state_is_finite(self._state_vectors[0])
 
     @contextlib.contextmanager
     def _state_kept(self) -> Iterator[None]:
@@ -241,11 +261,43 @@ class Learner(Trained, sealed=True):
                 plan.forward()
                 targets = tuple(each[start:stop] for each in samples.targets)
                 tally.add(self.objective(plan.outputs, targets), plan.outputs, targets)
-        return tally.means()
+        return tally.values()
 
     def tally(self) -> Tally:
         """Return sums of nothing yet, for the losses and metrics of some batches."""
         return Tally(self.objective, self.metrics)
+
+    def directions(self) -> dict[str, bool | None]:
+        """Return the names of all that is measured, and whether larger is better; None where nothing says it."""
+        return directions(self.objective, self.metrics)
+
+    @property
+    def position(self) -> Position | None:
+        """Where the last `fit` is, or was when it was interrupted; None before the first."""
+        return self._position
+
+    def callback_states(self) -> list[CallbackState]:
+        """Return the states of the callbacks of the `fit` that runs, or of the last one."""
+        if self._callback_states:
+            return self._callback_states[0]()
+        return [] if self._position is None else self._position.callbacks
+
+    def begin_at(self, position: Position, callback_states: Callable[[], list[CallbackState]]) -> None:
+        """Let this be the position of the `fit` that begins."""
+        self._position = position
+        self._callback_states[:] = [callback_states]
+
+    def end_at(self, position: Position) -> None:
+        """Keep what a later `fit` or checkpoint needs of the one that ends."""
+        position.callbacks = self.callback_states()
+        position.resumes = position.is_inside(self.epoch, self.steps)
+        position.sums = position.tally.state() if position.resumes and position.tally is not None else None
+        position.tally = None
+        self._callback_states.clear()
+
+    def go_on_from(self, position: Position | None) -> None:
+        """Let the next `fit` begin where a checkpoint was saved."""
+        self._position = position
 
     def stop(self) -> None:
         """End the running `Trainer.fit` after this epoch; for callbacks."""

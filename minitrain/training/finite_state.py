@@ -1,0 +1,44 @@
+"""Whether a model's state is finite: statistics that overflow make predictions constant, and no loss says so."""
+
+from __future__ import annotations
+
+from minitrain.model import Model
+from minitrain.optimizers import all_finite
+from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import FLOATS
+
+__all__ = ["broken_state", "state_is_finite", "state_vectors"]
+
+
+def state_vectors(model: Model) -> tuple[Array, ...]:
+    """Return the floats in a model's state as few vectors; live views. The gaps in them hold zeros."""
+    memory, start_of_memory = model.flat_state, model.flat_state.ctypes.data
+    runs: list[list[int]] = []
+    former = None
+    for each in model.state.values():
+        if each.dtype not in FLOATS or not each.size:
+            former = None
+            continue
+        begin = each.ctypes.data - start_of_memory
+        if former == each.dtype:
+            runs[-1][1] = begin + each.nbytes
+        else:
+            runs.append([begin, begin + each.nbytes, each.dtype.num])
+        former = each.dtype
+    dtypes = {dtype.num: dtype for dtype in FLOATS}
+    return tuple(memory[begin:end].view(dtypes[number]) for begin, end, number in runs)
+
+
+def state_is_finite(vectors: tuple[Array, ...]) -> bool:
+    """Return whether all of the vectors are finite."""
+    if len(vectors) == 1:  # as nearly always: the loop's generator would take longer than a small net's state
+        return all_finite(vectors[0])
+    return all(all_finite(each) for each in vectors)
+
+
+def broken_state(model: Model) -> str | None:
+    """Name the first array of the state that is not finite; None where all are."""
+    for name, each in model.state.items():
+        if each.dtype in FLOATS and not all_finite(each.reshape(-1)):
+            return name
+    return None
