@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from minitrain.model import Model
 from minitrain.optimizers import all_finite
 from nbnorm.jit.arrays import Array
@@ -13,7 +17,7 @@ __all__ = ["broken_state", "state_is_finite", "state_vectors"]
 def state_vectors(model: Model) -> tuple[Array, ...]:
     """Return the floats in a model's state as few vectors; live views. The gaps in them hold zeros."""
     memory, start_of_memory = model.flat_state, model.flat_state.ctypes.data
-    runs: list[list[int]] = []
+    runs: list[tuple[int, int, np.dtype[Any]]] = []
     former = None
     for each in model.state.values():
         if each.dtype not in FLOATS or not each.size:
@@ -21,12 +25,11 @@ def state_vectors(model: Model) -> tuple[Array, ...]:
             continue
         begin = each.ctypes.data - start_of_memory
         if former == each.dtype:
-            runs[-1][1] = begin + each.nbytes
+            runs[-1] = (runs[-1][0], begin + each.nbytes, each.dtype)
         else:
-            runs.append([begin, begin + each.nbytes, each.dtype.num])
+            runs.append((begin, begin + each.nbytes, each.dtype))
         former = each.dtype
-    dtypes = {dtype.num: dtype for dtype in FLOATS}
-    return tuple(memory[begin:end].view(dtypes[number]) for begin, end, number in runs)
+    return tuple(memory[begin:end].view(dtype) for begin, end, dtype in runs)
 
 
 def state_is_finite(vectors: tuple[Array, ...]) -> bool:

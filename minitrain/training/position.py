@@ -88,10 +88,13 @@ class Position:
     @classmethod
     def from_state(cls, state: Mapping[str, Any], steps: int, callbacks: list[CallbackState]) -> Position:
         """Return what `state` described, where a trainer has made so many steps."""
-        numbers = {name: int(state[name]) for name in ("seed", "batch_size", "samples", "epoch")}
         batches, seconds, sums = int(state.get("batches", 0)), float(state.get("seconds", 0.0)), state.get("sums")
         return cls(
-            shuffle=bool(state["shuffle"]),
+            int(state["seed"]),
+            bool(state["shuffle"]),
+            int(state["batch_size"]),
+            int(state["samples"]),
+            epoch=int(state["epoch"]),
             batches=batches,
             seen=int(state.get("seen", 0)),
             steps=steps,
@@ -99,7 +102,6 @@ class Position:
             sums=sums,
             callbacks=callbacks,
             resumes=True,
-            **numbers,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from minitrain.training.position import Position, join_arrays, split_arrays
+from minitrain.training.position import CallbackState, Position, join_arrays, split_arrays
 from minitrain.training.step import Learner
 from nbnorm.jit.arrays import Array
 
@@ -41,7 +41,7 @@ def read_position(description: Mapping[str, Any], arrays: Mapping[str, Array]) -
         return lambda trainer: trainer.go_on_from(None)
     try:
         state = join_arrays(description[KEY], arrays)
-        callbacks = [(str(each["of"]), dict(each["state"])) for each in state["callbacks"]]
+        callbacks: list[CallbackState] = [(str(each["of"]), dict(each["state"])) for each in state["callbacks"]]
         position = Position.from_state(state["position"], int(description["steps"]), callbacks)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{KEY}: not the state of a fit ({type(error).__name__}: {error})") from None
