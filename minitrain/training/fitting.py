@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from minitrain.model.plans import Held
 from minitrain.objective.measures import Tally
+from minitrain.objective.position import Position
 from minitrain.terminal.interrupts import deferred_interrupt, number_of
 from minitrain.terminal.progress import make_progress
 from minitrain.training.batches import Samples, ranges
 from minitrain.training.callback import Callback
 from minitrain.training.history import History
 from minitrain.training.hooks import Hooks, with_notes
-from minitrain.training.position import Position
 from minitrain.training.step import Learner, Targets
 from nbnorm.jit.checks import expect_boolean, expect_integer
 

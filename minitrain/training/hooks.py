@@ -6,8 +6,8 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from minitrain.objective.position import CallbackState
 from minitrain.training.callback import Callback
-from minitrain.training.position import CallbackState
 from minitrain.training.step import Learner
 
 __all__ = ["Hooks", "with_notes"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from minitrain.training.position import CallbackState, Position, join_arrays, split_arrays
+from minitrain.objective.position import CallbackState, Position, join_arrays, split_arrays
 from minitrain.training.step import Learner
 from nbnorm.jit.arrays import Array
 

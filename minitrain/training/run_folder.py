@@ -20,9 +20,9 @@ from minitrain.callbacks.csv_log import read_rows
 from minitrain.files import write_text
 from minitrain.model import Model
 from minitrain.optional import require
+from minitrain.terminal.liveness import is_alive, this_process
 from minitrain.training.checkpoint_file import save_checkpoint
 from minitrain.training.history import History
-from minitrain.training.liveness import is_alive, this_process
 from minitrain.training.step import Learner
 from minitrain.training.trainer import Trainer
 from minitrain.version import __version__

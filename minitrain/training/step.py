@@ -13,18 +13,18 @@ from minitrain.compile.plan import Plan
 from minitrain.layer import Shape
 from minitrain.losses import Loss
 from minitrain.model import Model
+from minitrain.model.finite_state import broken_state, state_is_finite, state_vectors
 from minitrain.model.plans import Held
 from minitrain.objective.heads import check_heads
 from minitrain.objective.measures import Metrics, Tally, directions, metrics_by_name
 from minitrain.objective.objective import Objective
+from minitrain.objective.position import CallbackState, Position
 from minitrain.optimizers import Optimizer, all_finite
 from minitrain.training.ahead import offered_step
 from minitrain.training.batches import Samples, ranges
 from minitrain.training.diagnosis import NonFiniteLossError, explain
 from minitrain.training.exclusive import Exclusive
-from minitrain.training.finite_state import broken_state, state_is_finite, state_vectors
 from minitrain.training.history import History
-from minitrain.training.position import CallbackState, Position
 from minitrain.training.trained import Trained
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_integer
@@ -102,7 +102,7 @@ class Learner(Trained, sealed=True):
         )
         self._position: Position | None = None
         self._callback_states: _OfThis[Callable[[], list[CallbackState]]] = _OfThis()  # of the fit that runs
-        self._state_vectors: _OfThis[tuple[Array, ...]] = _OfThis()
+        self._state_vectors: _OfThis[tuple[tuple[Array, ...], tuple[Array, ...]]] = _OfThis()
         self._state_before = np.empty_like(model.flat_state)  # touched by whoever holds the model's plan alone
         self._seen: set[tuple[Shape, ...]] = set()
         self._held_before = _Plans()
@@ -197,8 +197,9 @@ class Learner(Trained, sealed=True):
 
     def _state_is_finite(self) -> bool:
         if not self._state_vectors:
-            self._state_vectors.append(state_vectors(self.model))
-        return state_is_finite(self._state_vectors[0])
+            vectors = state_vectors(self.model)
+            self._state_vectors.append((vectors, tuple(map(np.zeros_like, vectors))))
+        return state_is_finite(*self._state_vectors[0])
 
     @contextlib.contextmanager
     def _state_kept(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from small_trainer import everything, make_trainer, small_net
 from minitrain import losses, metrics, optimizers, schedules
 from minitrain.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, LambdaCallback
 from minitrain.checkpoint import load_checkpoint, save_checkpoint
-from minitrain.training.liveness import is_alive, this_process
+from minitrain.terminal.liveness import is_alive, this_process
 
 pytest.importorskip("safetensors")
 
