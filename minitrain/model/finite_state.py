@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from minitrain.kernels import gradients as kernels
 from minitrain.model.model import Model
 from minitrain.optimizers import all_finite
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import FLOATS
 
-# Elements up to which a product with zeros is asked: larger ones go to the kernel, which uses all threads.
-SMALL = 4096
-
-__all__ = ["broken_state", "state_is_finite", "state_vectors"]
+__all__ = ["broken_state", "finite_checks", "state_vectors"]
 
 
 def state_vectors(model: Model) -> tuple[Array, ...]:
@@ -35,14 +35,9 @@ def state_vectors(model: Model) -> tuple[Array, ...]:
     return tuple(memory[begin:end].view(dtype) for begin, end, dtype in runs)
 
 
-def state_is_finite(vectors: tuple[Array, ...], zeros: tuple[Array, ...]) -> bool:
-    """Return whether all of the vectors are finite; `zeros` are as many of the same sizes."""
-    for vector, zero in zip(vectors, zeros, strict=True):
-        # A product takes a third of the time of our kernel's call: most of what a small net's state costs.
-        finite = vector.dot(zero) == 0 if vector.size <= SMALL else all_finite(vector)
-        if not finite:
-            return False
-    return True
+def finite_checks(model: Model) -> tuple[Callable[[], bool], ...]:
+    """Return functions that say whether the floats in a model's state are finite: what runs in each step."""
+    return tuple(partial(kernels.all_finite.for_work(each.size // 4), each) for each in state_vectors(model))
 
 
 def broken_state(model: Model) -> str | None:

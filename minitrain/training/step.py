@@ -13,7 +13,7 @@ from minitrain.compile.plan import Plan
 from minitrain.layer import Shape
 from minitrain.losses import Loss
 from minitrain.model import Model
-from minitrain.model.finite_state import broken_state, state_is_finite, state_vectors
+from minitrain.model.finite_state import broken_state, finite_checks
 from minitrain.model.plans import Held
 from minitrain.objective.heads import check_heads
 from minitrain.objective.measures import Metrics, Tally, directions, metrics_by_name
@@ -102,7 +102,7 @@ class Learner(Trained, sealed=True):
         )
         self._position: Position | None = None
         self._callback_states: _OfThis[Callable[[], list[CallbackState]]] = _OfThis()  # of the fit that runs
-        self._state_vectors: _OfThis[tuple[tuple[Array, ...], tuple[Array, ...]]] = _OfThis()
+        self._finite_checks: _OfThis[tuple[Callable[[], bool], ...]] = _OfThis()
         self._state_before = np.empty_like(model.flat_state)  # touched by whoever holds the model's plan alone
         self._seen: set[tuple[Shape, ...]] = set()
         self._held_before = _Plans()
@@ -196,10 +196,12 @@ class Learner(Trained, sealed=True):
         return NonFiniteLossError(f"{text} ({broken})" if broken else text)
 
     def _state_is_finite(self) -> bool:
-        if not self._state_vectors:
-            vectors = state_vectors(self.model)
-            self._state_vectors.append((vectors, tuple(map(np.zeros_like, vectors))))
-        return state_is_finite(*self._state_vectors[0])
+        if not self._finite_checks:
+            self._finite_checks.append(finite_checks(self.model))
+        for is_finite in self._finite_checks[0]:  # noqa: SIM110 (a generator takes as long as a small state)
+            if not is_finite():
+                return False
+        return True
 
     @contextlib.contextmanager
     def _state_kept(self) -> Iterator[None]:
