@@ -4,10 +4,22 @@ Outputs are logits or probabilities: (N, K) for K > 1 classes, or (N, 1) or (N,)
 labels (N,) or (N, 1), or one-hot rows or probabilities (N, K), of which the largest is the class. Any object with a
 `__name__` that is called in this way is a metric; the mean over all examples must be the mean over batches weighted
 by their sizes. What a metric here takes is held against the net and the loss when a `Trainer` is made.
+
+Two attributes of a metric, a function's or a class's, say more: `larger_is_better`, True or False, is what a monitor
+goes by; with `over_whole_set = True` the metric is no mean over batches, and is called once with all outputs and
+targets, of a data set or of an epoch. scikit-learn's can be used so::
+
+    class AveragePrecision:
+        __name__ = "average_precision"
+        larger_is_better = True
+        over_whole_set = True
+
+        def __call__(self, outputs, targets):
+            return sklearn.metrics.average_precision_score(targets, outputs[:, 1])
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,11 +27,19 @@ from numpy.typing import ArrayLike, NDArray
 from minitrain.arrays import as_numbers
 from minitrain.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import expect_integer, expect_number, mismatch
+from nbnorm.jit.checks import expect_integer, expect_number, expect_one_of, mismatch
 
-__all__ = ["BinaryAccuracy", "TopK", "accuracy", "accuracy_of", "top_k_accuracy"]
+__all__ = ["F1", "BinaryAccuracy", "RocAuc", "TopK", "accuracy", "accuracy_of", "top_k_accuracy"]
+
+Function = TypeVar("Function", bound=Callable[..., float])
 
 
+def _larger_is_better(function: Function) -> Function:
+    vars(function)["larger_is_better"] = True
+    return function
+
+
+@_larger_is_better
 def accuracy(outputs: ArrayLike, targets: ArrayLike) -> float:
     """Return the fraction of examples whose largest output is that of the target's class.
 
@@ -50,6 +70,7 @@ def accuracy(outputs: ArrayLike, targets: ArrayLike) -> float:
     return float(np.mean((values.argmax(axis=1) == labels) & ~np.isnan(values).any(axis=1)))
 
 
+@_larger_is_better
 def top_k_accuracy(outputs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
     """Return the fraction of examples whose target class is among the k largest outputs.
 
@@ -78,6 +99,8 @@ def top_k_accuracy(outputs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
 class TopK:
     """`top_k_accuracy` for a fixed k, as a metric with the name `top_<k>`."""
 
+    larger_is_better = True
+
     def __init__(self, k: int = 5) -> None:
         self.k = k = expect_integer("k", k, 1)
         self.__name__ = f"top_{k}"
@@ -97,6 +120,7 @@ class BinaryAccuracy:
     """
 
     __name__ = "accuracy"
+    larger_is_better = True
 
     def __init__(self, threshold: float = 0.0) -> None:
         self.threshold = expect_number("threshold", threshold)
@@ -112,10 +136,108 @@ class BinaryAccuracy:
         return f"BinaryAccuracy({self.threshold})"
 
 
+class RocAuc:
+    """Area under the ROC curve: how often an example of a class scores higher than one of another; ties count half.
+
+    Two classes: outputs (N,), (N, 1), or (N, 2), of which the second less the first is the score. K classes: the mean
+    over the classes of each against the rest, by its probability; where rows of outputs are not probabilities, they
+    are taken as logits. It is no mean over batches, and is measured over all of a data set. NaN where one of the
+    classes has no examples, or an output is a NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> RocAuc()(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
+    0.75
+    """
+
+    __name__ = "roc_auc"
+    larger_is_better = True
+    over_whole_set = True
+
+    def __call__(self, outputs: ArrayLike, targets: ArrayLike) -> float:
+        values, labels = _examples(outputs, targets)
+        values = values.astype(np.float64)
+        if np.isnan(values).any():
+            return float("nan")
+        classes = values.shape[1]
+        if classes == 1:
+            return _area(values[:, 0], labels == 1)
+        if classes == 2:
+            return _area(values[:, 1] - values[:, 0], labels == 1)
+        probabilities = _probabilities(values)
+        return float(np.mean([_area(probabilities[:, each], labels == each) for each in range(classes)]))
+
+    def __repr__(self) -> str:
+        return "RocAuc()"
+
+
+class F1:
+    """The harmonic mean of precision and recall; it is no mean over batches, and is measured over all of a data set.
+
+    Parameters
+    ----------
+    average : "auto", "macro" or "micro"
+        "auto": of class 1 where there are two classes, else "macro", the mean over the classes; "micro": of all
+        decisions together. A class that neither occurs nor is predicted counts as 0.
+    threshold : float
+        Of a single output: class 1 is predicted above; 0 for logits, 0.5 for probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> F1()(np.array([-1.0, 2.0, 3.0, -2.0]), np.array([0, 1, 0, 0])) == 2 / 3
+    True
+    """
+
+    __name__ = "f1"
+    larger_is_better = True
+    over_whole_set = True
+
+    def __init__(self, average: Literal["auto", "macro", "micro"] = "auto", threshold: float = 0.0) -> None:
+        self.average = expect_one_of("average", average, ("auto", "macro", "micro"))
+        self.threshold = expect_number("threshold", threshold)
+
+    def __call__(self, outputs: ArrayLike, targets: ArrayLike) -> float:
+        values, labels = _examples(outputs, targets)
+        classes = max(values.shape[1], 2)
+        predicted = values.argmax(axis=1) if values.shape[1] > 1 else (values[:, 0] > self.threshold).astype(np.int64)
+        predicted[np.isnan(values).any(axis=1)] = -1  # is no class, and wrong
+        hits = np.bincount(labels[labels == predicted], minlength=classes)
+        both = np.bincount(labels, minlength=classes) + np.bincount(predicted[predicted >= 0], minlength=classes)
+        if self.average == "micro":
+            return float(2 * hits.sum() / both.sum())
+        each = 2 * hits / np.maximum(both, 1)
+        return float(each[1] if classes == 2 and self.average == "auto" else each.mean())
+
+    def __repr__(self) -> str:
+        return f"F1({self.average!r}, {self.threshold})"
+
+
+def _area(scores: Array, positive: NDArray[np.bool_]) -> float:
+    """The area under the ROC curve, from the mean ranks of the scores (Mann and Whitney's U)."""
+    count = int(positive.sum())
+    others = positive.size - count
+    if not count or not others:
+        return float("nan")
+    _, which, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2
+    return float((ranks[which][positive].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def _probabilities(values: Array) -> Array:
+    """Rows that are no probabilities, as logits, in probabilities."""
+    if (values >= 0).all() and (abs(values.sum(axis=1) - 1) <= 1e-3).all():
+        return values
+    exponentials = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
 class Decisions:
     """`BinaryAccuracy` of every element of outputs and targets of one shape: what goes with `BinaryCrossEntropy`."""
 
     __name__ = "accuracy"
+    larger_is_better = True
 
     def __init__(self, threshold: float) -> None:
         self._accuracy = BinaryAccuracy(threshold)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
+from minitrain.callbacks._paths import check_writable
+from minitrain.files import write_text
 from minitrain.training.callback import Callback
 from minitrain.training.step import Learner
+from nbnorm.jit.checks import expect_boolean
 
 __all__ = ["CSVLog"]
 
@@ -21,33 +25,74 @@ class CSVLog(Callback):
     ----------
     path : str or path-like
     append : bool
-        Whether rows are added to what is there; otherwise the file begins anew with each training.
+        Whether rows are added to what is there; otherwise the file begins anew with each training. Of a last row that a
+        killed process left unfinished the whole cells are kept. Rows of epochs that are trained again, those after the
+        trainer's, are removed. What has columns that are not in the file's first row goes without them.
     """
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
-        self.path = Path(path)
-        self.append = append
+        self.path = Path(path).expanduser()
+        self.append = expect_boolean("append", append)
         self._file: TextIO | None = None
+        self._columns: list[str] = []
+
+    def check(self, trainer: Learner, expected: Mapping[str, bool | None]) -> None:
+        check_writable(self.path)
+        if self.append and self.path.exists():
+            read_rows(self.path)
 
     def on_train_begin(self, trainer: Learner) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._columns: list[str] = []
-        if self.append and self.path.exists():
-            with open(self.path, newline="", encoding="utf-8") as file:
-                self._columns = next(csv.reader(file), [])
-        self._file = open(self.path, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: SIM115
+        rows = read_rows(self.path) if self.append and self.path.exists() else []
+        self._columns = rows[0] if rows else []
+        text = format_rows([row for row in rows if not _is_after(row, trainer.epoch)])
+        if not self.path.exists() or self.path.read_bytes() != text.encode():
+            write_text(self.path, text)
+        self._file = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115
 
     def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
         assert self._file is not None
-        table = csv.writer(self._file, lineterminator="\n")
+        rows: list[list[object]] = []
         if not self._columns:
             self._columns = ["epoch", *values]
-            table.writerow(self._columns)
+            rows.append(list(self._columns))
         row = {"epoch": epoch, **values}
-        table.writerow([row.get(name, "") for name in self._columns])
+        rows.append([row.get(name, "") for name in self._columns])
+        self._file.write(format_rows(rows))
         self._file.flush()
 
     def on_train_end(self, trainer: Learner) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """Return the rows of a log, the names first; of an unfinished last one only the whole cells, the others empty."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: expected a table of an earlier training, got something that is no text") from None
+    end = text.rfind("\n") + 1
+    torn = text[end:]  # what has no line end was being written
+    whole = text[:end] + torn[: torn.rfind(",") + 1]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(whole, newline=""), strict=True) if row]
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a readable table ({error})") from None
+    if rows and rows[0][0] != "epoch" and end:
+        raise ValueError(f"{path}: expected a table of an earlier training, its first column 'epoch', got {rows[0]}")
+    if not end:
+        return []  # not even the names are whole
+    return [[*row, *[""] * (len(rows[0]) - len(row))] for row in rows]
+
+
+def format_rows(rows: list[list[object]] | list[list[str]]) -> str:
+    """Return rows as the text of a table."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _is_after(row: list[str], epoch: int) -> bool:
+    return row[0].isdigit() and int(row[0]) > epoch

@@ -8,7 +8,7 @@ from typing import Any
 from minitrain.callbacks._monitor import Mode, Monitor
 from minitrain.training.callback import Callback
 from minitrain.training.step import Learner
-from nbnorm.jit.checks import expect_integer
+from nbnorm.jit.checks import expect_boolean, expect_integer
 
 __all__ = ["EarlyStopping"]
 
@@ -28,12 +28,13 @@ class EarlyStopping(Callback):
         Whether the model gets the parameters and state of its best epoch back when training ends, for whatever
         reason it ends.
     mode : "auto", "min" or "max"
-        Which values are better; "auto": larger ones for accuracies, smaller ones for everything else.
+        Which values are better. "auto": smaller losses; of a metric what its attribute `larger_is_better` says. It must
+        be given for a metric that is a bare function.
 
     Attributes
     ----------
-    best, best_epoch : float, int or None
-        Of the last training.
+    best, best_epoch : float and int, or None
+        Of the last training; None before the first value that is a number.
     """
 
     def __init__(
@@ -47,18 +48,22 @@ class EarlyStopping(Callback):
         self._settings = (monitor, mode, min_delta)
         self._monitor = Monitor(*self._settings)
         self.patience = expect_integer("patience", patience, 1)
-        self.restore_best = restore_best
+        self.restore_best = expect_boolean("restore_best", restore_best)
         self.best_epoch: int | None = None
         self._best_weights: tuple[Any, Any] | None = None
         self._waited = 0
 
     @property
-    def best(self) -> float:
-        """Return the best value so far."""
+    def best(self) -> float | None:
+        """The best value so far; None before the first."""
         return self._monitor.best
+
+    def check(self, trainer: Learner, expected: Mapping[str, bool | None]) -> None:
+        self._monitor.check(expected)
 
     def on_train_begin(self, trainer: Learner) -> None:
         self._monitor = Monitor(*self._settings)
+        self._monitor.begin(trainer)
         self.best_epoch, self._best_weights, self._waited = None, None, 0
 
     def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
@@ -75,3 +80,20 @@ class EarlyStopping(Callback):
         if self._best_weights is not None:
             trainer.model.flat_params[...], trainer.model.flat_state[...] = self._best_weights
             self._best_weights = None
+
+    def identity(self) -> str:
+        return f"EarlyStopping by {self._monitor.name}"
+
+    def state(self) -> dict[str, Any]:
+        weights = None if self._best_weights is None else list(self._best_weights)
+        return {
+            **self._monitor.state(),
+            "best_epoch": self.best_epoch,
+            "waited": self._waited,
+            "weights": weights,
+        }
+
+    def restore_state(self, state: Mapping[str, Any]) -> None:
+        self._monitor.restore_state(state)
+        self.best_epoch, self._waited, weights = state["best_epoch"], int(state["waited"]), state["weights"]
+        self._best_weights = None if weights is None or not self.restore_best else (weights[0], weights[1])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from minitrain.cli import evaluate, info, predict, stability, train
 from minitrain.cli.arguments import HelpFormatter
+from minitrain.terminal.interrupts import number_of
 from minitrain.version import __version__
 
 __all__ = ["build_parser", "main"]
@@ -22,7 +23,8 @@ examples:
   minitrain predict run images.npy                        classes and probabilities as CSV
   minitrain COMMAND --help                                all options of a command
 
-exit codes: 0 done, 1 training or computation failed, 2 wrong arguments, data or files, 130 stopped by Ctrl-C
+exit codes: 0 done, 1 training or computation failed, 2 wrong arguments, data or files, 130 stopped by Ctrl-C, 143 by
+  SIGTERM
 """
 
 
@@ -49,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("minitrain: interrupted", file=sys.stderr)
-        return 130
+        return 128 + number_of(interrupt)
     except BrokenPipeError:  # `minitrain info | head`: the reader has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import numba
 
-__all__ = ["HelpFormatter", "add_common", "add_data", "add_parser", "positive", "use_threads"]
+__all__ = ["HelpFormatter", "add_common", "add_data", "add_parser", "positive", "record_given", "use_threads"]
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -29,6 +29,22 @@ def add_parser(commands: Any, name: str, summary: str, details: str = "", exampl
         epilog=f"examples:\n{examples}" if examples else None,
         formatter_class=HelpFormatter,
     )
+
+
+class _Recorded(argparse.Action):
+    """Stores an argument as argparse does by itself, and its name in `given`: a default leaves no trace there."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        if option is not None or values is not None:
+            namespace.given = (*vars(namespace).get("given", ()), self.dest)
+
+
+def record_given(parser: argparse.ArgumentParser) -> None:
+    """Let the arguments that are added from now on tell in `given` that they were typed."""
+    parser.register("action", None, _Recorded)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

@@ -40,6 +40,7 @@ def add_commands(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print loss, accuracy and, for each class, what the net took it for."""
     shared.use_threads(arguments.threads)
+    metrics = require("sklearn.metrics", "the report on each class")
     model, config = load_model(arguments.path), read_config(arguments.path)
     name = arguments.data or config.get("dataset")
     if name not in datasets.NAMES:
@@ -50,7 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
     trainer = Trainer(model, losses.SoftmaxCrossEntropy(), optimizers.SGD())
     measured = trainer.evaluate(x, y)
     predicted = model.predict(x).argmax(axis=1)
-    metrics = require("sklearn.metrics", "the report on each class")
     labels = list(range(model.output_shape[0]))
     confusion = metrics.confusion_matrix(y, predicted, labels=labels)
     if arguments.json:

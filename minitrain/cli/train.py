@@ -11,8 +11,10 @@ import numpy as np
 
 from minitrain import datasets, losses, models, optimizers, schedules
 from minitrain.cli import arguments as shared
+from minitrain.cli.resume import resume_settings
 from minitrain.model import Model
-from minitrain.training.run_folder import RunFolder
+from minitrain.training.checkpoint_file import restore
+from minitrain.training.run_folder import WEIGHTS, RunFolder
 from minitrain.training.trainer import Trainer
 
 __all__ = ["add_commands"]
@@ -28,11 +30,12 @@ EXAMPLES = """\
   minitrain train digits --model lenet --epochs 15 --out run
   minitrain train digits --model plain --depth 40 --norm none --out deep   (does not learn; try --norm before)
   minitrain train mnist --model article_b --data-folder ~/mnist --batch-size 64 --out mnist-run
+  minitrain train --resume mnist-run                       (goes on where Ctrl-C or a crash has ended it)
   minitrain train cifar10 --model resnet20 --optimizer sgd --lr 0.1 --l2 1e-4 --epochs 30 --out cifar-run
 """
 DETAILS = (
     "The run folder gets weights.safetensors (saved after each epoch), history.csv, curves.png and config.json. "
-    "Ctrl-C finishes the step under way and keeps what was learned."
+    "Ctrl-C, SIGTERM and SIGHUP finish the step under way and keep what was learned; --resume goes on from there."
 )
 
 
@@ -40,8 +43,11 @@ def add_commands(commands: Any) -> None:
     """Add `train`."""
     parser = shared.add_parser(commands, "train", "train a net on a data set", DETAILS, EXAMPLES)
     parser.set_defaults(run=run)
-    parser.add_argument("dataset", choices=datasets.NAMES, metavar="DATASET", help=", ".join(datasets.NAMES))
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN_DIR", help="folder of the run; new or empty")
+    shared.record_given(parser)
+    names = ", ".join(datasets.NAMES)
+    parser.add_argument("dataset", nargs="?", choices=datasets.NAMES, metavar="DATASET", help=names)
+    parser.add_argument("--out", type=Path, metavar="RUN_DIR", help="folder of the run; new or empty")
+    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run that was ended early")
     parser.add_argument("--force", action="store_true", help="write into RUN_DIR even if it holds a run")
     shared.add_data(parser)
     _add_net(parser.add_argument_group("net"))
@@ -78,38 +84,59 @@ def _add_training(group: Any) -> None:
         help="the rate over the run: constant; along a cosine to 0; divided by 10 at 1/2 and 3/4; up and down",
     )
     group.add_argument("--warmup-epochs", type=float, default=0.0, metavar="N", help="straight rise at the beginning")
+    group.add_argument(
+        "--save-every-steps", type=shared.positive, metavar="N", help="save within epochs, too, after so many steps"
+    )
     group.add_argument("--seed", type=int, default=0, help="of first weights, order of samples, dropout")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, and write the run folder; 130 after Ctrl-C."""
+    """Train, and write the run folder; after a signal 128 more than its number, as a shell says it.
+
+    Everything is checked before the folder is touched: the last checks are those of `fit`.
+    """
+    folder = _folder(arguments)
     shared.use_threads(arguments.threads)
-    folder = RunFolder(arguments.out)
-    folder.check(arguments.force)
     (x, y), held_out = datasets.load(arguments.dataset, folder=arguments.data_folder)
     model = _model(arguments, x, y)
     steps = math.ceil(len(x) / arguments.batch_size)
     trainer = Trainer(model, losses.SoftmaxCrossEntropy(), _optimizer(arguments, steps))
+    if arguments.resume is not None:
+        restore(trainer, folder.path / WEIGHTS)
     print(f"{arguments.model} on {arguments.dataset}: {model.count_parameters():,} parameters, {len(x):,} samples")
-    folder.begin(trainer, arguments)
     try:
         history = trainer.fit(
             x,
             y,
-            epochs=arguments.epochs,
+            epochs=max(arguments.epochs - trainer.epoch, 0),
             batch_size=arguments.batch_size,
             validation_data=held_out,
-            callbacks=folder.callbacks(),
+            callbacks=folder.callbacks(arguments),
         )
-    except ArithmeticError:
-        folder.finish_failed(trainer)
+    except BaseException as error:
+        if folder.has_begun:
+            folder.finish_failed(trainer, "diverged" if isinstance(error, ArithmeticError) else "failed")
         raise
     folder.finish(trainer)
     last = {name: series[-1] for name, series in history.metrics.items() if series}
     if "val_accuracy" in last and not math.isnan(last["val_accuracy"]):
         print(f"held-out accuracy {last['val_accuracy']:.2%}, loss {last['val_loss']:.4f}")
     print(f"written to {folder.path}")
-    return 130 if history.interrupted else 0
+    return 0 if history.signal is None else 128 + history.signal
+
+
+def _folder(arguments: argparse.Namespace) -> RunFolder:
+    """Return the folder of the run, checked; the settings of one that goes on are put into `arguments`."""
+    if arguments.resume is None:
+        for name, value in (("DATASET", arguments.dataset), ("--out", arguments.out)):
+            if value is None:
+                raise ValueError(f"{name}: required, or --resume RUN_DIR")
+        folder = RunFolder(arguments.out)
+    else:
+        resume_settings(arguments)
+        folder = RunFolder(arguments.resume, resume=True)
+    folder.check(arguments.force)
+    return folder
 
 
 def _model(arguments: argparse.Namespace, x: Any, y: Any) -> Model:

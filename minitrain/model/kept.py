@@ -26,7 +26,7 @@ from minitrain.model.variables import (
 from minitrain.optimizers import ParameterRuns
 from minitrain.sealed import Sealed
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import FLOATS, expect_integer
+from nbnorm.jit.checks import FLOATS, expect_boolean, expect_integer
 
 __all__ = ["Kept"]
 
@@ -85,7 +85,7 @@ class Kept(Sealed, sealed=True):
         self._dtype = np.dtype(dtype)
         if self._dtype not in FLOATS:
             raise ValueError(f"dtype: expected float32 or float64, got {self._dtype}")
-        self._seed, self._fuse, self._graph = expect_integer("seed", seed, 0), bool(fuse), graph
+        self._seed, self._fuse, self._graph = expect_integer("seed", seed, 0), expect_boolean("fuse", fuse), graph
         shapes = graph.free_shapes()
         self._output_shapes = {name: shapes[value] for name, value in graph.outputs.items()}
         self._param_buffers, state = declared_variables(graph)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from minitrain.metrics import BinaryAccuracy, TopK, accuracy, accuracy_of, top_k_accuracy
+from minitrain.metrics import F1, BinaryAccuracy, RocAuc, TopK, accuracy, accuracy_of, top_k_accuracy
 from minitrain.objective.lending import as_number, lent
 from minitrain.objective.objective import Objective, Term
+from minitrain.objective.whole_set import Gathered, is_over_whole_set
 from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import expect_boolean
 
-__all__ = ["Metric", "Metrics", "Tally", "metrics_by_name"]
+__all__ = ["Metric", "Metrics", "Tally", "directions", "metrics_by_name"]
 
 Metric = Callable[[Array, Array], float]
 Metrics = Mapping[str, Any] | Iterable[Metric] | Metric | None
@@ -18,11 +20,13 @@ Metrics = Mapping[str, Any] | Iterable[Metric] | Metric | None
 # Names that a history, or a table of it, has beside what is measured.
 RESERVED = ("epoch", "learning_rate", "seconds", "images_per_second")
 # Of ours, what keeps nothing of what it is called with, and writes nothing into it.
-FUNCTIONS, CLASSES = (accuracy, top_k_accuracy), (BinaryAccuracy, TopK)
+FUNCTIONS, CLASSES = (accuracy, top_k_accuracy), (BinaryAccuracy, TopK, RocAuc, F1)
 
 
 class Tally:
     """Losses and metrics summed over batches, each weighted by its number of samples.
+
+    Metrics that are no means (`over_whole_set = True`) are measured once, on copies of all outputs and targets.
 
     Parameters
     ----------
@@ -33,8 +37,12 @@ class Tally:
 
     def __init__(self, objective: Objective, metrics: Mapping[str, Any]) -> None:
         self._losses = objective.names
-        self._measures = _measures(objective, metrics)
-        self._sums = dict.fromkeys(_reported(objective, metrics), 0.0)
+        measures = _measures(objective, metrics)
+        self._measures = [each for each in measures if not is_over_whole_set(each.metric)]
+        self._whole = [(each, Gathered(each.name, each.metric)) for each in measures if is_over_whole_set(each.metric)]
+        self._names = _reported(objective, metrics)
+        gathered = [each.name for each, _ in self._whole]
+        self._sums = dict.fromkeys((name for name in self._names if name not in gathered), 0.0)
         self.samples = 0
 
     def add(self, losses: Sequence[float], outputs: Mapping[str, Array], targets: Sequence[Array]) -> None:
@@ -52,10 +60,47 @@ class Tally:
                     copies[output] = lent(given[0]), lent(given[1])
                 given = copies[output]
             sums[name] += count * as_number(f"metric {name}", metric(*given))
+        for measure, gathered in self._whole:
+            gathered.add(outputs[measure.output], targets[measure.targets])
+
+    def values(self) -> dict[str, float]:
+        """Return the means so far and what is measured on all samples, NaN before the first batch."""
+        measured = self.means() | {each.name: gathered.value() for each, gathered in self._whole}
+        return {name: measured[name] for name in self._names}
+
+    def state(self) -> dict[str, Any]:
+        """Return the sums so far, for a training that goes on in the middle of an epoch."""
+        gathered = {each.name: gathered.arrays() for each, gathered in self._whole}
+        return {"samples": self.samples, "sums": dict(self._sums), "gathered": gathered}
+
+    def restore_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned; ValueError where that measured something else."""
+        whole = {each.name: gathered for each, gathered in self._whole}
+        if state["sums"].keys() != self._sums.keys() or state["gathered"].keys() != whole.keys():
+            raise ValueError(
+                f"metrics: expected those of the epoch that is to go on ({', '.join(state['sums'])}), got "
+                f"{', '.join(self._names)}"
+            )
+        self.samples = int(state["samples"])
+        self._sums.update({name: float(total) for name, total in state["sums"].items()})
+        for name, arrays in state["gathered"].items():
+            if arrays:
+                whole[name].restore(arrays["outputs"], arrays["targets"])
 
     def means(self) -> dict[str, float]:
-        """Return the means so far, NaN before the first batch."""
+        """Return the means so far, NaN before the first batch, without what is measured on all samples."""
         return {name: total / self.samples if self.samples else float("nan") for name, total in self._sums.items()}
+
+
+def directions(objective: Objective, metrics: Mapping[str, Any]) -> dict[str, bool | None]:
+    """Return the names of all that is measured, and whether larger is better; None where a metric does not say it."""
+    losses: dict[str, bool | None] = dict.fromkeys(objective.names, False)
+    return losses | {each.name: _direction(each) for each in _measures(objective, metrics)}
+
+
+def _direction(measure: _Measure) -> bool | None:
+    larger = getattr(measure.metric, "larger_is_better", None)
+    return None if larger is None else expect_boolean(f"larger_is_better of the metric {measure.name}", larger)
 
 
 class _Measure(NamedTuple):

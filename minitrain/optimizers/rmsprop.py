@@ -6,7 +6,7 @@ from minitrain.kernels import optimizers as kernels
 from minitrain.optimizers.cut import Cut
 from minitrain.optimizers.optimizer import Clipping, Optimizer, expect_share, floats
 from nbnorm.jit.arrays import Array, nothing
-from nbnorm.jit.checks import expect_number, set_checked
+from nbnorm.jit.checks import expect_boolean, expect_number, set_checked
 
 __all__ = ["RMSprop"]
 
@@ -30,7 +30,7 @@ class RMSprop(Optimizer):
             alpha=expect_share("alpha", self.alpha),
             eps=expect_number("eps", self.eps, 0.0),
             momentum=expect_share("momentum", self.momentum),
-            centered=bool(self.centered),
+            centered=expect_boolean("centered", self.centered),
         )
 
     @property

@@ -6,7 +6,7 @@ from minitrain.kernels import optimizers as kernels
 from minitrain.optimizers.cut import Cut
 from minitrain.optimizers.optimizer import Clipping, Optimizer, expect_share
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import set_checked
+from nbnorm.jit.checks import expect_boolean, set_checked
 
 __all__ = ["SGD"]
 
@@ -33,7 +33,11 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        set_checked(self, momentum=expect_share("momentum", self.momentum), nesterov=bool(self.nesterov))
+        set_checked(
+            self,
+            momentum=expect_share("momentum", self.momentum),
+            nesterov=expect_boolean("nesterov", self.nesterov),
+        )
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: expected a momentum > 0, got 0")
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minitrain.model import file as model_file
+from minitrain.training.resuming import PREFIX, read_position, run_state
 from minitrain.training.step import Learner
 
 __all__ = ["restore", "save_checkpoint"]
@@ -17,7 +18,7 @@ VERSION = 1
 
 
 def save_checkpoint(trainer: Learner, path: str | os.PathLike[str]) -> None:
-    """Write model, optimizer vectors, steps and epochs; the file is whole or not there.
+    """Write model, optimizer vectors, steps and epochs, and where a fit is; the file is whole or not there.
 
     Raises
     ------
@@ -29,7 +30,10 @@ def save_checkpoint(trainer: Learner, path: str | os.PathLike[str]) -> None:
     model = trainer.model
     arrays = {**model.params, **model.state}
     arrays |= {model_file.TRAINING_PREFIX + name: slot for name, slot in trainer.slots.items()}
+    run, more = run_state(trainer)
+    arrays |= {model_file.TRAINING_PREFIX + name: each for name, each in more.items()}
     description = {
+        **run,
         "version": VERSION,
         "epoch": trainer.epoch,
         "steps": trainer.steps,
@@ -56,12 +60,18 @@ def restore(trainer: Learner, path: str | os.PathLike[str]) -> None:
     arrays, metadata = model_file.read_arrays(path)
     where = os.fspath(path)
     description = _description(metadata, where)
-    slots, weights = {}, {}
+    slots, weights, more = {}, {}, {}
     for name, each in arrays.items():
-        if name.startswith(model_file.TRAINING_PREFIX):
+        if name.startswith(f"{model_file.TRAINING_PREFIX}{PREFIX}."):
+            more[name.removeprefix(model_file.TRAINING_PREFIX)] = each
+        elif name.startswith(model_file.TRAINING_PREFIX):
             slots[name.removeprefix(model_file.TRAINING_PREFIX)] = each
         else:
             weights[name] = each
+    try:
+        go_on = read_position(description, more)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     made_by, used = description["optimizer"]["class"], type(trainer.optimizer).__name__
     if made_by != used or slots.keys() != trainer.slots.keys():
         raise ValueError(f"{where}: saved by {made_by} with {sorted(slots)}, got {used} with {sorted(trainer.slots)}")
@@ -69,6 +79,7 @@ def restore(trainer: Learner, path: str | os.PathLike[str]) -> None:
     model_file.fill({**trainer.model.params, **trainer.model.state}, weights, path)
     model_file.fill(trainer.slots, slots, path)
     trainer.epoch, trainer.steps = int(description["epoch"]), int(description["steps"])
+    go_on(trainer)
 
 
 def _description(metadata: Mapping[str, str], where: str) -> dict[str, Any]:

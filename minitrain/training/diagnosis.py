@@ -25,7 +25,7 @@ GROWN = 1e4  # Parameters above have run away: those of trained nets are below 1
 
 
 class NonFiniteLossError(ArithmeticError):
-    """A loss or a gradient is NaN or infinite. Parameters and state are as they were before that step."""
+    """A loss, gradient or running statistic is NaN or infinite. Parameters and state are as before that step."""
 
 
 class Failure(NamedTuple):
@@ -165,11 +165,17 @@ class _Search:
                     yield self._gradient(self.nodes[name], tensors)
         if not measured:
             yield from self._losses(plan)
+        for name, value in model.state.items():
+            if not _finite(value):
+                owner = next(node for node in model.graph.nodes if name in self._state_of(node))
+                yield Cause(
+                    f"the state {name} is not finite after this step ({self._called(owner)})",
+                    "the layer's inputs are too large for its statistics: scale the data, or those inputs",
+                )
 
     def _output(self, node: GraphNode, inputs: Sequence[Array]) -> Cause:
         """A layer gave something that is not finite for what is."""
-        state = (node.variable(name) for name in self.declared[node.name].state)
-        bad_state = [name for name in state if name in self.model.state and not _finite(self.model.state[name])]
+        bad_state = [name for name in self._state_of(node) if not _finite(self.model.state[name])]
         text = f"{node.name} is the first layer whose output is not finite (a {type(node.layer).__name__}"
         if bad_state:
             return Cause(f"{text}, whose {', '.join(bad_state)} is not finite)", "set or load finite values")
@@ -268,6 +274,10 @@ class _Search:
 
     def _is_ours(self, node: GraphNode) -> bool:
         return LAYERS.get(type(node.layer).__name__) is type(node.layer)
+
+    def _state_of(self, node: GraphNode) -> list[str]:
+        """The model's names of the state of a node."""
+        return [node.variable(name) for name in self.declared[node.name].state]
 
     def _variables(self, node: GraphNode) -> list[str]:
         """The model's names of the parameters of a node."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,13 +12,15 @@ import numpy.typing as npt
 
 from minitrain.model.plans import Held
 from minitrain.objective.measures import Tally
-from minitrain.terminal.interrupts import deferred_interrupt
+from minitrain.objective.position import Position
+from minitrain.terminal.interrupts import deferred_interrupt, number_of
 from minitrain.terminal.progress import make_progress
 from minitrain.training.batches import Samples, ranges
 from minitrain.training.callback import Callback
 from minitrain.training.history import History
+from minitrain.training.hooks import Hooks, with_notes
 from minitrain.training.step import Learner, Targets
-from nbnorm.jit.checks import expect_integer
+from nbnorm.jit.checks import expect_boolean, expect_integer
 
 __all__ = ["Fitting"]
 
@@ -50,95 +53,150 @@ class Fitting:
         self._samples = Samples(trainer.model, trainer.objective, x, y, keep=True)
         self._validation = _check_validation(trainer, validation_data)
         self._ranges = self._divide(batch_size)
-        self._callbacks = list(callbacks)
-        for callback in self._callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
-        self._shuffle = shuffle
-        self._seed = trainer.model.seed if seed is None else expect_integer("seed", seed, 0)
+        self._hooks = Hooks(trainer, callbacks)
+        self._position = self._place(
+            None if seed is None else expect_integer("seed", seed, 0),
+            expect_boolean("shuffle", shuffle),
+            expect_integer("batch_size", batch_size, 1),
+        )
         self._progress = make_progress(verbose)
         self._announce = verbose is not False
         self.history = History()
-        self._tally: Tally | None = None
-        self._seconds = 0.0
+        self._reserve_memory()
+        self._hooks.check(self._expected())
 
     def run(self, epochs: int) -> None:
         """Train for this many epochs and write the history; see `Trainer.fit`."""
-        trainer = self._trainer
-        self._reserve_memory()
+        trainer, position = self._trainer, self._position
+        states, position.callbacks = position.callbacks, []
+        trainer.begin_at(position, self._hooks.states)
         last = trainer.epoch + epochs
         quiet = np.errstate(over="ignore", invalid="ignore")  # a step looks at its numbers itself
         with deferred_interrupt(self._announce) as self._interrupt, self._progress, quiet:
+            failure: BaseException | None = None
             try:
-                self._tell("on_train_begin")
+                self._hooks.begin(states)
                 while trainer.epoch < last and not trainer.stop_requested:
                     self._run_epoch(trainer.epoch + 1, last)
                     self._interrupt.check()
-            except KeyboardInterrupt:
-                self.history.interrupted = True
-                self._record_what_was_trained()
-            finally:
-                self._tell("on_train_end")
+            except KeyboardInterrupt as stop:
+                failure = self._conclude_interrupted(stop)
+            except BaseException as error:
+                failure = error
+            trainer.end_at(position)
+            try:
+                self._hooks.end()
+            except BaseException as error:
+                failure = with_notes(failure, error)
+            if failure is not None:
+                raise failure
 
     def _run_epoch(self, epoch: int, last: int) -> None:
-        trainer = self._trainer
-        self._epoch, self._tally, self._seconds = epoch, trainer.tally(), 0.0
-        self._tell("on_epoch_begin", epoch)
+        trainer, position, hooks = self._trainer, self._position, self._hooks
+        tally = self._begin_epoch(epoch)
+        hooks.tell("on_epoch_begin", epoch)
         self._progress.begin(epoch, last, len(self._samples))
         order = self._order(epoch)
-        for batch, (start, stop) in enumerate(self._ranges):
+        for batch in range(position.batches, len(self._ranges)):
+            start, stop = self._ranges[batch]
             self._interrupt.check()
-            self._tell("on_batch_begin", batch)
-            loss = self._train_on(order[start:stop], self._tally)
-            self._tell("on_batch_end", batch, loss)
-            self._progress.advance(self._tally)
+            hooks.tell("on_batch_begin", batch)
+            loss = self._train_on(order[start:stop], tally)
+            position.batches, position.seen, position.steps = batch + 1, stop, trainer.steps
+            hooks.end_batch(batch, loss)
+            position.steps = trainer.steps  # a callback may have made steps, too
+            self._progress.advance(tally)
         trainer.epoch = epoch
-        values = self._values(validate=True)
+        values = self._values(tally, validate=True)
         self._record(values)
-        for callback in self._callbacks:
-            callback.on_epoch_end(trainer, epoch, dict(values))
+        hooks.end_epoch(epoch, values)
+
+    def _begin_epoch(self, epoch: int) -> Tally:
+        """Return the sums of an epoch: nothing yet, or those of the one that goes on."""
+        position, tally = self._position, self._trainer.tally()
+        if position.is_inside(self._trainer.epoch, self._trainer.steps) and position.sums is not None:
+            tally.restore_state(position.sums)
+        else:
+            position.batches, position.seconds = 0, 0.0
+        position.epoch, position.tally, position.sums = epoch, tally, None
+        self._recorded = False
+        return tally
 
     def _train_on(self, indices: npt.NDArray[np.intp], tally: Tally) -> float:
         start = time.perf_counter()
         with self._held(len(indices)) as plan:
             targets = self._samples.gather(indices, plan)
             loss = self._trainer.learn(plan, targets, lambda: self._samples.copy_of(indices), tally)
-        self._seconds += time.perf_counter() - start
+        self._position.seconds += time.perf_counter() - start
         return loss
 
     def _order(self, epoch: int) -> npt.NDArray[np.intp]:
-        if not self._shuffle:
+        if not self._position.shuffle:
             return np.arange(len(self._samples))
-        generator = np.random.default_rng(np.random.SeedSequence([self._seed, epoch]))
+        generator = np.random.default_rng(np.random.SeedSequence([self._position.seed, epoch]))
         return generator.permutation(len(self._samples))
 
-    def _values(self, validate: bool) -> dict[str, float]:
-        trainer, tally = self._trainer, self._tally
-        assert tally is not None
-        values = tally.means()
+    def _values(self, tally: Tally, validate: bool) -> dict[str, float]:
+        trainer, seconds = self._trainer, self._position.seconds
+        values = tally.values()
         if validate and self._validation is not None:
             measured = trainer.evaluate_samples(self._validation, EVALUATION_BATCH)
             values |= {f"val_{name}": value for name, value in measured.items()}
         values["learning_rate"] = trainer.optimizer.learning_rate_at(max(trainer.steps - 1, 0))
-        values["seconds"] = self._seconds
-        values["images_per_second"] = tally.samples / self._seconds if self._seconds else 0.0
+        values["seconds"] = seconds
+        values["images_per_second"] = tally.samples / seconds if seconds else 0.0
         return values
 
+    def _expected(self) -> dict[str, bool | None]:
+        """Return the names of what `_values` gives, and whether larger is better."""
+        measured = self._trainer.directions()
+        if self._validation is not None:
+            measured |= {f"val_{name}": larger for name, larger in measured.items()}
+        return measured | {"learning_rate": None, "seconds": False, "images_per_second": True}
+
     def _record(self, values: dict[str, float]) -> None:
-        self.history.append(self._epoch, values)
-        self._progress.end(self._epoch, values)
-        self._tally = None
+        self.history.append(self._position.epoch, values)
+        self._progress.end(self._position.epoch, values)
+        self._recorded = True
 
-    def _record_what_was_trained(self) -> None:
-        """After Ctrl-C: the epoch that it cut short, unless that was recorded already or had no step yet."""
-        if self._tally is not None and self._tally.samples:
-            if self._trainer.epoch < self._epoch:
-                self.history.partial_epoch = self._epoch
-            self._record(self._values(validate=False))
+    def _conclude_interrupted(self, stop: KeyboardInterrupt) -> BaseException | None:
+        """Record the epoch that was cut short, unless that was recorded already or had no step yet; let it be saved."""
+        self.history.interrupted = True
+        self.history.signal = number_of(stop)
+        tally = self._position.tally
+        if tally is not None and tally.samples and not self._recorded:
+            if self._trainer.epoch < self._position.epoch:
+                self.history.partial_epoch = self._position.epoch
+            self._record(self._values(tally, validate=False))
+        try:
+            self._hooks.tell("after_interrupt")
+        except BaseException as error:
+            return error
+        return None
 
-    def _tell(self, event: str, *arguments: Any) -> None:
-        for callback in self._callbacks:
-            getattr(callback, event)(self._trainer, *arguments)
+    def _place(self, seed: int | None, shuffle: bool, batch_size: int) -> Position:
+        """Return where this fit begins: in the middle of an epoch where one was interrupted."""
+        trainer, former = self._trainer, self._trainer.position
+        resumed = former is not None and former.resumes
+        if seed is None:
+            seed = former.seed if resumed and former is not None else trainer.model.seed
+        position = Position(seed, shuffle, batch_size, len(self._samples))
+        if former is None or not resumed:
+            return position
+        position.callbacks = former.callbacks
+        if former.is_inside(trainer.epoch, trainer.steps):
+            if not former.fits(position):
+                warnings.warn(
+                    f"epoch {former.epoch} begins anew: it was cut short with other data, batch_size, shuffle or seed "
+                    f"({former.samples} samples, {former.batch_size}, {former.shuffle}, {former.seed})",
+                    stacklevel=4,
+                )
+                return position
+            position.epoch, position.batches, position.steps = former.epoch, former.batches, former.steps
+            position.seen = former.seen
+            position.seconds, position.sums = former.seconds, former.sums
+            self._trainer.tally().restore_state(former.sums or {})
+        return position
 
     def _divide(self, batch_size: int) -> list[tuple[int, int]]:
         """Cut an epoch into batches; a last single sample gets its own only where the net can train on it."""

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from minitrain.files import replacing, write_text
@@ -32,17 +33,20 @@ class History(Sealed, sealed=True):
         "seconds" (of training, without validation; the first epoch's may hold compilation), "images_per_second". NaN
         where something was not measured.
     interrupted : bool
-        Whether Ctrl-C ended the training.
+        Whether Ctrl-C, SIGTERM or SIGHUP ended the training.
+    signal : int or None
+        Which of them: its number.
     partial_epoch : int or None
-        The epoch that Ctrl-C cut short; its values, the last ones, are means over the batches that were trained.
+        The epoch that was cut short; its values, the last ones, are means over the batches that were trained.
     """
 
-    assignable = frozenset({"epochs", "metrics", "interrupted", "partial_epoch"})
+    assignable = frozenset({"epochs", "metrics", "interrupted", "partial_epoch", "signal"})
 
     epochs: list[int] = field(default_factory=list)
     metrics: dict[str, list[float]] = field(default_factory=dict)
     interrupted: bool = False
     partial_epoch: int | None = None
+    signal: int | None = None
 
     def append(self, epoch: int, values: Mapping[str, float]) -> None:
         """Add the values of one epoch; names that come or go are filled with NaN."""
@@ -55,7 +59,7 @@ class History(Sealed, sealed=True):
     def copy(self) -> History:
         """Return one that shares nothing with this."""
         metrics = {name: list(series) for name, series in self.metrics.items()}
-        return History(list(self.epochs), metrics, self.interrupted, self.partial_epoch)
+        return History(list(self.epochs), metrics, self.interrupted, self.partial_epoch, self.signal)
 
     def last(self) -> dict[str, float]:
         """Return the values of the last epoch."""
@@ -78,7 +82,7 @@ class History(Sealed, sealed=True):
         Parameters
         ----------
         path : str or path-like, optional
-            Where to write the picture too; the ending says the format (png, svg, pdf).
+            Where to write the picture too; the ending says the format (png, svg, pdf), png without one.
 
         Returns
         -------
@@ -98,7 +102,7 @@ class History(Sealed, sealed=True):
             self._draw(axis, name)
         if path is not None:
             with replacing(path) as temporary:
-                figure.savefig(temporary, dpi=150)
+                figure.savefig(temporary, dpi=150, format=_picture_format(path))
         return figure
 
     def _is_curve(self, name: str) -> bool:
@@ -114,3 +118,8 @@ class History(Sealed, sealed=True):
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
+
+
+def _picture_format(path: str | os.PathLike[str]) -> str:
+    """Return the format that the ending of a file's name says: matplotlib would add an ending of its own to none."""
+    return Path(path).suffix.removeprefix(".").lower() or "png"

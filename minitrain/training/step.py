@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,10 +13,12 @@ from minitrain.compile.plan import Plan
 from minitrain.layer import Shape
 from minitrain.losses import Loss
 from minitrain.model import Model
+from minitrain.model.finite_state import finite_checks
 from minitrain.model.plans import Held
 from minitrain.objective.heads import check_heads
-from minitrain.objective.measures import Metrics, Tally, metrics_by_name
+from minitrain.objective.measures import Metrics, Tally, directions, metrics_by_name
 from minitrain.objective.objective import Objective
+from minitrain.objective.position import CallbackState, Position
 from minitrain.optimizers import Optimizer, all_finite
 from minitrain.training.ahead import offered_step
 from minitrain.training.batches import Samples, ranges
@@ -30,6 +32,7 @@ from nbnorm.jit.checks import expect_integer
 __all__ = ["Batch", "Learner", "Losses", "Targets"]
 
 Batch = Array | Sequence[Array]
+Kept = TypeVar("Kept")
 Losses = Loss | Mapping[str, Loss]
 Targets = Any  # array-like, or a mapping of array-likes by output
 
@@ -39,6 +42,13 @@ class _Plans(dict[tuple[Shape, ...], Held]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Plans, ()
+
+
+class _OfThis(list[Kept]):
+    """Nothing, or one thing that belongs to this object alone: a copy has nothing."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _OfThis, ()
 
 
 class Learner(Trained, sealed=True):
@@ -90,6 +100,9 @@ class Learner(Trained, sealed=True):
         self._compile_processes = (
             None if compile_processes is None else expect_integer("compile_processes", compile_processes, 0)
         )
+        self._position: Position | None = None
+        self._callback_states: _OfThis[Callable[[], list[CallbackState]]] = _OfThis()  # of the fit that runs
+        self._finite_checks: _OfThis[tuple[Callable[[], bool], ...]] = _OfThis()
         self._state_before = np.empty_like(model.flat_state)  # touched by whoever holds the model's plan alone
         self._seen: set[tuple[Shape, ...]] = set()
         self._held_before = _Plans()
@@ -163,7 +176,7 @@ class Learner(Trained, sealed=True):
                 if tally is not None:  # before backward, which may overwrite the outputs
                     tally.add(losses, plan.outputs, targets)
                 plan.backward()
-                finite = all_finite(model.flat_gradients, model.parameter_runs.trained)
+                finite = all_finite(model.flat_gradients, model.parameter_runs.trained) and self._state_is_finite()
             if not finite:
                 raise self._not_finite(losses, batch(), targets)
             self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, model.parameter_runs)
@@ -178,6 +191,14 @@ class Learner(Trained, sealed=True):
         rate = self.optimizer.learning_rate_at(self.steps)
         failure = Failure(self.steps, losses, self.model.check_inputs(xb), targets, rate)
         return NonFiniteLossError(explain(self.model, self.objective, failure))
+
+    def _state_is_finite(self) -> bool:
+        if not self._finite_checks:
+            self._finite_checks.append(finite_checks(self.model))
+        for is_finite in self._finite_checks[0]:  # noqa: SIM110 (a generator takes as long as a small state)
+            if not is_finite():
+                return False
+        return True
 
     @contextlib.contextmanager
     def _state_kept(self) -> Iterator[None]:
@@ -240,11 +261,43 @@ class Learner(Trained, sealed=True):
                 plan.forward()
                 targets = tuple(each[start:stop] for each in samples.targets)
                 tally.add(self.objective(plan.outputs, targets), plan.outputs, targets)
-        return tally.means()
+        return tally.values()
 
     def tally(self) -> Tally:
         """Return sums of nothing yet, for the losses and metrics of some batches."""
         return Tally(self.objective, self.metrics)
+
+    def directions(self) -> dict[str, bool | None]:
+        """Return the names of all that is measured, and whether larger is better; None where nothing says it."""
+        return directions(self.objective, self.metrics)
+
+    @property
+    def position(self) -> Position | None:
+        """Where the last `fit` is, or was when it was interrupted; None before the first."""
+        return self._position
+
+    def callback_states(self) -> list[CallbackState]:
+        """Return the states of the callbacks of the `fit` that runs, or of the last one."""
+        if self._callback_states:
+            return self._callback_states[0]()
+        return [] if self._position is None else self._position.callbacks
+
+    def begin_at(self, position: Position, callback_states: Callable[[], list[CallbackState]]) -> None:
+        """Let this be the position of the `fit` that begins."""
+        self._position = position
+        self._callback_states[:] = [callback_states]
+
+    def end_at(self, position: Position) -> None:
+        """Keep what a later `fit` or checkpoint needs of the one that ends."""
+        position.callbacks = self.callback_states()
+        position.resumes = position.is_inside(self.epoch, self.steps)
+        position.sums = position.tally.state() if position.resumes and position.tally is not None else None
+        position.tally = None
+        self._callback_states.clear()
+
+    def go_on_from(self, position: Position | None) -> None:
+        """Let the next `fit` begin where a checkpoint was saved."""
+        self._position = position
 
     def stop(self) -> None:
         """End the running `Trainer.fit` after this epoch; for callbacks."""

@@ -1,8 +1,8 @@
 """Checks of arguments: errors that name the argument, what was expected and what came. For nbnorm and minitrain.
 
 Checks of single values return them as plain Python ones, so that whoever keeps them can write them as JSON: NumPy's
-numbers and truth values of any width are as good as Python's. A bool is no number, and 2.0 is no integer. What is of
-the wrong kind is a TypeError, a value that is out of bounds a ValueError.
+numbers and truth values of any width, also in arrays without an axis, are as good as Python's. A bool is no number, and
+2.0 is no integer. What is of the wrong kind is a TypeError, a value that is out of bounds a ValueError.
 """
 
 import math
@@ -56,9 +56,13 @@ def expect_number(
     open_high: bool = False,
 ) -> float:
     """Return a finite number between `low` and `high` as a float; `open_low` and `open_high` leave these out."""
+    value = _without_axis(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(mismatch(name, "a number", repr(value)))
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        number = math.inf
     inside = (low < number if open_low else low <= number) and (number < high if open_high else number <= high)
     if not (inside and math.isfinite(number)):
         bounds = [f"{'>' if open_low else '>='} {low:g}"] * math.isfinite(low)
@@ -69,6 +73,7 @@ def expect_number(
 
 def expect_integer(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
     """Return an integer of at least `low` and, where that is given, at most `high` as an int."""
+    value = _without_axis(value)
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(mismatch(name, "an integer", repr(value)))
     integer = int(value)
@@ -80,7 +85,7 @@ def expect_integer(name: str, value: Any, low: int = 1, high: int | None = None)
 
 def expect_pair(name: str, value: Any, low: int = 1) -> tuple[int, int]:
     """Return an integer, or a pair of integers, as (rows, columns); each of at least `low`."""
-    if not isinstance(value, tuple | list):
+    if not isinstance(value, tuple | list) and not (isinstance(value, np.ndarray) and value.ndim):
         both = expect_integer(name, value, low)
         return both, both
     if len(value) != 2:
@@ -90,6 +95,7 @@ def expect_pair(name: str, value: Any, low: int = 1) -> tuple[int, int]:
 
 def expect_boolean(name: str, value: Any) -> bool:
     """Return True or False."""
+    value = _without_axis(value)
     if not isinstance(value, bool | np.bool_):
         raise TypeError(mismatch(name, "True or False", repr(value)))
     return bool(value)
@@ -102,6 +108,11 @@ def expect_one_of(name: str, value: Any, choices: Sequence[Choice]) -> Choice:
             return choice
     *others, last = map(repr, choices)
     raise ValueError(mismatch(name, f"{', '.join(others)} or {last}" if others else last, repr(value)))
+
+
+def _without_axis(value: Any) -> Any:
+    """Return the scalar in an array that has no axis; everything else as it is."""
+    return value[()] if isinstance(value, np.ndarray) and not value.ndim else value
 
 
 def set_checked(instance: Any, **values: Any) -> None:

@@ -57,7 +57,9 @@ def test_ties_and_nan_win_nothing():
 
 def test_names():
     assert [metric.__name__ for metric in (accuracy, TopK(3), BinaryAccuracy())] == ["accuracy", "top_3", "accuracy"]
-    assert set(metrics.__all__) == {"BinaryAccuracy", "TopK", "accuracy", "accuracy_of", "top_k_accuracy"}
+    assert set(metrics.__all__) == {
+        "BinaryAccuracy", "F1", "RocAuc", "TopK", "accuracy", "accuracy_of", "top_k_accuracy",
+    }  # fmt: skip
 
 
 OUTPUTS = np.zeros((2, 3))

@@ -305,3 +305,10 @@ def test_a_search_that_fails_hides_nothing():
 
     text = said(dense(), ROWS, ROWS[:, :1], Fragile())
     assert "step 0: the loss is inf: the search for the cause failed (KeyError" in text
+
+
+def test_running_statistics_that_overflow():
+    model = convolutional()
+    text = said(model, IMAGES * np.float32(1e19) * np.float32(3), LABELS)
+    assert "the state bn1.running_var is not finite after this step (bn1 (BatchNorm))" in text
+    assert "scale the data" in text
