@@ -36,3 +36,6 @@ class Monitor:
         if better:
             self.best = value
         return better
+
+    def __repr__(self) -> str:
+        return repr(self.name)

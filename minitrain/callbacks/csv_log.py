@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
+from minitrain.terminal.output import Output
 from minitrain.training.callback import Callback
 from minitrain.training.step import Learner
 
@@ -28,8 +30,10 @@ class CSVLog(Callback):
         self.path = Path(path)
         self.append = append
         self._file: TextIO | None = None
+        self._output = Output(str(self.path))
 
     def on_train_begin(self, trainer: Learner) -> None:
+        self._output.failed = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._columns: list[str] = []
         if self.append and self.path.exists():
@@ -38,6 +42,9 @@ class CSVLog(Callback):
         self._file = open(self.path, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: SIM115
 
     def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
+        self._output.attempt(lambda: self._write(epoch, values))
+
+    def _write(self, epoch: int, values: Mapping[str, float]) -> None:
         assert self._file is not None
         table = csv.writer(self._file, lineterminator="\n")
         if not self._columns:
@@ -49,5 +56,7 @@ class CSVLog(Callback):
 
     def on_train_end(self, trainer: Learner) -> None:
         if self._file is not None:
-            self._file.close()
+            self._output.attempt(self._file.flush)
+            with contextlib.suppress(OSError):  # it tries to write what could not be written before
+                self._file.close()
             self._file = None

@@ -117,12 +117,18 @@ class Fitting:
         assert tally is not None
         values = tally.means()
         if validate and self._validation is not None:
-            measured = trainer.evaluate_samples(self._validation, EVALUATION_BATCH)
-            values |= {f"val_{name}": value for name, value in measured.items()}
+            values |= {f"val_{name}": value for name, value in self._validate(self._validation).items()}
         values["learning_rate"] = trainer.optimizer.learning_rate_at(max(trainer.steps - 1, 0))
         values["seconds"] = self._seconds
         values["images_per_second"] = tally.samples / self._seconds if self._seconds else 0.0
         return values
+
+    def _validate(self, samples: Samples) -> dict[str, float]:
+        try:
+            self._tell("on_validation_begin", self._epoch)
+            return self._trainer.evaluate_samples(samples, EVALUATION_BATCH)
+        finally:
+            self._tell("on_validation_end", self._epoch)
 
     def _record(self, values: dict[str, float]) -> None:
         self.history.append(self._epoch, values)
