@@ -42,6 +42,7 @@ class WeightAverage(Callback):
 
     def __init__(self, swap_at_end: bool = True) -> None:
         self.swap_at_end = expect_boolean("swap_at_end", swap_at_end)
+        self._trainer: Learner | None = None  # while it trains
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -58,6 +59,11 @@ class WeightAverage(Callback):
         return {"params": self._params.copy(), **{name: each.copy() for name, each in self._state.items()}}
 
     def on_train_begin(self, trainer: Learner) -> None:
+        self._trainer = trainer
+        self._go_on(trainer)
+
+    def _go_on(self, trainer: Learner) -> None:
+        """Begin with what was trained where the model has the average; begin anew for another trainer."""
         model = trainer.model
         fits = self._params is not None and self._params.shape == model.flat_params.shape
         if not fits or trainer.steps < self._steps:  # another trainer, or one that has not begun
@@ -73,6 +79,7 @@ class WeightAverage(Callback):
         self._put_back(trainer.model)
 
     def on_train_end(self, trainer: Learner) -> None:
+        self._trainer = None
         if self.swap_at_end:
             self._put_in(trainer.model)
 
@@ -133,6 +140,8 @@ class WeightAverage(Callback):
         self._state = averages
         if "trained.params" in state:
             self._trained = (np.array(state["trained.params"]), np.array(state["trained.state"]))
+        if self._trainer is not None:
+            self._go_on(self._trainer)
 
 
 def _wide(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -45,6 +45,10 @@ class MLflow(Callback):
         self._run: Any = None  # where we have started one
         self._outside: BaseException | None = None
 
+    def check(self, trainer: Learner, expected: Mapping[str, Any]) -> None:
+        """Raise ImportError, before anything is trained, where the package is missing."""
+        require("mlflow", "logging to MLflow")
+
     def on_train_begin(self, trainer: Learner) -> None:
         mlflow = require("mlflow", "logging to MLflow")
         self._outside = sys.exception()

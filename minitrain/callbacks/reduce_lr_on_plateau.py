@@ -72,6 +72,7 @@ class ReduceLROnPlateau(Callback):
         self.patience = expect_integer("patience", patience, 1)
         self.min_lr = expect_number("min_lr", min_lr, 0.0)
         self.cooldown = expect_integer("cooldown", cooldown, 0)
+        self._trainer: Learner | None = None  # while it trains
         self._restored = False
         self._begin_anew()
 
@@ -87,12 +88,19 @@ class ReduceLROnPlateau(Callback):
         self.scale = 1.0
 
     def on_train_begin(self, trainer: Learner) -> None:
+        self._trainer = trainer
         if self._restored:
-            self._restored = False
-            if self.scale < 1.0 and _scale_of(trainer) != self.scale:
-                self._multiply(trainer, self.scale)
+            self._apply_restored(trainer)
         elif not self._epoch or trainer.epoch < self._epoch:
             self._begin_anew()
+
+    def on_train_end(self, trainer: Learner) -> None:
+        self._trainer = None
+
+    def _apply_restored(self, trainer: Learner) -> None:
+        self._restored = False
+        if self.scale < 1.0 and _scale_of(trainer) != self.scale:
+            self._multiply(trainer, self.scale)
 
     def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
         self._epoch, self._measured = epoch, True
@@ -128,12 +136,14 @@ class ReduceLROnPlateau(Callback):
         }
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
-        """Take what `state` returned; the optimizer gets its reductions when training begins."""
+        """Take what `state` returned; the optimizer gets its reductions now, or when training begins."""
         self._monitor = Monitor(*self._settings, best=state["best"])
         self._measured = state["best"] is not None
         self._waited, self._cooling = int(state["waited"]), int(state["cooling"])
         self._epoch, self.scale = int(state["epoch"]), float(state["scale"])
         self._restored = True
+        if self._trainer is not None:
+            self._apply_restored(self._trainer)
 
 
 def _scale_of(trainer: Learner) -> float:

@@ -40,6 +40,10 @@ class TensorBoard(Callback):
         self._output = Output(f"TensorBoard's files in {self.folder}")
         self._writer: Any = None
 
+    def check(self, trainer: Learner, expected: Mapping[str, Any]) -> None:
+        """Raise ImportError, before anything is trained, where the package is missing."""
+        require("tensorboardX", "writing for TensorBoard")
+
     def on_train_begin(self, trainer: Learner) -> None:
         make = require("tensorboardX", "writing for TensorBoard").SummaryWriter
         self._output.failed = False

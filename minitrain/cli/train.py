@@ -12,6 +12,7 @@ import numpy as np
 from minitrain import datasets, losses, models, optimizers, schedules
 from minitrain.cli import arguments as shared
 from minitrain.model import Model
+from minitrain.terminal.output import say
 from minitrain.training.run_folder import RunFolder
 from minitrain.training.trainer import Trainer
 
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = _model(arguments, x, y)
     steps = math.ceil(len(x) / arguments.batch_size)
     trainer = Trainer(model, losses.SoftmaxCrossEntropy(), _optimizer(arguments, steps))
-    print(f"{arguments.model} on {arguments.dataset}: {model.count_parameters():,} parameters, {len(x):,} samples")
+    say(f"{arguments.model} on {arguments.dataset}: {model.count_parameters():,} parameters, {len(x):,} samples")
     folder.begin(trainer, arguments)
     try:
         history = trainer.fit(
@@ -107,8 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
     folder.finish(trainer)
     last = {name: series[-1] for name, series in history.metrics.items() if series}
     if "val_accuracy" in last and not math.isnan(last["val_accuracy"]):
-        print(f"held-out accuracy {last['val_accuracy']:.2%}, loss {last['val_loss']:.4f}")
-    print(f"written to {folder.path}")
+        say(f"held-out accuracy {last['val_accuracy']:.2%}, loss {last['val_loss']:.4f}")
+    say(f"written to {folder.path}")
     return 130 if history.interrupted else 0
 
 

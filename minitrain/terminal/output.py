@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import warnings
 from collections.abc import Callable
 
-__all__ = ["Output"]
+__all__ = ["Output", "say"]
 
 
 class Output:
@@ -45,3 +48,15 @@ class Output:
         except (OSError, ValueError) as error:
             self.failed = True
             warnings.warn(f"{self.name} can no longer be written ({error}); the work goes on", stacklevel=3)
+
+
+def say(line: str) -> None:
+    """Print a line that the work does not depend on: a run goes on, and its files are whole, whoever reads this.
+
+    Where nobody does any more, what is left of standard output goes nowhere.
+    """
+    try:
+        print(line, flush=True)
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
