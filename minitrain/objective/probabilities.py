@@ -84,7 +84,7 @@ def _of(graph: Graph, output: str, values: Array, loss: Loss | None) -> Probabil
         raise ValueError(
             f"{label}: expected one number, or one for each class, of each sample, got {describe(values.shape)}"
         )
-    outputs = values.reshape(len(values), -1).astype(np.float64)
+    outputs = (values if values.ndim == 2 else values[:, np.newaxis]).astype(np.float64)
     single = outputs.shape[1] == 1
     rule = _rule(graph, output, loss, single)
     if rule is None:

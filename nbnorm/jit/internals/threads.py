@@ -65,8 +65,11 @@ def respect_quota(cores: int | None = None) -> None:
     cores = available_cores() if cores is None else cores
     if VARIABLE in os.environ or cores >= numba.config.NUMBA_NUM_THREADS or launched():
         return
-    os.environ[VARIABLE] = str(cores)
     try:
+        owner = door.private("numba.np.ufunc", "parallel")
+        door.private(owner, "NUM_THREADS")  # a copy of the number, taken when Numba was imported
+        owner.NUM_THREADS = cores
+        os.environ[VARIABLE] = str(cores)
         numba.config.reload_config()
     except Exception as error:
         door.warn_once("threads", error)
