@@ -5,6 +5,8 @@ from types import ModuleType
 
 __all__ = ["require"]
 
+APP = ("rich", "matplotlib", "sklearn", "safetensors", "pooch")  # what that extra installs
+
 
 def require(module: str, purpose: str) -> ModuleType:
     """Import and return an optional module, such as "matplotlib.pyplot".
@@ -25,5 +27,6 @@ def require(module: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != package:
             raise  # the package is here, but something it needs is not: its own message says what
-        message = f'{purpose} needs the package {package}: pip install "minitrain[app]"'
+        what = '"minitrain[app]"' if package in APP else package
+        message = f"{purpose} needs the package {package}: pip install {what}"
         raise ImportError(message, name=package) from error

@@ -12,7 +12,7 @@ from typing import Any
 
 from nbnorm.jit.checks import expect_integer, expect_number, mismatch, set_checked
 
-__all__ = ["Constant", "Cosine", "LinearWarmup", "OneCycle", "Schedule", "Step"]
+__all__ = ["Constant", "Cosine", "LinearWarmup", "OneCycle", "Scaled", "Schedule", "Step"]
 
 
 @dataclass(frozen=True)
@@ -175,3 +175,34 @@ class OneCycle(Schedule):
         if top >= last:
             return self.peak if step <= last else end
         return _cosine(self.peak, end, min((step - top) / (last - top), 1.0))
+
+
+@dataclass(frozen=True)
+class Scaled(Schedule):
+    """`factor` times the rate of `then`; `least` bounds what the factor does, not what `then` does by itself.
+
+    What `callbacks.ReduceLROnPlateau` puts into an optimizer.
+
+    Examples
+    --------
+    >>> rate = Scaled(Step(0.8, every=10, factor=0.5), factor=0.5, least=0.3)
+    >>> rate(0), rate(10), rate(20)
+    (0.4, 0.3, 0.2)
+    """
+
+    then: Schedule | float
+    factor: float
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.then, Schedule):
+            set_checked(self, then=expect_number("then", self.then, 0.0))
+        set_checked(
+            self,
+            factor=expect_number("factor", self.factor, 0.0, 1.0),
+            least=expect_number("least", self.least, 0.0),
+        )
+
+    def __call__(self, step: int) -> float:
+        rate = self.then(step) if isinstance(self.then, Schedule) else float(self.then)
+        return max(rate * self.factor, min(self.least, rate))

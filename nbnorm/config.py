@@ -8,6 +8,7 @@ import numpy as np
 
 from nbnorm.jit.internals.cache import cache_folder
 from nbnorm.jit.internals.host import llvmlite_version, processor
+from nbnorm.jit.internals.quota import cpu_quota
 from nbnorm.simd.vectors import LANES_FLOAT32, LANES_FLOAT64, VECTOR_BYTES
 
 __all__ = ["show_config"]
@@ -27,12 +28,19 @@ def show_config() -> None:
         "numba": f"{numba.__version__} (llvmlite {llvmlite_version()}), numpy {np.__version__}",
         "processor": processor(),
         "vectors": f"{VECTOR_BYTES * 8} bits: {LANES_FLOAT32} float32, {LANES_FLOAT64} float64",
-        "threads": f"{numba.get_num_threads()} of {os.cpu_count()}",
+        "threads": _threads(),
         "threading": _threading_layer(),
         "cache": str(cache_folder()),
     }
     for name, text in lines.items():
         print(f"{name:<10} {text}")
+
+
+def _threads() -> str:
+    """How many run, and why not more: the affinity, a container's quota, or NUMBA_NUM_THREADS."""
+    text = f"{numba.get_num_threads()} of {os.cpu_count()}"
+    quota = cpu_quota()
+    return text if quota is None else f"{text} (quota of the container: {quota:g} cores)"
 
 
 def _threading_layer() -> str:

@@ -26,7 +26,19 @@ ROOMS = [
     "minitrain.datasets", "minitrain.experiments", "minitrain.cli", "minitrain.__init__", "minitrain.__main__",
 ]  # fmt: skip
 PACKAGES = {"nbnorm", "minitrain"}  # their own __init__ is a room of its own
-OPTIONAL = {"rich", "matplotlib", "sklearn", "safetensors", "pooch", "mpi4py", "onnx", "torch", "jax"}
+OPTIONAL = {
+    "rich",
+    "tensorboardX",
+    "mlflow",
+    "matplotlib",
+    "sklearn",
+    "safetensors",
+    "pooch",
+    "mpi4py",
+    "onnx",
+    "torch",
+    "jax",
+}
 
 MOST_FILES = 15  # of a folder, unless it is a shelf of like things
 SHELVES = {"minitrain/layers", "minitrain/layers/fused"}

@@ -93,6 +93,9 @@ class Monitor:
             "'auto'; or give the metric an attribute larger_is_better"
         )
 
+    def __repr__(self) -> str:
+        return repr(self.name)
+
 
 def _direction_of_name(name: str) -> bool | None:
     """Tell whether larger is better of a value of which only the name is known; None where that says nothing."""

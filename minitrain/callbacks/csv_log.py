@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -11,6 +12,7 @@ from typing import TextIO
 
 from minitrain.callbacks._paths import check_writable
 from minitrain.files import write_text
+from minitrain.terminal.output import Output
 from minitrain.training.callback import Callback
 from minitrain.training.step import Learner
 from nbnorm.jit.checks import expect_boolean
@@ -35,6 +37,7 @@ class CSVLog(Callback):
         self.append = expect_boolean("append", append)
         self._file: TextIO | None = None
         self._columns: list[str] = []
+        self._output = Output(str(self.path))
 
     def check(self, trainer: Learner, expected: Mapping[str, bool | None]) -> None:
         check_writable(self.path)
@@ -42,6 +45,7 @@ class CSVLog(Callback):
             read_rows(self.path)
 
     def on_train_begin(self, trainer: Learner) -> None:
+        self._output.failed = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
         rows = read_rows(self.path) if self.append and self.path.exists() else []
         self._columns = rows[0] if rows else []
@@ -51,6 +55,9 @@ class CSVLog(Callback):
         self._file = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115
 
     def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
+        self._output.attempt(lambda: self._write(epoch, values))
+
+    def _write(self, epoch: int, values: Mapping[str, float]) -> None:
         assert self._file is not None
         rows: list[list[object]] = []
         if not self._columns:
@@ -63,7 +70,9 @@ class CSVLog(Callback):
 
     def on_train_end(self, trainer: Learner) -> None:
         if self._file is not None:
-            self._file.close()
+            self._output.attempt(self._file.flush)
+            with contextlib.suppress(OSError):  # it tries to write what could not be written before
+                self._file.close()
             self._file = None
 
 

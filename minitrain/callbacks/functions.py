@@ -21,3 +21,6 @@ class LambdaCallback(Callback):
             if not callable(function):
                 raise TypeError(f"{name}: expected a callable, got {function!r}")
             setattr(self, name, function)
+
+    def __repr__(self) -> str:
+        return f"LambdaCallback({', '.join(f'{name}={each!r}' for name, each in vars(self).items())})"

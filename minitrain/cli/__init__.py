@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 
+from minitrain.cli import arguments as shared
 from minitrain.cli import evaluate, info, predict, stability, train
 from minitrain.cli.arguments import HelpFormatter
 from minitrain.terminal.interrupts import number_of
@@ -24,8 +26,10 @@ examples:
   minitrain COMMAND --help                                all options of a command
 
 exit codes: 0 done, 1 training or computation failed, 2 wrong arguments, data or files, 130 stopped by Ctrl-C, 143 by
-  SIGTERM
+  SIGTERM, 141 whoever read the output has gone before its end
 """
+
+BROKEN_PIPE = 141  # 128 + SIGPIPE: what a shell says of a program that this signal ended
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,16 +53,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
-        sys.stdout.flush()
-        return code
     except KeyboardInterrupt as interrupt:
-        print("minitrain: interrupted", file=sys.stderr)
-        return 128 + number_of(interrupt)
-    except BrokenPipeError:  # `minitrain info | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _say("minitrain: interrupted")
+        code = 128 + number_of(interrupt)
+    except BrokenPipeError:  # `minitrain info | head`: the reader has what it wanted, and did not get all
+        code = BROKEN_PIPE
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         if arguments.debug:
             raise
-        print(f"minitrain: error: {error}", file=sys.stderr)
-        return 1 if isinstance(error, ArithmeticError) else 2
+        _say(f"minitrain: error: {shared.as_typed(str(error), arguments)}")
+        code = 1 if isinstance(error, ArithmeticError) else 2
+    return _flushed(code)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it
+        print(line, file=sys.stderr, flush=True)
+
+
+def _flushed(code: int) -> int:
+    """Write what is still to be written; return the exit code, or that of what could not be."""
+    if sys.stdout is None:
+        return code
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        # What is left would fail once more when Python ends, and change the exit code to 120.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return code or BROKEN_PIPE
+        if code == 0:
+            _say(f"minitrain: error: standard output: {error}")
+            return 2
+    return code

@@ -8,7 +8,28 @@ from typing import Any
 
 import numba
 
-__all__ = ["HelpFormatter", "add_common", "add_data", "add_parser", "positive", "record_given", "use_threads"]
+__all__ = [
+    "HelpFormatter",
+    "add_common",
+    "add_data",
+    "add_parser",
+    "as_typed",
+    "positive",
+    "record_given",
+    "use_threads",
+]
+
+
+# What options are called in the library: the rate of an optimizer, and what schedules make of it.
+ALIASES = {
+    "learning_rate": "lr",
+    "start": "lr",
+    "peak": "lr",
+    "value": "lr",
+    "folder": "data_folder",
+    "processes": "jobs",
+}
+POSITIONAL = ("dataset", "path", "inputs", "run")  # they have no option, and are named by what they hold
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -82,3 +103,20 @@ def use_threads(threads: int | None) -> None:
     if threads > most:
         raise ValueError(f"--threads: expected at most {most} (set NUMBA_NUM_THREADS for more), got {threads}")
     numba.set_num_threads(threads)
+
+
+def as_typed(message: str, arguments: argparse.Namespace) -> str:
+    """Return a message about an argument of the library with the name of the option that was typed instead.
+
+    Examples
+    --------
+    >>> as_typed("batch_size: expected an integer >= 1, got 0", argparse.Namespace(batch_size=0))
+    '--batch-size: expected an integer >= 1, got 0'
+    >>> as_typed("start: expected a finite number >= 0, got -1.0", argparse.Namespace(lr=-1.0))
+    '--lr: expected a finite number >= 0, got -1.0'
+    """
+    name, colon, rest = message.partition(":")
+    option = ALIASES.get(name, name)
+    if not colon or option not in vars(arguments) or option in POSITIONAL:
+        return message
+    return f"--{option.replace('_', '-')}:{rest}"

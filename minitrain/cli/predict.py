@@ -15,6 +15,7 @@ import numpy.typing as npt
 from minitrain.cli import arguments as shared
 from minitrain.datasets import read_idx
 from minitrain.layer import Shape
+from minitrain.objective.probabilities import probabilities
 from minitrain.optional import require
 from minitrain.training.run_folder import load_model
 
@@ -55,19 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     rows: list[tuple[str, int, Array]] = []
     for path in arguments.inputs:
         x = read_images(path, shapes[0])
-        probabilities = softmax(model.predict(1.0 - x if arguments.invert else x))
-        rows.extend((str(path), number, each) for number, each in enumerate(probabilities))
+        found = probabilities(model.graph, model.predict(1.0 - x if arguments.invert else x))
+        rows.extend((str(path), number, each) for number, each in enumerate(found))
     write = _write_json if arguments.format == "json" else _write_csv
     write(rows)
     return 0
-
-
-def softmax(logits: Array) -> Array:
-    """Return probabilities (N, C) in float64."""
-    logits = logits.astype(np.float64)
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def read_images(path: Path, shape: Shape) -> Array:
@@ -120,16 +113,16 @@ def _write_csv(rows: list[tuple[str, int, Array]]) -> None:
     table = csv.writer(sys.stdout, lineterminator="\n")
     classes = len(rows[0][2]) if rows else 0
     table.writerow(["file", "number", "class", *(f"p{label}" for label in range(classes))])
-    for file, number, probabilities in rows:
-        table.writerow([file, number, int(probabilities.argmax()), *(f"{each:.6f}" for each in probabilities)])
+    for file, number, found in rows:
+        table.writerow([file, number, int(found.argmax()), *(f"{each:.6f}" for each in found)])
 
 
 def _write_json(rows: list[tuple[str, int, Array]]) -> None:
-    for file, number, probabilities in rows:
+    for file, number, found in rows:
         entry = {
             "file": file,
             "number": number,
-            "class": int(probabilities.argmax()),
-            "probabilities": [round(float(each), 6) for each in probabilities],
+            "class": int(found.argmax()),
+            "probabilities": [round(float(each), 6) for each in found],
         }
         print(json.dumps(entry))

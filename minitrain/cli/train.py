@@ -13,6 +13,7 @@ from minitrain import datasets, losses, models, optimizers, schedules
 from minitrain.cli import arguments as shared
 from minitrain.cli.resume import resume_settings
 from minitrain.model import Model
+from minitrain.terminal.output import say
 from minitrain.training.checkpoint_file import restore
 from minitrain.training.run_folder import WEIGHTS, RunFolder
 from minitrain.training.trainer import Trainer
@@ -103,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     trainer = Trainer(model, losses.SoftmaxCrossEntropy(), _optimizer(arguments, steps))
     if arguments.resume is not None:
         restore(trainer, folder.path / WEIGHTS)
-    print(f"{arguments.model} on {arguments.dataset}: {model.count_parameters():,} parameters, {len(x):,} samples")
+    say(f"{arguments.model} on {arguments.dataset}: {model.count_parameters():,} parameters, {len(x):,} samples")
     try:
         history = trainer.fit(
             x,
@@ -120,8 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
     folder.finish(trainer)
     last = {name: series[-1] for name, series in history.metrics.items() if series}
     if "val_accuracy" in last and not math.isnan(last["val_accuracy"]):
-        print(f"held-out accuracy {last['val_accuracy']:.2%}, loss {last['val_loss']:.4f}")
-    print(f"written to {folder.path}")
+        say(f"held-out accuracy {last['val_accuracy']:.2%}, loss {last['val_loss']:.4f}")
+    say(f"written to {folder.path}")
     return 0 if history.signal is None else 128 + history.signal
 
 

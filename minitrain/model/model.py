@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,12 +24,14 @@ from minitrain.model.input_gradient import differentiating_plan
 from minitrain.model.inputs import check_inputs
 from minitrain.model.like import known_names, refuse_double_names, refuse_trained, take_over
 from minitrain.model.plans import Arena, Held, Plans, Wanted
-from minitrain.model.summary import summarize
+from minitrain.model.summary import Summary, summarize
 from minitrain.model.ways import Ways
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_integer
 
 __all__ = ["Model"]
+
+SUMMARY_BATCH = 32  # samples that the memory and the algorithms of a summary are those of
 
 _models: weakref.WeakSet[Model] = weakref.WeakSet()  # those of this process
 
@@ -142,20 +145,31 @@ class Model(Freezing, Ways, sealed=True):
         """Return the number of learned values."""
         return int(self.flat_params.size)
 
-    def summary(self, print_fn: Callable[[str], object] = print, *, batch_size: int = 32) -> None:
+    def summary(self, print_fn: Callable[[str], object] = print, *, batch_size: int = SUMMARY_BATCH) -> None:
         """Print the layers with output shapes, operations and parameters, and the memory that a batch takes.
 
-        Where a layer has several algorithms to choose from, that of the forward pass of such a batch is named.
+        Where a layer has several algorithms to choose from, that of the forward pass of such a batch is named. A
+        notebook shows the same as a table of the model itself, where it is the last line of a cell.
         """
+        print_fn(str(self._summary(batch_size)))
+
+    def _summary(self, batch_size: int) -> Summary:
         arenas = {
             f"for training batches of {batch_size}": schedule_training(self._training_graph, batch_size, self.dtype),
             f"for inference batches of {batch_size}": schedule_inference(self._inference_graph, batch_size, self.dtype),
         }
         sizes = {purpose: schedule.arena_size() for purpose, schedule in arenas.items()}
-        print_fn(summarize(self.graph, self.dtype, batch_size, sizes))
+        return summarize(self.graph, self.dtype, batch_size, sizes)
 
     def __repr__(self) -> str:
         return f"<Model {len(self.graph.nodes)} layers, {self.count_parameters():,} parameters, {self.dtype}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the summary, or less where that needs the sizes of free axes."""
+        try:
+            return self._summary(SUMMARY_BATCH)._repr_html_()
+        except ValueError:  # a display says what it can
+            return f"<p>{html.escape(repr(self))}</p>"
 
     # ------------------------------------------------------------------------------------------------- running it
 

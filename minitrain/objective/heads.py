@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from minitrain.graph.graph import SINGLE, Graph, GraphNode
 from minitrain.layer import FreeShape, describe
@@ -11,7 +11,7 @@ from minitrain.losses import LOSSES, BinaryCrossEntropy, Loss, MeanSquaredError
 from minitrain.metrics import BinaryAccuracy, TopK, accuracy, top_k_accuracy
 from nbnorm.jit.arrays import Array
 
-__all__ = ["check_heads"]
+__all__ = ["check_heads", "gives_probabilities"]
 
 Metric = Callable[[Array, Array], float]
 
@@ -51,6 +51,12 @@ def check_heads(graph: Graph, losses: Mapping[str, Loss], metrics: Mapping[str, 
         except ValueError as error:
             where = "" if output == SINGLE else f"output {output!r}: "
             raise ValueError(f"{where}{error}") from None
+
+
+def gives_probabilities(graph: Graph, value: str, layers: Sequence[str] = PROBABILITIES) -> bool:
+    """Whether the last layer that computes a value, whatever its shape, is one of these, by their names in LAYERS."""
+    last = _Head(graph, value, ()).last
+    return last is not None and _is_one_of(last, tuple(layers))
 
 
 class _Head:

@@ -8,10 +8,12 @@ from types import TracebackType
 from typing import Literal, Protocol
 
 from minitrain.terminal.live import Bar, is_live
+from minitrain.terminal.output import Output
 
 __all__ = ["Lines", "LiveBar", "Progress", "Sums", "make_progress"]
 
 REFRESH_SECONDS = 0.1
+OUTPUT = "the progress of training"
 
 
 class Sums(Protocol):
@@ -47,11 +49,14 @@ class Progress:
 class Lines(Progress):
     """Prints a line for each epoch."""
 
+    def __init__(self) -> None:
+        self._output = Output(OUTPUT)
+
     def begin(self, epoch: int, epochs: int, samples: int) -> None:
         self._epochs = epochs
 
     def end(self, epoch: int, values: Mapping[str, float]) -> None:
-        print(describe_epoch(epoch, self._epochs, values), flush=True)
+        self._output.attempt(lambda: print(describe_epoch(epoch, self._epochs, values), flush=True))
 
 
 class LiveBar(Progress):
@@ -63,28 +68,29 @@ class LiveBar(Progress):
         numbers = TextColumn("{task.percentage:>3.0f}%  {task.fields[numbers]}")
         columns = TextColumn("{task.description}"), BarColumn(), numbers, TimeRemainingColumn()
         self._bar = Bar(*columns, seconds=REFRESH_SECONDS)
+        self._output = Output(OUTPUT)
 
     def __enter__(self) -> Progress:
-        self._bar.__enter__()
+        self._output.attempt(self._bar.__enter__)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.__exit__(kind, error, trace)
+        self._output.attempt(lambda: self._bar.__exit__(kind, error, trace))
 
     def begin(self, epoch: int, epochs: int, samples: int) -> None:
         self._epochs, self._began = epochs, time.perf_counter()
-        self._bar.begin(f"epoch {epoch}/{epochs}", samples, numbers="")
+        self._output.attempt(lambda: self._bar.begin(f"epoch {epoch}/{epochs}", samples, numbers=""))
 
     def advance(self, tally: Sums) -> None:
-        if self._bar.due():
+        if not self._output.failed and self._bar.due():
             speed = tally.samples / (time.perf_counter() - self._began)
             numbers = describe_values({**tally.means(), "images_per_second": speed})
-            self._bar.draw(completed=tally.samples, numbers=numbers)
+            self._output.attempt(lambda: self._bar.draw(completed=tally.samples, numbers=numbers))
 
     def end(self, epoch: int, values: Mapping[str, float]) -> None:
-        self._bar.end(describe_epoch(epoch, self._epochs, values))
+        self._output.attempt(lambda: self._bar.end(describe_epoch(epoch, self._epochs, values)))
 
 
 def make_progress(verbose: bool | Literal["auto"]) -> Progress:

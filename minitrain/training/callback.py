@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,13 @@ class Callback:
     that a resumed training is the one that was never interrupted.
     """
 
+    def __repr__(self) -> str:
+        """Return the class with the arguments that the callback was made with, as far as it keeps them."""
+        kept = vars(self)
+        names = [name for name in inspect.signature(type(self)).parameters if {name, f"_{name}"} & kept.keys()]
+        arguments = (f"{name}={kept.get(name, kept.get(f'_{name}'))!r}" for name in names)
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
     def check(self, trainer: Learner, expected: Mapping[str, bool | None]) -> None:
         """Raise an error if this cannot work; nothing may be changed here, no file and no folder made.
 
@@ -44,6 +52,12 @@ class Callback:
 
     def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
         """Run after an epoch and its validation; `values` are what the history got, as a copy."""
+
+    def on_validation_begin(self, trainer: Learner, epoch: int) -> None:
+        """Run before the validation of an epoch, after its last step."""
+
+    def on_validation_end(self, trainer: Learner, epoch: int) -> None:
+        """Run after the validation of an epoch, also where that failed."""
 
     def on_batch_begin(self, trainer: Learner, batch: int) -> None:
         """Run before a step."""

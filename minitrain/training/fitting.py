@@ -140,8 +140,7 @@ class Fitting:
         trainer, seconds = self._trainer, self._position.seconds
         values = tally.values()
         if validate and self._validation is not None:
-            measured = trainer.evaluate_samples(self._validation, EVALUATION_BATCH)
-            values |= {f"val_{name}": value for name, value in measured.items()}
+            values |= {f"val_{name}": value for name, value in self._validate(self._validation).items()}
         values["learning_rate"] = trainer.optimizer.learning_rate_at(max(trainer.steps - 1, 0))
         values["seconds"] = seconds
         values["images_per_second"] = tally.samples / seconds if seconds else 0.0
@@ -153,6 +152,13 @@ class Fitting:
         if self._validation is not None:
             measured |= {f"val_{name}": larger for name, larger in measured.items()}
         return measured | {"learning_rate": None, "seconds": False, "images_per_second": True}
+
+    def _validate(self, samples: Samples) -> dict[str, float]:
+        try:
+            self._hooks.tell("on_validation_begin", self._position.epoch)
+            return self._trainer.evaluate_samples(samples, EVALUATION_BATCH)
+        finally:
+            self._hooks.tell("on_validation_end", self._position.epoch)
 
     def _record(self, values: dict[str, float]) -> None:
         self.history.append(self._position.epoch, values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import math
 import os
@@ -14,11 +15,15 @@ from typing import Any
 from minitrain.files import replacing, write_text
 from minitrain.optional import require
 from minitrain.sealed import Sealed
+from minitrain.terminal.notebook import figure_html, table_html
 
 __all__ = ["History"]
 
+NO_CURVES = ("learning_rate", "seconds", "images_per_second")
+ROWS = 10  # of the table that a notebook shows without matplotlib: the first and the last ones
 
-@dataclass
+
+@dataclass(repr=False)
 class History(Sealed, sealed=True):
     """Measurements of one `fit`.
 
@@ -68,6 +73,34 @@ class History(Sealed, sealed=True):
     def __len__(self) -> int:
         return len(self.epochs)
 
+    def __repr__(self) -> str:
+        if not self.epochs:
+            return "History(no epochs)"
+        epochs = "1 epoch" if len(self.epochs) == 1 else f"{len(self.epochs)} epochs"
+        values = [f"{name} {value:.4g}" for name, value in self.last().items() if name not in NO_CURVES]
+        ended = ["interrupted"] * self.interrupted
+        return f"History({', '.join([epochs, *ended])}; last: {', '.join(values) or 'nothing measured'})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the last values and the curves, or a table where matplotlib is missing."""
+        line = f"<p>{html.escape(repr(self))}</p>"
+        if not self.epochs:
+            return line
+        try:
+            return line + figure_html(self.plot())
+        except ImportError:
+            return line + table_html(self._rows(), align=">")
+
+    def _rows(self) -> list[list[str]]:
+        """The headings and the epochs of a table that fits a screen."""
+        rows = [
+            [str(epoch), *(f"{series[i]:.4g}" for series in self.metrics.values())]
+            for i, epoch in enumerate(self.epochs)
+        ]
+        if len(rows) > ROWS:
+            rows[ROWS // 2 : -ROWS // 2] = [["..."] * len(rows[0])]
+        return [["epoch", *self.metrics], *rows]
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a table with a header and a row for each epoch; whole or not at all."""
         text = io.StringIO()
@@ -106,7 +139,7 @@ class History(Sealed, sealed=True):
         return figure
 
     def _is_curve(self, name: str) -> bool:
-        return not name.startswith("val_") and name not in ("learning_rate", "seconds", "images_per_second")
+        return not name.startswith("val_") and name not in NO_CURVES
 
     def _draw(self, axis: Any, name: str) -> None:
         marker = "o" if len(self.epochs) < 30 else None

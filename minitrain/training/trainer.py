@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
+from minitrain.losses import Loss
+from minitrain.objective.probabilities import classes, probabilities
 from minitrain.training.callback import Callback
 from minitrain.training.diagnosis import NonFiniteLossError
 from minitrain.training.fitting import Fitting
 from minitrain.training.history import History
+from minitrain.training.learning_rate_finder import LearningRateFinder, find_learning_rate
 from minitrain.training.profile import LayerProfile, format_profile, profile_plan
 from minitrain.training.step import Batch, Learner, Targets
 from nbnorm.jit.checks import expect_integer
@@ -156,6 +159,117 @@ class Trainer(Learner, sealed=True):
             self._history, self.stop_requested = fitting.history, False
             fitting.run(epochs)
         return fitting.history
+
+    def predict_proba(self, x: Batch, batch_size: int = 256) -> Any:
+        """Return the probability of each class for all samples of `x`, as `minitrain predict` prints them.
+
+        The loss says what the outputs are, or else a Sigmoid or Softmax at the end of the net.
+
+        Parameters
+        ----------
+        x : array of shape (samples, *input shape), or a sequence of arrays for several inputs
+        batch_size : int
+            Samples computed at a time: bounds the memory.
+
+        Returns
+        -------
+        array of float64
+            (samples, classes), rows that sum to 1; (samples, 2) for nets with one output and a binary loss. Of several
+            yes-or-no outputs (samples, outputs), each a probability of its own. A dictionary of these by the names of
+            the outputs that have losses, where they have names.
+
+        Raises
+        ------
+        ValueError
+            The net gives numbers, not classes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from minitrain import Trainer, losses, models, optimizers
+        >>> trainer = Trainer(models.mlp((2,), classes=3), losses.SoftmaxCrossEntropy(), optimizers.Adam())
+        >>> trainer.predict_proba(np.zeros((5, 2))).shape
+        (5, 3)
+        """
+        return probabilities(self.model.graph, self.model.predict(x, batch_size), self._losses_by_output())
+
+    def predict_classes(self, x: Batch, batch_size: int = 256) -> Any:
+        """Return the most likely class of each sample, int64 (samples,); see `predict_proba`.
+
+        Of several yes-or-no outputs 0 or 1 for each of them, (samples, outputs).
+        """
+        return classes(self.model.graph, self.model.predict(x, batch_size), self._losses_by_output())
+
+    def _losses_by_output(self) -> dict[str, Loss]:
+        return {term.output: term.loss for term in self.objective.terms}
+
+    def __repr__(self) -> str:
+        position = f"{self.steps} steps, {self.epoch} epochs"
+        return f"<Trainer of {self.model!r}, {self.loss!r}, {self.optimizer!r}, {position}>"
+
+    def find_learning_rate(
+        self,
+        x: Batch,
+        y: Targets,
+        *,
+        start: float = 1e-7,
+        end: float = 10.0,
+        steps: int = 100,
+        batch_size: int = 32,
+        smoothing: float = 0.98,
+        stop_factor: float = 4.0,
+        seed: int | None = None,
+    ) -> LearningRateFinder:
+        """Train with a learning rate that rises, watch the loss, and put everything back as it was.
+
+        Parameters, state, the optimizer and its vectors, steps and epochs are bit for bit what they were, whatever
+        ends the search, so that it can be done before a training, or in the middle of one.
+        Smith, "Cyclical learning rates for training neural networks", 2017 (arXiv:1506.01186), section 3.3.
+
+        Parameters
+        ----------
+        x, y
+            Data as `fit` takes them.
+        start, end : float
+            The first and the last rate; between them each is the one before times the same factor.
+        steps : int
+            How many rates are tried, a batch each.
+        batch_size : int
+            That of the training to come: the best rate depends on it.
+        smoothing : float
+            In [0, 1): how much of the moving average of the losses stays at each step.
+        stop_factor : float
+            The search ends where the smoothed loss is so many times its lowest value, or not finite.
+        seed : int, optional
+            Of the order of the samples; the model's by default.
+
+        Returns
+        -------
+        LearningRateFinder
+            `rates`, `losses`, `smoothed`, `suggestion`, and `plot(path)`.
+
+        Raises
+        ------
+        NonFiniteLossError
+            The loss of the first batch is not finite already.
+        ValueError, TypeError
+            Data that do not fit the model or the loss, rates that do not rise.
+        RuntimeError
+            A fit of this trainer is running.
+        """
+        with self._fit.block(REFUSAL):
+            return find_learning_rate(
+                self,
+                x,
+                y,
+                start=start,
+                end=end,
+                steps=steps,
+                batch_size=batch_size,
+                smoothing=smoothing,
+                stop_factor=stop_factor,
+                seed=seed,
+            )
 
     def profile(
         self, xb: Batch, yb: Targets, *, runs: int = 10, print_fn: Callable[[str], object] = print

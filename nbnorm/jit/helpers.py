@@ -23,6 +23,7 @@ from typing import Any
 
 from nbnorm.jit.dispatch import Kernel, hooks, runs_serially
 from nbnorm.jit.internals.cache import BeingCompiledError
+from nbnorm.jit.internals.quota import available_cores
 
 try:
     import fcntl
@@ -106,7 +107,7 @@ def _how_many() -> int:
     chosen = os.environ.get(VARIABLE, "")
     if chosen.isdecimal():
         return int(chosen)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     return min(cores - 1, MOST)
 
 

@@ -13,9 +13,11 @@ from typing import Any
 import numba
 
 from nbnorm.jit.internals import door
+from nbnorm.jit.internals.quota import available_cores
 
-__all__ = ["launch", "launched"]
+__all__ = ["launch", "launched", "respect_quota"]
 
+VARIABLE = "NUMBA_NUM_THREADS"
 PATIENCE = 60.0  # seconds that a fork waits for another thread: longer than any kernel takes to compile
 
 _forking = threading.RLock()  # held from before a fork until after it
@@ -52,6 +54,25 @@ def launch() -> str:
     except Exception as error:
         door.warn_once("threads", error)
         return "workqueue"
+
+
+def respect_quota(cores: int | None = None) -> None:
+    """Let Numba start no more threads than a container's quota keeps busy; it looks at the affinity alone.
+
+    Done through `NUMBA_NUM_THREADS`, which Numba reads again whenever its variables change, and which child processes
+    have, too. What a user set there is left alone, and so are threads that run already.
+    """
+    cores = available_cores() if cores is None else cores
+    if VARIABLE in os.environ or cores >= numba.config.NUMBA_NUM_THREADS or launched():
+        return
+    try:
+        owner = door.private("numba.np.ufunc", "parallel")
+        door.private(owner, "NUM_THREADS")  # a copy of the number, taken when Numba was imported
+        owner.NUM_THREADS = cores
+        os.environ[VARIABLE] = str(cores)
+        numba.config.reload_config()
+    except Exception as error:
+        door.warn_once("threads", error)
 
 
 def _compiler_lock() -> Any:
@@ -95,3 +116,5 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
+respect_quota()
