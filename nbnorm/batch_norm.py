@@ -14,6 +14,7 @@ from nbnorm.layout import (
     MovedVector,
     as_array,
     channel_output,
+    expect_apart,
     layout_of,
     ndarray,
     output,
@@ -124,6 +125,12 @@ def batch_norm_forward(
     means = nothing(dtype) if running_mean is None else layout.moved("running_mean", running_mean)
     variances = nothing(dtype) if running_var is None else layout.moved("running_var", running_var)
     added = nothing(dtype, 3) if residual is None else layout.read("residual", residual)
+    if running_mean is not None or running_var is not None:
+        read = (("x", array), ("gamma", gamma), ("beta", beta), ("residual", residual))
+        if running_mean is not None:
+            expect_apart("running_mean", running_mean, (*read, ("running_var", running_var)))
+        if running_var is not None:
+            expect_apart("running_var", running_var, read)
     y, flat_y, copied = output("out", layout, out, (gamma, beta, running_mean, running_var), (x, residual))
     mean, inv_std = empty(view[1]), empty(view[1])
     kernels.forward(
@@ -284,6 +291,12 @@ def batch_norm_backward(
         )
     dgamma, flat_dgamma, moved_dgamma = channel_output("out.dgamma", layout, out_dgamma)
     dbeta, flat_dbeta, moved_dbeta = channel_output("out.dbeta", layout, out_dbeta)
+    if out_dgamma is not None or out_dbeta is not None:
+        _expect_gradients_apart(
+            out_dgamma, out_dbeta,
+            (("dy", dy), ("x", array), ("y", y), ("gamma", gamma), ("beta", beta), ("out.dx", dx),
+             ("out.dresidual", dresidual)),
+        )  # fmt: skip
     if gamma is None and out_dgamma is None:
         dgamma = None
     if beta is None and out_dbeta is None:
@@ -304,6 +317,13 @@ def batch_norm_backward(
         if part is not None:
             part.done()
     return new_tuple(BatchNormGradients, (dx, dgamma, dbeta, dresidual))
+
+
+def _expect_gradients_apart(dgamma: Any, dbeta: Any, others: tuple[tuple[str, Any], ...]) -> None:
+    if dgamma is not None:
+        expect_apart("out.dgamma", dgamma, (*others, ("out.dbeta", dbeta)))
+    if dbeta is not None:
+        expect_apart("out.dbeta", dbeta, others)
 
 
 NO_GRADIENTS = (None, None, None, None)

@@ -195,6 +195,20 @@ def _disturbs(target: Array, inputs: tuple[Any, ...], same: tuple[Any, ...]) -> 
     return False
 
 
+def expect_apart(name: str, written: Any, others: tuple[tuple[str, Any], ...]) -> None:
+    """Raise ValueError where an array that a call writes lies in the memory of another one that it reads or writes.
+
+    The kernels work on channels side by side, in any order: what one of them writes must not be what another one reads.
+    """
+    array = written if type(written) is ndarray else as_array(name, written)
+    for other, value in others:
+        if value is None:
+            continue
+        read = value if type(value) is ndarray else as_array(other, value)
+        if may_share_memory(array, read) and np.shares_memory(array, read):
+            raise ValueError(mismatch(name, "an array with memory of its own", f"memory of {other}; pass a copy"))
+
+
 def _starts_alike(a: Array, b: Array) -> bool:
     """Arrays of one shape and type that begin at one address are the same elements if they lie alike."""
     b = _channels_to_end(b) if b.shape != a.shape or b.strides != a.strides else b

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
+import math
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import numpy.typing as npt
 
 from minitrain.cli import arguments as shared
 from minitrain.datasets import read_idx
+from minitrain.files import reading
 from minitrain.layer import Shape
 from minitrain.objective.probabilities import probabilities
 from minitrain.optional import require
@@ -24,7 +28,8 @@ __all__ = ["add_commands"]
 DETAILS = (
     "Inputs are .npy arrays, .npz archives (the array x, or the only one), PNG images, or IDX files such as MNIST's, "
     "compressed or not. Numbers with a point are taken as they are; integers are taken for pixels from 0 to 255 and "
-    "divided by 255. An axis for the only channel may be left out."
+    "divided by 255. An axis for the only channel may be left out. A coloured image becomes grey (ITU-R BT.601) for a "
+    "net of one channel, a grey one is repeated for a net of three; what is transparent lies on white."
 )
 EXAMPLES = """\
   minitrain predict run images.npy > classes.csv
@@ -32,6 +37,9 @@ EXAMPLES = """\
   minitrain predict net.safetensors t10k-images-idx3-ubyte.gz --format json
 """
 Array = npt.NDArray[Any]
+
+LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in what is seen as grey; ITU-R BT.601
+MOST_DEFLATED = 1032  # bytes that one byte of a deflated stream gives at most; zlib's technical notes
 
 
 def add_commands(commands: Any) -> None:
@@ -68,6 +76,8 @@ def read_images(path: Path, shape: Shape) -> Array:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     values = _read(path)
+    if path.suffix.lower() == ".png" and len(shape) == 3 and shape[0] in (1, 3):
+        values = _in_channels(values, shape[0])[None]
     if values.dtype.kind not in "fiub":
         raise ValueError(f"{path}: expected numbers, got dtype {values.dtype}")
     x = values if values.dtype.kind == "f" else values / np.float32(255 if values.dtype != bool else 1)
@@ -81,13 +91,13 @@ def read_images(path: Path, shape: Shape) -> Array:
 
 def _read(path: Path) -> Array:
     if path.suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
+        with reading(
+            path, ".npy file"
+        ):  # mapped: a shape that the file does not hold is refused before memory is taken
+            return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            name = "x" if "x" in archive.files else archive.files[0] if len(archive.files) == 1 else None
-            if name is None:
-                raise ValueError(f"{path}: expected an array called x or a single one, got {', '.join(archive.files)}")
-            return np.asarray(archive[name])
+        with reading(path, ".npz archive"), zipfile.ZipFile(path) as archive:
+            return _read_npz(path, archive)
     if path.suffix.lower() == ".png":
         return _read_png(path)
     if "ubyte" in path.name or path.suffix in (".idx", ".gz"):
@@ -95,18 +105,47 @@ def _read(path: Path) -> Array:
     raise ValueError(f"{path}: expected a .npy, .npz, .png or IDX file")
 
 
+def _read_npz(path: Path, archive: zipfile.ZipFile) -> Array:
+    """Return the array called x, or the only one; what a header claims is held against the size of its member."""
+    names = [name.removesuffix(".npy") for name in archive.namelist()]
+    name = "x" if "x" in names else names[0] if len(names) == 1 else None
+    if name is None:
+        raise ValueError(f"{path}: expected an array called x or a single one, got {', '.join(names)}")
+    member = archive.getinfo(archive.namelist()[names.index(name)])
+    if member.file_size > MOST_DEFLATED * (member.compress_size + 1):
+        raise ValueError(f"{path}: {name} claims {member.file_size} bytes, more than {member.compress_size} can hold")
+    with archive.open(member) as file:
+        content = io.BytesIO(file.read())  # to the end, where the checksum is looked at
+    version = np.lib.format.read_magic(content)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(content)
+    if math.prod(shape) * dtype.itemsize != member.file_size - content.tell():
+        raise ValueError(f"{path}: {name} claims {dtype} {shape}, in {member.file_size} bytes")
+    content.seek(0)
+    return np.asarray(np.lib.format.read_array(content, allow_pickle=False))
+
+
 def _read_png(path: Path) -> Array:
-    """Return an image as (C, H, W) for colours and as (H, W) for grey, in [0, 1]; transparency is left out."""
+    """Return an image as (C, H, W) for colours and as (H, W) for grey, in [0, 1]; what is transparent lies on white."""
     image = require("matplotlib.image", "reading PNG images")
-    try:
+    with reading(path, "PNG image"):
         pixels = np.asarray(image.imread(path), dtype=np.float32)
-    except (SyntaxError, ValueError) as error:  # what the library raises for damaged files
-        raise ValueError(f"{path}: not a readable PNG image ({error})") from None
     if pixels.ndim == 2:
         return pixels
-    colours = pixels[:, :, :3].transpose(2, 0, 1) if pixels.shape[2] >= 3 else pixels[:, :, :1].transpose(2, 0, 1)
-    grey = (colours == colours[:1]).all()
-    return colours[0] if grey else colours
+    planes = pixels.transpose(2, 0, 1)
+    if len(planes) in (2, 4):
+        planes = planes[:-1] * planes[-1:] + (1.0 - planes[-1:])
+    grey = (planes == planes[:1]).all()
+    return planes[0] if grey else planes
+
+
+def _in_channels(picture: Array, channels: int) -> Array:
+    """Return a picture (H, W) or (3, H, W) as (channels, H, W): grey is repeated, colours become their luma."""
+    if picture.ndim == 2:
+        return np.repeat(picture[None], channels, axis=0)
+    if channels == 1:
+        return np.tensordot(LUMA, picture, axes=1)[None].astype(np.float32)
+    return picture
 
 
 def _write_csv(rows: list[tuple[str, int, Array]]) -> None:

@@ -7,7 +7,6 @@ unpacked to disk, and no more than the size of the real one is decompressed.
 import gzip
 import os
 import tarfile
-import zlib
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -15,8 +14,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minitrain.datasets.download import fetch
-from minitrain.datasets.idx import read_exactly
+from minitrain.datasets.idx import CHUNK, read_exactly
 from minitrain.datasets.images import Split, check_labels, existing_folder, float_dtype, scaled
+from minitrain.files import reading
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import mismatch
 
@@ -111,7 +111,7 @@ class _Bounded:
 def _read_archive(path: Path) -> dict[str, NDArray[np.uint8]]:
     batches: dict[str, NDArray[np.uint8]] = {}
     try:
-        with gzip.open(path) as stream:
+        with reading(path, "tar.gz archive"), gzip.open(path) as stream:
             bounded = cast(IO[bytes], _Bounded(stream, MOST_ARCHIVE_BYTES, str(path)))
             with tarfile.open(fileobj=bounded, mode="r|") as archive:
                 for member in archive:
@@ -119,7 +119,9 @@ def _read_archive(path: Path) -> dict[str, NDArray[np.uint8]]:
                     if member.isreg() and name in (*TRAIN, TEST) and name not in batches:
                         content = cast(IO[bytes], archive.extractfile(member))
                         batches[name] = _read_records(content, member.size, f"{path}: {name}")
-    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
+            while bounded.read(CHUNK):  # to the end, where the checksum is
+                pass
+    except ValueError as error:
         raise ValueError(mismatch(str(path), "a complete tar.gz archive", error)) from error
     missing = [name for name in (*TRAIN, TEST) if name not in batches]
     if missing:

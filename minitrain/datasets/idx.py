@@ -16,9 +16,10 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from minitrain.files import reading
 from nbnorm.jit.checks import mismatch
 
-__all__ = ["read_exactly", "read_idx"]
+__all__ = ["CHUNK", "read_exactly", "read_idx"]
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 CHUNK = 1 << 20
@@ -50,19 +51,19 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 1 << 30) -> NDArr
     >>> read_idx(path)
     array([7, 2, 1], dtype=uint8)
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"path: expected an IDX file, but {path} does not exist")
-    try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            if not compressed:
-                return _read(file, path, max_bytes)
+    with reading(path, "IDX file"), path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if not compressed:
+            return _read(file, path, max_bytes)
+        try:
             with gzip.open(file) as stream:
                 return _read(cast(IO[bytes], stream), path, max_bytes)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(mismatch(str(path), "a complete gzip file", error)) from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(mismatch(str(path), "a complete gzip file", error)) from error
 
 
 def _read(file: IO[bytes], path: Path, max_bytes: int) -> NDArray[Any]:

@@ -41,7 +41,7 @@ def check_labels(labels: Array, classes: int, source: object) -> NDArray[np.int6
 
 def existing_folder(folder: Any) -> Path:
     """Return the folder as a Path, or raise if there is none."""
-    path = Path(folder)
+    path = Path(folder).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"folder: expected a folder, but {path} does not exist")
     if not path.is_dir():

@@ -48,7 +48,8 @@ def mnist(
     ----------
     folder : path, optional
         Folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
-        `t10k-labels-idx1-ubyte`, each with or without `.gz`. Where only the two t10k files are there, the first 80 %
+        `t10k-labels-idx1-ubyte`, each with or without `.gz`, or with a dot (`train-images.idx3-ubyte`). Where only the
+        two t10k files are there, the first 80 %
         of them (8,000) are for training and the rest (2,000) for testing. Default: the user's cache.
     download : bool
         Fetch the files (11 MB) into the cache if they are not there.
@@ -107,7 +108,9 @@ def _images_and_labels(folder: Path, part: str, dtype: np.dtype[Any]) -> tuple[A
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
+    dotted = name.replace("-idx", ".idx")  # as some archives unpack
+    names = (f"{name}.gz", name, f"{dotted}.gz", dotted)
+    return next((folder / each for each in names if (folder / each).is_file()), None)
 
 
 def _require(folder: Path, name: str) -> Path:

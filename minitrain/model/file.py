@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -9,16 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from minitrain.files import write_bytes
+from minitrain.files import reading, write_bytes
 from minitrain.graph.graph import Graph
 from minitrain.graph.json import graph_from_json, graph_to_json, known_classes
-from minitrain.layer import Layer
+from minitrain.layer import Layer, Shape
+from minitrain.model.variables import declared_variables
 from minitrain.optional import require
 from nbnorm.jit.arrays import Array
 
-__all__ = ["TRAINING_PREFIX", "check", "fill", "pack", "read", "read_arrays", "write"]
+__all__ = ["METADATA_KEY", "TRAINING_PREFIX", "check", "fill", "pack", "read", "read_arrays", "write"]
 
 METADATA_KEY = "minitrain"
+CHECKSUM_KEY = "minitrain.sha256"  # of everything else in the file
 TRAINING_PREFIX = ".optimizer."  # of the arrays a checkpoint has beside the model's (no layer's name is empty)
 SETTINGS = ("dtype", "seed", "fuse")
 VERSION = 1
@@ -67,7 +70,19 @@ def read(
         raise ValueError(f"{os.fspath(path)}: not a saved model (no {error} in its metadata)") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
-    return graph, {name: each for name, each in arrays.items() if not name.startswith(TRAINING_PREFIX)}, settings
+    weights = {name: each for name, each in arrays.items() if not name.startswith(TRAINING_PREFIX)}
+    _check_claims(graph, weights, settings["dtype"], path)
+    return graph, weights, settings
+
+
+def _check_claims(graph: Graph, arrays: Mapping[str, Array], dtype: Any, path: str | os.PathLike[str]) -> None:
+    """Raise ValueError where the arrays are not those that the graph declares, before memory is taken for these."""
+    try:
+        params, state = declared_variables(graph)
+        declared = {name: (each.shape, np.dtype(each.dtype or dtype)) for name, each in {**params, **state}.items()}
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+    _check(declared, arrays, path)
 
 
 def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
@@ -77,19 +92,38 @@ def pack(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     """
     safetensors = require("safetensors.numpy", "saving and loading models")
     contiguous = {name: np.ascontiguousarray(each) for name, each in arrays.items()}
-    packed: bytes = safetensors.save(contiguous, metadata=dict(metadata))
+    signed = {**metadata, CHECKSUM_KEY: _checksum(contiguous, metadata)}
+    packed: bytes = safetensors.save(contiguous, metadata=signed)
     return packed
 
 
+def _checksum(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
+    """Return the SHA-256 of all that a file says, in an order that does not depend on how it lies there."""
+    digest = hashlib.sha256()
+    for key, text in sorted(metadata.items()):
+        digest.update(json.dumps([key, text]).encode())
+    for name, each in sorted(arrays.items()):
+        digest.update(json.dumps([name, str(each.dtype), list(each.shape)]).encode())
+        digest.update(np.ascontiguousarray(each).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
 def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return the arrays and the metadata of a safetensors file; ValueError where it is not one."""
+    """Return the arrays and the metadata of a safetensors file; ValueError where it is not one, or was damaged.
+
+    Files that were written without a checksum are read, too.
+    """
     safetensors = require("safetensors", "saving and loading models")
-    try:
-        with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            return arrays, dict(file.metadata() or {})
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)}: not a readable safetensors file ({error})") from None
+    where = os.path.expanduser(os.fspath(path))
+    if os.path.isdir(where):
+        raise IsADirectoryError(f"path: expected a saved model, got the folder {os.fspath(path)!r}")
+    with reading(path, "safetensors file"), safetensors.safe_open(where, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        metadata = dict(file.metadata() or {})
+    written = metadata.pop(CHECKSUM_KEY, None)
+    if written is not None and written != _checksum(arrays, metadata):
+        raise ValueError(f"{os.fspath(path)}: damaged: its SHA-256 is not the one that was written with it")
+    return arrays, metadata
 
 
 def fill(variables: Mapping[str, Array], arrays: Mapping[str, Array], path: str | os.PathLike[str]) -> None:
@@ -101,11 +135,16 @@ def fill(variables: Mapping[str, Array], arrays: Mapping[str, Array], path: str 
 
 def check(variables: Mapping[str, Array], arrays: Mapping[str, Array], path: str | os.PathLike[str]) -> None:
     """Raise ValueError unless names, shapes and dtypes of what was read are exactly those of the variables."""
-    missing, unknown = sorted(set(variables) - set(arrays)), sorted(set(arrays) - set(variables))
+    _check({name: (each.shape, each.dtype) for name, each in variables.items()}, arrays, path)
+
+
+def _check(
+    expected: Mapping[str, tuple[Shape, np.dtype]], arrays: Mapping[str, Array], path: str | os.PathLike[str]
+) -> None:
+    missing, unknown = sorted(set(expected) - set(arrays)), sorted(set(arrays) - set(expected))
     if missing or unknown:
         raise ValueError(f"{os.fspath(path)}: missing arrays {missing}, unknown arrays {unknown}")
-    for name, variable in variables.items():
+    for name, (shape, dtype) in expected.items():
         given = arrays[name]
-        if given.shape != variable.shape or given.dtype != variable.dtype:
-            expected = f"{variable.dtype} {variable.shape}"
-            raise ValueError(f"{os.fspath(path)}: {name}: expected {expected}, got {given.dtype} {given.shape}")
+        if given.shape != shape or given.dtype != dtype:
+            raise ValueError(f"{os.fspath(path)}: {name}: expected {dtype} {shape}, got {given.dtype} {given.shape}")

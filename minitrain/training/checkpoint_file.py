@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from minitrain.graph.graph import Graph
+from minitrain.graph.json import graph_to_json
 from minitrain.model import file as model_file
 from minitrain.training.resuming import PREFIX, read_position, run_state
 from minitrain.training.step import Learner
@@ -76,10 +78,39 @@ def restore(trainer: Learner, path: str | os.PathLike[str]) -> None:
     if made_by != used or slots.keys() != trainer.slots.keys():
         raise ValueError(f"{where}: saved by {made_by} with {sorted(slots)}, got {used} with {sorted(trainer.slots)}")
     model_file.check(trainer.slots, slots, path)
+    model_file.check({**trainer.model.params, **trainer.model.state}, weights, path)
+    _expect_graph(trainer.model.graph, metadata, where)
     model_file.fill({**trainer.model.params, **trainer.model.state}, weights, path)
     model_file.fill(trainer.slots, slots, path)
     trainer.epoch, trainer.steps = int(description["epoch"]), int(description["steps"])
     go_on(trainer)
+
+
+def _expect_graph(graph: Graph, metadata: Mapping[str, str], where: str) -> None:
+    """Raise ValueError unless a checkpoint is of this graph, its hyperparameters included; first values may differ."""
+    try:
+        saved = json.loads(metadata[model_file.METADATA_KEY])["graph"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{where}: not a saved model ({error})") from None
+    here = json.loads(json.dumps(graph_to_json(graph)))
+    if not isinstance(saved, dict) or not isinstance(saved.get("nodes"), list):
+        raise ValueError(f"{where}: not a saved model (no nodes in its graph)")
+    for ours, theirs in zip(here["nodes"], saved["nodes"], strict=False):
+        if _without_first_values(ours) != _without_first_values(theirs):
+            raise ValueError(f"{where}: another net: expected {json.dumps(ours)}, got {json.dumps(theirs)}")
+    rest = {name: each for name, each in here.items() if name != "nodes"}
+    if len(here["nodes"]) != len(saved["nodes"]) or rest != {k: v for k, v in saved.items() if k != "nodes"}:
+        raise ValueError(
+            f"{where}: another net: expected {len(here['nodes'])} layers and {json.dumps(rest)}, got "
+            f"{len(saved['nodes'])} layers of {json.dumps(saved.get('inputs'))}"
+        )
+
+
+def _without_first_values(data: Any) -> Any:
+    """Leave out initializers: they say nothing about what is computed."""
+    if isinstance(data, dict):
+        return {name: _without_first_values(each) for name, each in data.items() if not name.endswith("_init")}
+    return [_without_first_values(each) for each in data] if isinstance(data, list) else data
 
 
 def _description(metadata: Mapping[str, str], where: str) -> dict[str, Any]:

@@ -73,3 +73,46 @@ def test_stores_past_the_caches_give_the_same_bits(norm, shape, dtype):
         results.append((y, dx, dresidual, z, dz))
     for plain, streamed in zip(*results, strict=True):
         np.testing.assert_array_equal(streamed, plain)
+
+
+@pytest.mark.parametrize("name", ["x", "gamma", "beta", "residual", "running_var"])
+@pytest.mark.parametrize("written", ["running_mean", "running_var"])
+def test_running_statistics_have_memory_of_their_own(written, name):
+    """What one channel writes must not be what another one reads: refused where it would be, accepted beside it."""
+    memory = np.ones(4 * 5 * 3 + 8, np.float32)
+    memory[:60] = np.random.default_rng(0).standard_normal(60)
+    sizes = {"x": (4, 5, 3), "residual": (4, 5, 3)}
+    arrays = {each: np.ones(5, np.float32) for each in ("gamma", "beta", "running_mean", "running_var")}
+    arrays |= {each: np.ones(shape, np.float32) for each, shape in sizes.items()}
+    if name == written:
+        name = "running_mean"
+        if written == "running_mean":
+            pytest.skip("one array")
+    shape = arrays[name].shape
+    arrays[name] = memory[: int(np.prod(shape))].reshape(shape)
+    arrays[written] = memory[2:7]
+    with pytest.raises(
+        ValueError, match=r"running_(mean|var): expected an array with memory of its own, got memory of"
+    ):
+        nbnorm.batch_norm_forward(**arrays)
+    arrays[written] = memory[-5:]
+    y, _ = nbnorm.batch_norm_forward(**arrays)
+    assert np.isfinite(y).all()
+
+
+def test_interleaved_running_statistics_are_apart():
+    table = np.zeros((5, 2), np.float32)
+    x = np.random.default_rng(0).standard_normal((8, 5, 3)).astype(np.float32)
+    nbnorm.batch_norm_forward(x, running_mean=table[:, 0], running_var=table[:, 1], momentum=1.0)
+    np.testing.assert_allclose(table[:, 0], x.mean((0, 2)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("other", ["dbeta", "x", "dy", "gamma"])
+def test_gradients_of_parameters_have_memory_of_their_own(other):
+    rng = np.random.default_rng(0)
+    x, dy, gamma = rng.standard_normal((8, 5, 3)), rng.standard_normal((8, 5, 3)), np.ones(5)
+    _, stats = nbnorm.batch_norm_forward(x, gamma)
+    dbeta = np.empty(5)
+    dgamma = {"dbeta": dbeta, "x": x.reshape(-1)[3:8], "dy": dy.reshape(-1)[3:8], "gamma": gamma}[other]
+    with pytest.raises(ValueError, match=r"out\.dgamma: expected an array with memory of its own"):
+        nbnorm.batch_norm_backward(dy, x, stats, gamma, out=(None, dgamma, dbeta, None))
