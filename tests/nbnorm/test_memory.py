@@ -5,6 +5,8 @@ import pytest
 from framed import framed, intact
 from norms import each_norm, each_norm_and_shape
 
+import nbnorm
+
 
 @each_norm
 def test_streaming_stores_at_any_offset(norm, monkeypatch):
@@ -85,15 +87,11 @@ def test_running_statistics_have_memory_of_their_own(written, name):
     arrays = {each: np.ones(5, np.float32) for each in ("gamma", "beta", "running_mean", "running_var")}
     arrays |= {each: np.ones(shape, np.float32) for each, shape in sizes.items()}
     if name == written:
-        name = "running_mean"
-        if written == "running_mean":
-            pytest.skip("one array")
+        name = "running_mean"  # the other one
     shape = arrays[name].shape
     arrays[name] = memory[: int(np.prod(shape))].reshape(shape)
     arrays[written] = memory[2:7]
-    with pytest.raises(
-        ValueError, match=r"running_(mean|var): expected an array with memory of its own, got memory of"
-    ):
+    with pytest.raises(ValueError, match=r"running_(mean|var): expected an array with memory of its own"):
         nbnorm.batch_norm_forward(**arrays)
     arrays[written] = memory[-5:]
     y, _ = nbnorm.batch_norm_forward(**arrays)
