@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minitrain.compile.plan import Plan
+from minitrain.exclusive import Exclusive
 from minitrain.layer import Shape
 from minitrain.losses import Loss
 from minitrain.model import Model
@@ -23,7 +24,6 @@ from minitrain.optimizers import Optimizer, all_finite
 from minitrain.training.ahead import offered_step
 from minitrain.training.batches import Samples, ranges
 from minitrain.training.diagnosis import Failure, NonFiniteLossError, explain
-from minitrain.training.exclusive import Exclusive
 from minitrain.training.history import History
 from minitrain.training.trained import Trained
 from nbnorm.jit.arrays import Array

@@ -6,12 +6,12 @@ import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from minitrain.exclusive import Exclusive
 from minitrain.model import Model
 from minitrain.model.copying import Copied
 from minitrain.objective.objective import Objective
 from minitrain.optimizers import Optimizer
 from minitrain.sealed import Sealed
-from minitrain.training.exclusive import Exclusive
 from minitrain.training.history import History
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import mismatch

@@ -22,8 +22,8 @@ def test_optional_arguments_do_not_change_a_signature(shape, dtype):
     stats = nbnorm.BatchNormStats(np.ones(3), np.ones(3))
     with recorded() as signatures:
         for given, vector, other in product(forms, (None, np.ones(3, dtype)), (None, *forms)):
-            running = None if vector is None else vector.copy()
-            nbnorm.batch_norm_forward(given, vector, vector, running, running, residual=other)
+            running = (None, None) if vector is None else (vector.copy(), vector.copy())
+            nbnorm.batch_norm_forward(given, vector, vector, *running, residual=other)
             nbnorm.batch_norm_infer(given, np.ones(3, dtype), np.ones(3, dtype), vector, vector, residual=other)
             nbnorm.batch_norm_backward(given, given, stats, vector, vector, activation="relu", y=other)
             nbnorm.batch_norm_inverse(given, stats, vector, vector)

@@ -176,7 +176,7 @@ def test_what_does_not_fit(x):
 
 
 def test_the_arrays_are_the_callers(x):
-    model = net("float32")
+    model = net(dtype="float32")
     dx = model.input_gradient(x)
     kept = dx.copy()
     model.input_gradient(2 * x)
