@@ -26,7 +26,7 @@ def state_vectors(model: Model) -> tuple[Array, ...]:
             former = None
             continue
         begin = each.ctypes.data - start_of_memory
-        if former == each.dtype:
+        if former is not None and former == each.dtype:  # None equals float64
             runs[-1] = (runs[-1][0], begin + each.nbytes, each.dtype)
         else:
             runs.append((begin, begin + each.nbytes, each.dtype))

@@ -12,7 +12,8 @@ from minitrain import callbacks, layers, losses, metrics, optimizers, schedules
 ROOMS = (layers, losses, optimizers, schedules)
 FIRST = {
     "Step": {"start": 0.1, "every": 3}, "Constant": {"value": 0.1}, "Cosine": {"start": 0.1, "total_steps": 9},
-    "LinearWarmup": {"steps": 3, "then": 0.1}, "OneCycle": {"peak": 0.1, "total_steps": 9}, "Scaled": {"then": 0.1, "factor": 0.5},
+    "LinearWarmup": {"steps": 3, "then": 0.1}, "OneCycle": {"peak": 0.1, "total_steps": 9},
+    "Scaled": {"then": 0.1, "factor": 0.5},
     "Dense": {"features": 4}, "Conv2D": {"filters": 4, "kernel": 3},
 }  # fmt: skip
 OTHERS = [
