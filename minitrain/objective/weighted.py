@@ -1,12 +1,15 @@
 """Losses and metrics of samples that have weights.
 
-A loss of weighted samples is the mean sum_i w_i l_i / sum_i w_i over a data set, as in scikit-learn: to give a sample the
-weight 2 is to have it twice, and the unit of weights does not matter. Training takes its gradient batch by batch without
-bias: the weights are divided by their mean over the set, so that their mean is 1, and a batch of n samples has the loss
-sum_i w_i l_i / n. (By the batch's own sum, as PyTorch's `CrossEntropyLoss(weight=...)` divides, samples in a batch of
-light ones would count more.) Where only a batch is known, its own mean is taken.
+The loss of a data set of weighted samples is the mean sum_i w_i l_i / sum_i w_i, as in scikit-learn: to give a sample
+the weight 2 is to have it twice, and the unit of weights does not matter. Training takes its gradient batch by batch
+and without bias: the weights are divided by their mean over the set, so that their mean is 1, and the loss of a batch
+of n is sum_i w_i l_i / n. (If it were divided by the batch's own sum of weights, as by PyTorch's
+`CrossEntropyLoss(weight=...)`, a sample among light ones would count for more; divided by n with the weights as they
+are, as in Keras, the unit of the weights would be a factor of the learning rate.) Where only a batch is known, its
+own mean is taken.
 
-A sample of weight 0 is absent: its targets are not looked at, and its outputs have no gradient.
+A sample of weight 0 is absent: its targets are not looked at, and its outputs have no gradient. Metrics that are means
+over samples are weighted like the losses; those over whole sets leave out what is absent, and know no other weights.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class WeightedTally(Tally):
         losses: Sequence[float],
         outputs: Mapping[str, Array],
         targets: Sequence[Array],
-        weights: Weights | None = None,
+        weights: Sequence[Array] | None = None,
     ) -> None:
         """Take one batch: sums of weighted losses divided by the samples, and what the metrics are measured on."""
         count = len(targets[0])
@@ -58,6 +61,10 @@ class WeightedTally(Tally):
             sums[_weight_of(index)] += float(each.sum())
         for name, metric, output, index, _ in self._measures:
             sums[name] += _weighted_sum(name, metric, outputs[output], targets[index], weights[index])
+        for measure, gathered in self._whole:
+            present = weights[measure.targets] > 0.0
+            if present.any():
+                gathered.add(outputs[measure.output][present], targets[measure.targets][present])
 
     def means(self) -> dict[str, float]:
         """Return the weighted means so far, NaN before the first sample of weight."""
