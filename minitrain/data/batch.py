@@ -16,7 +16,7 @@ from minitrain.objective.objective import Objective
 from minitrain.objective.weighted import Weights
 from nbnorm.jit.arrays import Array
 
-__all__ = ["Batch", "DrawnBatch", "GivenBatch", "weigh_together"]
+__all__ = ["Batch", "DrawnBatch", "GivenBatch", "joined", "weigh_together"]
 
 
 class Batch(Protocol):
@@ -96,20 +96,33 @@ class GivenBatch:
         sample_weight: Any = None,
         class_weights: ClassWeights | None = None,
     ) -> None:
-        self._arrays = model.check_inputs(x)
-        self.size = len(self._arrays[0])
-        if not self.size:
+        arrays = model.check_inputs(x)
+        size = len(arrays[0])
+        if not size:
             raise ValueError("x: expected at least one sample, got none")
-        self.shapes: tuple[Shape, ...] = tuple([each.shape for each in self._arrays])
-        amounts = weights_of_samples(objective, sample_weight, self.size)
+        amounts = weights_of_samples(objective, sample_weight, size)
         if amounts is not None:
             y = with_present_targets(objective, y, amounts)
-        shapes = output_shapes(model, self.shapes)
-        self.targets = objective.targets(y, shapes)
+        shapes = output_shapes(model, [each.shape for each in arrays])
+        targets = objective.targets(y, shapes)
         if class_weights is not None:
-            amounts = class_weights.times(amounts, self.targets, [shapes[t.output][-1] for t in objective.terms])
+            amounts = class_weights.times(amounts, targets, [shapes[term.output][-1] for term in objective.terms])
+        self._take(arrays, targets, amounts)
+
+    def _take(self, arrays: list[Array], targets: tuple[Array, ...], amounts: Given | None) -> None:
+        self._arrays = arrays
+        self.targets = targets
         self.amounts = amounts
+        self.size = len(arrays[0])
+        self.shapes: tuple[Shape, ...] = tuple([each.shape for each in arrays])
         self.weights = None if amounts is None else scaled_to_mean_one(amounts, self.size)
+
+    @property
+    def given_weights(self) -> Weights | None:
+        """The weights as they were given, for means over many batches."""
+        if self.amounts is None:
+            return None
+        return tuple(np.ones(self.size) if each is None else each for each in self.amounts)
 
     def load(self, plan: Plan) -> tuple[Array, ...]:
         plan.load(self._arrays)
@@ -119,15 +132,38 @@ class GivenBatch:
         return self._arrays
 
 
+def joined(first: GivenBatch, second: GivenBatch) -> GivenBatch:
+    """Return one batch of the samples of two."""
+    batch = GivenBatch.__new__(GivenBatch)
+    batch._take(
+        [np.concatenate(pair) for pair in zip(first.inputs(), second.inputs(), strict=True)],
+        tuple(np.concatenate(pair) for pair in zip(first.targets, second.targets, strict=True)),
+        _joined_amounts([first, second]),
+    )
+    return batch
+
+
 def weigh_together(batches: Sequence[GivenBatch]) -> None:
     """Let the weights of several batches have a mean of 1 over all of them: they make one update."""
-    if len(batches) == 1 or batches[0].amounts is None:
+    if len(batches) == 1:
         return
-    joined: Given = []
-    for index, first in enumerate(batches[0].amounts):
-        pieces = [None if each.amounts is None else each.amounts[index] for each in batches]
-        joined.append(None if first is None else np.concatenate([each for each in pieces if each is not None]))
+    amounts = _joined_amounts(batches)
+    if amounts is None:
+        return
     stops = np.cumsum([each.size for each in batches])
-    scaled = [np.split(each, stops[:-1]) for each in scaled_to_mean_one(joined, int(stops[-1]))]
+    scaled = [np.split(each, stops[:-1]) for each in scaled_to_mean_one(amounts, int(stops[-1]))]
     for index, batch in enumerate(batches):
         batch.weights = tuple(each[index] for each in scaled)
+
+
+def _joined_amounts(batches: Sequence[GivenBatch]) -> Given | None:
+    """Return the weights of all samples, as they were given."""
+    if all(each.amounts is None for each in batches):
+        return None
+    terms = len(batches[0].targets)
+    joined: Given = []
+    for index in range(terms):
+        pieces = [None if each.amounts is None else each.amounts[index] for each in batches]
+        given = [np.ones(each.size) if p is None else p for p, each in zip(pieces, batches, strict=True)]
+        joined.append(None if all(each is None for each in pieces) else np.concatenate(given))
+    return joined

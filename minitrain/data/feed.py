@@ -47,11 +47,11 @@ class ArrayFeed:
     """
 
     def __init__(
-        self, samples: Samples, batch_size: int, accumulate: int, trains_on_one: Callable[[Samples], bool]
+        self, samples: Samples, batch_size: int, accumulate: int, trains_on_one: Callable[[tuple[Shape, ...]], bool]
     ) -> None:
         self._samples = samples
         divided = ranges(len(samples), batch_size)
-        if len(divided) > 1 and divided[-1][1] - divided[-1][0] == 1 and not trains_on_one(samples):
+        if len(divided) > 1 and divided[-1][1] - divided[-1][0] == 1 and not trains_on_one(samples.shapes(1)):
             divided = ranges(len(samples), batch_size, join_single=True)
         self._groups = [divided[first : first + accumulate] for first in range(0, len(divided), accumulate)]
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from minitrain.arrays import as_numbers
 from minitrain.compile.plan import Plan
 from minitrain.data.splitting import split
-from minitrain.data.weights import ClassWeights, Given, classes_of, present_targets, scaled_to_mean_one
+from minitrain.data.weights import ClassWeights, Given, classes_of, expect_some, present_targets, scaled_to_mean_one
 from minitrain.data.weights import weights_of_samples as checked_weights
 from minitrain.graph.graph import SINGLE
 from minitrain.layer import TYPICAL_BATCH, Shape
@@ -86,6 +86,7 @@ class Samples:
                 raise ValueError(f"{label}: expected {count} targets, one for each sample of x, got {received}")
         amounts = checked_weights(objective, sample_weight, count)
         if amounts is not None:
+            expect_some("sample_weight", amounts)
             y = with_present_targets(objective, y, amounts)
         dtypes = [spec.dtype or model.dtype for spec in model.graph.inputs.values()]
         inputs = [_converted(each, np.dtype(dtype)) for each, dtype in zip(arrays, dtypes, strict=True)]
@@ -184,9 +185,9 @@ class Samples:
         """Take weights; what has none for any loss no longer belongs to the set."""
         rows = np.arange(len(self.inputs[0])) if self.rows is None else self.rows
         if all(each is not None for each in amounts):
-            present = np.any([each[rows] > 0.0 for each in amounts if each is not None], axis=0)
-            if not present.any():
-                raise ValueError("class_weight, sample_weight: expected some samples of a weight above 0, got none")
+            chosen = [each[rows] for each in amounts if each is not None]
+            expect_some("class_weight", list(chosen))
+            present = np.any([each > 0.0 for each in chosen], axis=0)
             if not present.all():
                 self.rows = rows = rows[present]
         scaled = scaled_to_mean_one([None if each is None else each[rows] for each in amounts], len(rows))

@@ -14,7 +14,7 @@ from minitrain.objective.objective import Objective, Term
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_number, mismatch
 
-__all__ = ["ClassWeights", "classes_of", "present_targets", "scaled_to_mean_one", "weights_of_samples"]
+__all__ = ["ClassWeights", "classes_of", "expect_some", "present_targets", "scaled_to_mean_one", "weights_of_samples"]
 
 Given = list[Array | None]  # for each loss: (N,) float64, or None where every sample has the weight 1
 BALANCED = "balanced"
@@ -26,7 +26,7 @@ def weights_of_samples(objective: Objective, sample_weight: Any, count: int) -> 
     Raises
     ------
     TypeError, ValueError
-        What is no weight: another length, below 0, not finite; all 0; an output that has no loss.
+        What is no weight: another length, below 0, not finite; an output that has no loss.
     """
     if sample_weight is None:
         return None
@@ -38,9 +38,13 @@ def weights_of_samples(objective: Objective, sample_weight: Any, count: int) -> 
         ]
     else:
         weights = [_checked("sample_weight", sample_weight, count)] * len(objective.terms)
-    if all(each is not None and not each.any() for each in weights):
-        raise ValueError("sample_weight: expected weights above 0 for some samples, got 0 for all of them")
     return weights
+
+
+def expect_some(label: str, weights: Given) -> None:
+    """Raise ValueError where the weights of all samples are 0."""
+    if all(each is not None and not each.any() for each in weights):
+        raise ValueError(f"{label}: expected weights above 0 for some samples, got 0 for all of them")
 
 
 class ClassWeights:

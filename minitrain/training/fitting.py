@@ -11,7 +11,9 @@ import numpy as np
 
 from minitrain.data.batch import Batch
 from minitrain.data.samples import Samples
-from minitrain.data.training_data import TrainingData
+from minitrain.data.stream import Stream
+from minitrain.data.training_data import Pass, TrainingData
+from minitrain.layer import Shape
 from minitrain.objective.measures import Tally
 from minitrain.objective.position import Position
 from minitrain.terminal.interrupts import deferred_interrupt, number_of
@@ -41,6 +43,7 @@ class Fitting:
         self,
         trainer: Learner,
         data: TrainingData,
+        epochs: int,
         callbacks: Sequence[Callback],
         shuffle: bool,
         seed: int | None,
@@ -48,7 +51,9 @@ class Fitting:
     ) -> None:
         self._trainer = trainer
         seed = self._seed(None if seed is None else expect_integer("seed", seed, 0))
-        self._feed, self._validation = data.checked(trainer.model, trainer.objective, seed, self._trains_on_one)
+        first = Pass(trainer.epoch + 1, epochs, self._trains_on_one)
+        self._feed, self._validation = data.checked(trainer.model, trainer.objective, seed, first)
+        self._epochs = epochs
         self._hooks = Hooks(trainer, callbacks)
         self._position = self._place(seed, expect_boolean("shuffle", shuffle), data)
         self._progress = make_progress(verbose)
@@ -57,12 +62,12 @@ class Fitting:
         self._reserve_memory()
         self._hooks.check(self._expected())
 
-    def run(self, epochs: int) -> None:
-        """Train for this many epochs and write the history; see `Trainer.fit`."""
+    def run(self) -> None:
+        """Train and write the history; see `Trainer.fit`."""
         trainer, position = self._trainer, self._position
         states, position.callbacks = position.callbacks, []
         trainer.begin_at(position, self._hooks.states)
-        last = trainer.epoch + epochs
+        last = trainer.epoch + self._epochs
         quiet = np.errstate(over="ignore", invalid="ignore")  # a step looks at its numbers itself
         with deferred_interrupt(self._announce) as self._interrupt, self._progress, quiet:
             failure: BaseException | None = None
@@ -136,7 +141,7 @@ class Fitting:
             measured |= {f"val_{name}": larger for name, larger in measured.items()}
         return measured | {"learning_rate": None, "seconds": False, "images_per_second": True}
 
-    def _validate(self, samples: Samples) -> dict[str, float]:
+    def _validate(self, samples: Samples | Stream) -> dict[str, float]:
         try:
             self._hooks.tell("on_validation_begin", self._position.epoch)
             return self._trainer.evaluate_samples(samples, EVALUATION_BATCH)
@@ -194,9 +199,9 @@ class Fitting:
             self._new_tally().restore_state(former.sums or {})
         return position
 
-    def _trains_on_one(self, samples: Samples) -> bool:
+    def _trains_on_one(self, shapes: tuple[Shape, ...]) -> bool:
         try:
-            with self._trainer.held(samples.shapes(1)):
+            with self._trainer.held(tuple([(1, *each[1:]) for each in shapes])):
                 return True
         except ValueError:
             return False
@@ -204,8 +209,13 @@ class Fitting:
     def _reserve_memory(self) -> None:
         """Let the arena grow to what the largest plan needs now: growing makes the plans bound before useless."""
         if self._validation is not None:
-            size = min(EVALUATION_BATCH, len(self._validation))
-            with self._trainer.model.held(self._validation.shapes(size)):
+            validation = self._validation
+            shapes = (
+                validation.shapes
+                if isinstance(validation, Stream)
+                else validation.shapes(min(EVALUATION_BATCH, len(validation)))
+            )
+            with self._trainer.model.held(shapes):
                 pass
         for shapes in self._feed.shapes:
             with self._trainer.held(shapes):

@@ -13,6 +13,8 @@ from minitrain.compile.plan import Plan
 from minitrain.data.batch import Batch as DataBatch
 from minitrain.data.batch import GivenBatch
 from minitrain.data.samples import Samples, ranges
+from minitrain.data.stream import Stream, expect_stream
+from minitrain.data.weights import expect_some
 from minitrain.layer import Shape
 from minitrain.losses import Loss
 from minitrain.model import Model
@@ -137,7 +139,9 @@ class Learner(Trained, sealed=True):
             Shapes that do not fit; a loss that does not write the gradient, or returns no number.
         """
         if sample_weight is not None:
-            return self.learn_from([GivenBatch(self.model, self.objective, xb, yb, sample_weight)])
+            batch = GivenBatch(self.model, self.objective, xb, yb, sample_weight)
+            expect_some("sample_weight", batch.amounts or [])
+            return self.learn_from([batch])
         arrays = self._checked(xb)
         with self.held(tuple([each.shape for each in arrays])) as plan:
             plan.load(arrays)
@@ -288,14 +292,16 @@ class Learner(Trained, sealed=True):
 
     # ---------------------------------------------------------------------------------------------------- whole sets
 
-    def evaluate(self, x: Batch, y: Targets, batch_size: int = 256, *, sample_weight: Any = None) -> dict[str, float]:
+    def evaluate(
+        self, x: Any, y: Targets = None, batch_size: int = 256, *, sample_weight: Any = None
+    ) -> dict[str, float]:
         """Return the mean loss and metrics of the trained net over a data set.
 
         Parameters
         ----------
         x : array of shape (samples, *input shape), or a sequence of arrays for several inputs
         y : array, or mapping of output name to array
-            Targets as the loss takes them, or those of each loss.
+            Targets as the loss takes them, or those of each loss. None where `x` gives batches, as for `Trainer.fit`.
         batch_size : int
             Samples computed at a time: bounds the memory. Means are weighted by it, so that it changes only rounding.
         sample_weight : array (samples,), or mapping of output name to such arrays, optional
@@ -307,16 +313,29 @@ class Learner(Trained, sealed=True):
             "loss" and the names of the metrics, such as "accuracy". For losses by name also each of them, such as
             "class_loss", and the metrics as "class_accuracy".
         """
+        if expect_stream("x", x, y, sample_weight):
+            return self.evaluate_samples(Stream(self.model, self.objective, x, "x").check())
         samples = Samples(self.model, self.objective, x, y, sample_weight=sample_weight)
         return self.evaluate_samples(samples, batch_size)
 
-    def evaluate_samples(self, samples: Samples, batch_size: int = 256) -> dict[str, float]:
+    def evaluate_samples(self, samples: Samples | Stream, batch_size: int = 256) -> dict[str, float]:
         """Do what `evaluate` does on data that were checked before."""
+        if isinstance(samples, Stream):
+            return self._evaluate_stream(samples)
         tally = self.tally(weighted=samples.weights is not None)
         for start, stop in ranges(len(samples), batch_size):
             with self.model.held(samples.shapes(stop - start)) as plan:
                 inputs, targets, weights = samples.slices(start, stop)
                 plan.load(inputs)
+                plan.forward()
+                tally.add(self.objective(plan.outputs, targets, None, weights), plan.outputs, targets, weights)
+        return tally.values()
+
+    def _evaluate_stream(self, stream: Stream) -> dict[str, float]:
+        tally = self.tally(stream.is_weighted)
+        for batch in stream.each():
+            with self.model.held(batch.shapes) as plan:
+                targets, weights = batch.load(plan), batch.given_weights
                 plan.forward()
                 tally.add(self.objective(plan.outputs, targets, None, weights), plan.outputs, targets, weights)
         return tally.values()

@@ -100,12 +100,12 @@ class Trainer(Learner, sealed=True):
 
     def fit(
         self,
-        x: Batch,
-        y: Targets,
+        x: Any,
+        y: Targets = None,
         epochs: int = 1,
         batch_size: int = 32,
         *,
-        validation_data: tuple[Any, ...] | None = None,
+        validation_data: Any = None,
         callbacks: Sequence[Callback] = (),
         shuffle: bool = True,
         seed: int | None = None,
@@ -121,7 +121,10 @@ class Trainer(Learner, sealed=True):
         ----------
         x : array of shape (samples, *input shape), or a sequence of arrays for several inputs
             Converted to the model's dtype once, or, where that would take more memory than they have (uint8), batch by
-            batch; integer inputs keep theirs.
+            batch; integer inputs keep theirs. Or, without `y`, what gives batches (x, y) or (x, y, sample_weight) anew
+            each time it is iterated over: a list of them, an object of yours, a PyTorch DataLoader. They are trained on
+            as they come; `batch_size` and `shuffle` are their own business. Where it has a method `set_epoch`, that is
+            called with the number of each epoch. A generator, which runs dry, is for one epoch.
         y : array, or mapping of output name to array
             Targets as the loss takes them, or those of each loss. A fit sees `x`, `y` and the validation data as they
             were when it began: what can be written is copied, which takes their memory once more. What cannot, and
@@ -133,7 +136,7 @@ class Trainer(Learner, sealed=True):
         batch_size : int
             The last batch of an epoch holds what is left, and is trained too. Where one sample is left and the net
             cannot train on a single one (batch norm of vectors), it joins the batch before.
-        validation_data : (x, y) or (x, y, sample_weight), optional
+        validation_data : (x, y) or (x, y, sample_weight), or an iterable of such batches, optional
             Evaluated after each epoch: "val_loss", "val_accuracy", or "val_class_loss" and so on by output.
         callbacks : sequence of Callback
         shuffle : bool
@@ -147,7 +150,8 @@ class Trainer(Learner, sealed=True):
             The loss that is made small, and what is reported, is `sum(w * losses) / sum(w)` over the data set: a
             sample of weight 2 counts as if it were there twice, and the unit of the weights does not matter. To take
             its gradient batch by batch without bias, weights are divided by their mean over the set, and the loss of a
-            batch by its number of samples. A sample of weight 0 is left out. Metrics are weighted, too.
+            batch by its number of samples. A sample of weight 0 is left out. Metrics are weighted, too. Where `x` gives
+            batches, weights come with them, and are divided by their mean over the batch (`accumulate` of them).
         class_weight : mapping of class to weight, "balanced", or a mapping of output name to these, optional
             Factors of the weights of the samples of a class; 1 for classes that are not named. "balanced" is
             `samples / (classes * samples of the class)`. They are for training, not for validation.
@@ -178,9 +182,9 @@ class Trainer(Learner, sealed=True):
             data = TrainingData(
                 x, y, batch_size, validation_data, sample_weight, class_weight, validation_split, accumulate
             )
-            fitting = Fitting(self, data, callbacks, shuffle, seed, verbose)
+            fitting = Fitting(self, data, epochs, callbacks, shuffle, seed, verbose)
             self._history, self.stop_requested = fitting.history, False
-            fitting.run(epochs)
+            fitting.run()
         return fitting.history
 
     def predict_proba(self, x: Batch, batch_size: int = 256) -> Any:
