@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from nbnorm.jit.arrays import Array
 
-__all__ = ["MappedPages", "is_mapped"]
+__all__ = ["MappedPages", "chunks", "is_mapped"]
 
 # Bytes of mapped files that stay in memory, about. Less is given back more often, which costs a system call and, for
 # pages that are still in the system's cache, 0.1 microseconds each to map again; more is memory for nothing.
 LIMIT = 64 << 20
-AROUND = 64 << 10  # bytes that Linux maps around one that is read, at most
+AROUND = 2 << 20  # bytes that Linux maps around one that is read, at most: a large page
+CHUNK = 8 << 20  # bytes that are looked at at a time
 DROP = getattr(mmap, "MADV_DONTNEED", None)  # not on every system
 
 
@@ -69,9 +70,10 @@ def _owner(array: Any) -> tuple[mmap.mmap | None, bool]:
     return (array, shared) if isinstance(array, mmap.mmap) else (None, False)
 
 
-def chunks(array: Array, rows: int) -> Iterable[Array]:
-    """Yield an array in pieces of so many rows; of a mapped one, no more than a few stay in memory."""
+def chunks(array: Array) -> Iterator[Array]:
+    """Yield an array in pieces of a few megabytes; of a mapped one, no more than a few of them stay in memory."""
     pages = MappedPages([array])
+    rows = max(CHUNK // max(array[:1].nbytes, 1), 1)
     for first in range(0, len(array), rows):
         yield array[first : first + rows]
         pages.read(rows)

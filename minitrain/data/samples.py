@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from minitrain.arrays import as_numbers
 from minitrain.compile.plan import Plan
 from minitrain.data.splitting import split
+from minitrain.data.unconverted import UnconvertedTargets
 from minitrain.data.weights import ClassWeights, Given, classes_of, expect_some, present_targets, scaled_to_mean_one
 from minitrain.data.weights import weights_of_samples as checked_weights
 from minitrain.graph.graph import SINGLE
@@ -27,6 +28,7 @@ from nbnorm.jit.checks import expect_integer
 
 __all__ = ["Samples", "output_shapes", "ranges", "with_present_targets"]
 
+SMALLEST_FLOAT = 4  # bytes: what targets become
 Rows = npt.NDArray[np.intp]
 
 
@@ -59,8 +61,8 @@ class Samples:
     inputs : list of arrays
         Of the inputs' dtypes, where that takes no more memory than what was given; else, and where they are in mapped
         files, as they were given: batches are converted.
-    targets : tuple of arrays
-        One for each loss, as it wants them.
+    targets : tuple of arrays, or of UnconvertedTargets
+        One for each loss, as it wants them, or giving them by rows.
     weights : tuple of arrays, or None
         Of all samples, for each loss, with a mean of 1 over `rows`.
     rows : array of int, or None
@@ -91,18 +93,18 @@ class Samples:
         dtypes = [spec.dtype or model.dtype for spec in model.graph.inputs.values()]
         inputs = [_converted(each, np.dtype(dtype)) for each, dtype in zip(arrays, dtypes, strict=True)]
         shapes = output_shapes(model, [each.shape for each in arrays])
-        targets = objective.targets(y, shapes)
+        targets = _targets(objective, y, shapes)
         given = [*arrays, *(np.asarray(each) for each in objective.split(y).values())]
         self._objective = objective
         self._classes = [shapes[term.output][-1] for term in objective.terms]
         self.inputs = [_kept(each, given) for each in inputs] if keep else inputs
-        self.targets = tuple(_kept(each, given) for each in targets) if keep else targets
+        self.targets = tuple(_kept_targets(each, given) for each in targets) if keep else targets
         self.rows: Rows | None = None
         self.weights: Weights | None = None
         self._amounts: Given | None = None
         self._batches: dict[int, _Batch] = {}
         self._takes = [each.dtype == d and each.flags.c_contiguous for each, d in zip(self.inputs, dtypes, strict=True)]
-        self._pages = MappedPages([*self.inputs, *self.targets])
+        self._pages = MappedPages([*self.inputs, *(np.asarray(each) for each in self.targets)])
         if amounts is not None:
             self._weigh(amounts)
 
@@ -122,8 +124,11 @@ class Samples:
             else:
                 target[...] = source[chosen]
         targets = self._batch(len(indices)).targets
-        for source, target in zip(self.targets, targets, strict=True):
-            np.take(source, chosen, axis=0, out=target, mode="clip")
+        for each, gathered in zip(self.targets, targets, strict=True):
+            if isinstance(each, UnconvertedTargets):
+                gathered[...] = each[chosen]
+            else:
+                np.take(each, chosen, axis=0, out=gathered, mode="clip")
         self._pages.read(len(indices), scattered=True)
         return targets
 
@@ -158,7 +163,7 @@ class Samples:
         """Multiply the weights of the samples by those of their classes, counted in this set."""
         rows = slice(None) if self.rows is None else self.rows
         amounts = None if self._amounts is None else [None if w is None else w[rows] for w in self._amounts]
-        weighed = weights.times(amounts, [each[rows] for each in self.targets], self._classes)
+        weighed = weights.times(amounts, [np.asarray(each[rows]) for each in self.targets], self._classes)
         if self.rows is None:
             self._weigh(weighed)
             return
@@ -200,7 +205,7 @@ class Samples:
         for term, targets, classes in zip(self._objective.terms, self.targets, self._classes, strict=True):
             single = isinstance(term.loss, BinaryCrossEntropy) and targets[0].size == 1
             if isinstance(term.loss, SoftmaxCrossEntropy) or single:
-                return classes_of(targets, classes)[0][rows]
+                return classes_of(targets[rows], classes)[0]
         return None
 
     def _batch(self, size: int) -> _Batch:
@@ -236,6 +241,23 @@ def output_shapes(model: Model, inputs: Sequence[Shape]) -> dict[str, Shape]:
     return {name: (count, *shape) for name, shape in shapes.items()}
 
 
+def _targets(objective: Objective, y: Any, shapes: Mapping[str, Shape]) -> tuple[Array | UnconvertedTargets, ...]:
+    """Return all targets, checked; those that would take more memory converted are left as they are."""
+    given = objective.split(y)
+    found: list[Array | UnconvertedTargets] = []
+    for term in objective.terms:
+        each, shape = given[term.output], shapes[term.output]
+        try:
+            wide = isinstance(each, np.ndarray) and each.shape == shape and each.size > len(each)
+            if wide and each.dtype.kind in "fiub" and (is_mapped(each) or each.dtype.itemsize < SMALLEST_FLOAT):
+                found.append(UnconvertedTargets(term, each, shape))
+            else:
+                found.append(term.targets(each, shape))
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"y[{term.output!r}]: {error}" if objective.is_named else str(error)) from None
+    return tuple(found)
+
+
 def with_present_targets(objective: Objective, y: Any, amounts: Given) -> Any:
     """Return targets in which those of weight 0 are such that count: see `present_targets`."""
     given = objective.split(y)
@@ -250,6 +272,12 @@ def _converted(array: Array, dtype: np.dtype) -> Array:
     if is_mapped(array) or array.dtype.itemsize < dtype.itemsize:
         return array
     return np.ascontiguousarray(array, dtype)
+
+
+def _kept_targets(targets: Array | UnconvertedTargets, given: Sequence[Array]) -> Array | UnconvertedTargets:
+    if isinstance(targets, UnconvertedTargets):
+        return targets.over(_kept(np.asarray(targets), given))
+    return _kept(targets, given)
 
 
 def _kept(array: Array, given: Sequence[Array]) -> Array:
