@@ -16,7 +16,29 @@ from minitrain.objective.objective import Objective
 from minitrain.objective.weighted import Weights
 from nbnorm.jit.arrays import Array
 
-__all__ = ["Batch", "DrawnBatch", "GivenBatch", "joined", "weigh_together"]
+__all__ = ["Batch", "DrawnBatch", "GivenBatch", "Source", "joined", "weigh_together"]
+
+
+class Source(Protocol):
+    """The samples that a batch is among, by their positions."""
+
+    @property
+    def positions(self) -> Rows:
+        """Those of the batch."""
+
+    @property
+    def count(self) -> int:
+        """How many there are to choose another one from."""
+
+    @property
+    def classes(self) -> list[int]:
+        """The size of the last axis of the outputs, for each loss."""
+
+    def ids(self, positions: Rows) -> Rows:
+        """Return what stays the same of samples from epoch to epoch: their indices in what was given."""
+
+    def fetch(self, positions: Rows) -> tuple[list[Array], tuple[Array, ...]]:
+        """Return inputs and targets."""
 
 
 class Batch(Protocol):
@@ -33,6 +55,10 @@ class Batch(Protocol):
     @property
     def weights(self) -> Weights | None:
         """Of the samples, for each loss."""
+
+    @property
+    def source(self) -> Source:
+        """Where its samples are from."""
 
     def load(self, plan: Plan) -> tuple[Array, ...]:
         """Copy the inputs into those of a plan that is held; return the targets, valid until the next batch."""
@@ -63,11 +89,31 @@ class DrawnBatch:
     def weights(self) -> Weights | None:
         return self._samples.gather_weights(self._indices)
 
+    @property
+    def source(self) -> Source:
+        return _DataSet(self._samples, self._indices)
+
     def load(self, plan: Plan) -> tuple[Array, ...]:
         return self._samples.gather(self._indices, plan)
 
     def inputs(self) -> list[Array]:
         return self._samples.copy_of(self._indices)
+
+
+class _DataSet:
+    """All samples of a data set."""
+
+    def __init__(self, samples: Samples, indices: Rows) -> None:
+        self._samples = samples
+        self.positions = indices
+        self.count = len(samples)
+        self.classes = samples.classes
+
+    def ids(self, positions: Rows) -> Rows:
+        return positions if self._samples.rows is None else self._samples.rows[positions]
+
+    def fetch(self, positions: Rows) -> tuple[list[Array], tuple[Array, ...]]:
+        return self._samples.fetch(positions)
 
 
 class GivenBatch:
@@ -107,9 +153,11 @@ class GivenBatch:
         targets = objective.targets(y, shapes)
         if class_weights is not None:
             amounts = class_weights.times(amounts, targets, [shapes[term.output][-1] for term in objective.terms])
-        self._take(arrays, targets, amounts)
+        self._take(arrays, targets, amounts, [shapes[term.output][-1] for term in objective.terms])
 
-    def _take(self, arrays: list[Array], targets: tuple[Array, ...], amounts: Given | None) -> None:
+    def _take(self, arrays: list[Array], targets: tuple[Array, ...], amounts: Given | None, classes: list[int]) -> None:
+        self.first_id = 0  #: the number of its first sample in a pass, where that is known
+        self.classes = classes
         self._arrays = arrays
         self.targets = targets
         self.amounts = amounts
@@ -124,12 +172,32 @@ class GivenBatch:
             return None
         return tuple(np.ones(self.size) if each is None else each for each in self.amounts)
 
+    @property
+    def source(self) -> Source:
+        return _Single(self)
+
     def load(self, plan: Plan) -> tuple[Array, ...]:
         plan.load(self._arrays)
         return self.targets
 
     def inputs(self) -> list[Array]:
         return self._arrays
+
+
+class _Single:
+    """The samples of one batch."""
+
+    def __init__(self, batch: GivenBatch) -> None:
+        self._batch = batch
+        self.positions = np.arange(batch.size)
+        self.count = batch.size
+        self.classes = batch.classes
+
+    def ids(self, positions: Rows) -> Rows:
+        return positions + self._batch.first_id
+
+    def fetch(self, positions: Rows) -> tuple[list[Array], tuple[Array, ...]]:
+        return [each[positions] for each in self._batch.inputs()], tuple(y[positions] for y in self._batch.targets)
 
 
 def joined(first: GivenBatch, second: GivenBatch) -> GivenBatch:
@@ -139,7 +207,9 @@ def joined(first: GivenBatch, second: GivenBatch) -> GivenBatch:
         [np.concatenate(pair) for pair in zip(first.inputs(), second.inputs(), strict=True)],
         tuple(np.concatenate(pair) for pair in zip(first.targets, second.targets, strict=True)),
         _joined_amounts([first, second]),
+        first.classes,
     )
+    batch.first_id = first.first_id
     return batch
 
 

@@ -65,6 +65,8 @@ class Samples:
         One for each loss, as it wants them, or giving them by rows.
     weights : tuple of arrays, or None
         Of all samples, for each loss, with a mean of 1 over `rows`.
+    classes : list of int
+        The size of the last axis of the outputs, for each loss.
     rows : array of int, or None
         The samples that belong to the set; None for all of them.
 
@@ -96,7 +98,7 @@ class Samples:
         targets = _targets(objective, y, shapes)
         given = [*arrays, *(np.asarray(each) for each in objective.split(y).values())]
         self._objective = objective
-        self._classes = [shapes[term.output][-1] for term in objective.terms]
+        self.classes = [shapes[term.output][-1] for term in objective.terms]
         self.inputs = [_kept(each, given) for each in inputs] if keep else inputs
         self.targets = tuple(_kept_targets(each, given) for each in targets) if keep else targets
         self.rows: Rows | None = None
@@ -151,6 +153,12 @@ class Samples:
         chosen = indices if self.rows is None else self.rows[indices]
         return [each[chosen] for each in self.inputs]
 
+    def fetch(self, indices: Rows) -> tuple[list[Array], tuple[Array, ...]]:
+        """Return new arrays with the inputs and targets of these indices."""
+        chosen = indices if self.rows is None else self.rows[indices]
+        self._pages.read(len(indices), scattered=True)
+        return [each[chosen] for each in self.inputs], tuple(each[chosen] for each in self.targets)
+
     def divided(self, share: float, seed: int) -> tuple[Samples, Samples]:
         """Return the part to train on and that to validate on: see `split`. The first loss of classes has its shares.
 
@@ -163,7 +171,7 @@ class Samples:
         """Multiply the weights of the samples by those of their classes, counted in this set."""
         rows = slice(None) if self.rows is None else self.rows
         amounts = None if self._amounts is None else [None if w is None else w[rows] for w in self._amounts]
-        weighed = weights.times(amounts, [np.asarray(each[rows]) for each in self.targets], self._classes)
+        weighed = weights.times(amounts, [np.asarray(each[rows]) for each in self.targets], self.classes)
         if self.rows is None:
             self._weigh(weighed)
             return
@@ -202,7 +210,7 @@ class Samples:
             whole[rows] = each
 
     def _labels(self, rows: Rows) -> Array | None:
-        for term, targets, classes in zip(self._objective.terms, self.targets, self._classes, strict=True):
+        for term, targets, classes in zip(self._objective.terms, self.targets, self.classes, strict=True):
             single = isinstance(term.loss, BinaryCrossEntropy) and targets[0].size == 1
             if isinstance(term.loss, SoftmaxCrossEntropy) or single:
                 return classes_of(targets[rows], classes)[0]

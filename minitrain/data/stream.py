@@ -126,6 +126,7 @@ class Stream:
             if (batch.weights is not None) != self.is_weighted:
                 expected = "with weights, as the first one" if self.is_weighted else "without weights, as the first one"
                 raise ValueError(mismatch(self._label, f"all batches {expected}", f"another one, number {count}"))
+            batch.first_id = samples
             count, samples = count + 1, samples + batch.size
             yield batch
         if not count:

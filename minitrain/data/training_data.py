@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minitrain.arrays import described
+from minitrain.data.augmented import AugmentedFeed, checked_augmentations
 from minitrain.data.feed import ArrayFeed, Feed
 from minitrain.data.samples import Samples
 from minitrain.data.stream import Stream, StreamFeed, expect_stream, is_stream
@@ -48,6 +49,7 @@ class TrainingData:
     class_weight: Any = None
     validation_split: float = 0.0
     accumulate: int = 1
+    augment: Any = ()
 
     def checked(
         self, model: Model, objective: Objective, seed: int, pass_: Pass
@@ -59,6 +61,13 @@ class TrainingData:
         ValueError, TypeError
             What does not fit the model or the losses, or does not go together.
         """
+        augmentations = checked_augmentations(self.augment, model)
+        feed, validation = self._plain(model, objective, seed, pass_)
+        return (AugmentedFeed(feed, augmentations, model, objective) if augmentations else feed), validation
+
+    def _plain(
+        self, model: Model, objective: Objective, seed: int, pass_: Pass
+    ) -> tuple[Feed, Samples | Stream | None]:
         batch_size = expect_integer("batch_size", self.batch_size, 1)
         accumulate = expect_integer("accumulate", self.accumulate, 1)
         share = expect_number("validation_split", self.validation_split, 0.0, 1.0, open_high=True)

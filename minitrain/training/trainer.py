@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from minitrain.augment import Augmentation
 from minitrain.data.training_data import TrainingData
 from minitrain.losses import Loss
 from minitrain.objective.probabilities import classes, probabilities
@@ -114,6 +115,7 @@ class Trainer(Learner, sealed=True):
         class_weight: Any = None,
         validation_split: float = 0.0,
         accumulate: int = 1,
+        augment: Sequence[Augmentation] = (),
     ) -> History:
         """Train for a number of epochs more.
 
@@ -160,6 +162,9 @@ class Trainer(Learner, sealed=True):
         accumulate : int
             Batches whose gradients are averaged over their samples for one update; it is these together that
             callbacks, and `steps`, take for one batch. Batch norm takes the statistics of each batch by itself.
+        augment : list of Augmentation
+            Changes that are made to samples as they are trained on, one after the other, such as
+            `[augment.Flip(), augment.Shift(2)]`: see `minitrain.augment`. Validation sees them as they are.
 
         Returns
         -------
@@ -180,7 +185,15 @@ class Trainer(Learner, sealed=True):
         epochs = expect_integer("epochs", epochs, 0)
         with self._fit.block(REFUSAL):
             data = TrainingData(
-                x, y, batch_size, validation_data, sample_weight, class_weight, validation_split, accumulate
+                x,
+                y,
+                batch_size,
+                validation_data,
+                sample_weight,
+                class_weight,
+                validation_split,
+                accumulate,
+                augment,
             )
             fitting = Fitting(self, data, epochs, callbacks, shuffle, seed, verbose)
             self._history, self.stop_requested = fitting.history, False
