@@ -8,6 +8,7 @@ from typing import Any
 from minitrain.arrays import described
 from minitrain.data.batch import Batch, GivenBatch, joined, weigh_together
 from minitrain.data.weights import ClassWeights
+from minitrain.frames import is_frame
 from minitrain.layer import Shape
 from minitrain.model import Model
 from minitrain.objective.objective import Objective
@@ -20,7 +21,7 @@ FORM = "batches (x, y) or (x, y, sample_weight)"
 
 def is_stream(x: Any) -> bool:
     """Whether this gives batches one after the other, rather than being an array or several."""
-    if isinstance(x, (str, bytes, Mapping)) or callable(getattr(x, "__array__", None)):
+    if isinstance(x, (str, bytes, Mapping)) or is_frame(x) or callable(getattr(x, "__array__", None)):
         return False
     if isinstance(x, (list, tuple)):
         return bool(len(x)) and all(isinstance(each, (list, tuple)) and _is_batch(each) for each in x)
