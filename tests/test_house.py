@@ -17,7 +17,8 @@ ROOMS = [
     "nbnorm.jit", "nbnorm.simd", "nbnorm.kernels", "nbnorm.layout", "nbnorm.batch_norm", "nbnorm.folding",
     "nbnorm.config", "nbnorm.warmup", "nbnorm.__init__",
     "minitrain.version", "minitrain.optional", "minitrain.files", "minitrain.frames", "minitrain.arrays",
-    "minitrain.mapped", "minitrain.kernels", "minitrain.initializers", "minitrain.sealed", "minitrain.spec", "minitrain.layer", "minitrain.testing",
+    "minitrain.mapped", "minitrain.kernels", "minitrain.initializers", "minitrain.sealed", "minitrain.spec",
+    "minitrain.layer", "minitrain.testing",
     "minitrain.layers", "minitrain.layers.fused", "minitrain.schedules", "minitrain.optimizers",
     "minitrain.losses", "minitrain.metrics", "minitrain.graph", "minitrain.compile", "minitrain.terminal",
     "minitrain.model", "minitrain.objective", "minitrain.augment", "minitrain.data", "minitrain.training",
@@ -29,6 +30,7 @@ ROOMS = [
 PACKAGES = {"nbnorm", "minitrain"}  # their own __init__ is a room of its own
 OPTIONAL = {
     "rich",
+    "PIL",
     "tensorboardX",
     "mlflow",
     "matplotlib",

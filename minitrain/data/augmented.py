@@ -97,6 +97,9 @@ class AugmentedFeed:
     def shapes(self) -> list[tuple[Shape, ...]]:
         return self._feed.shapes
 
+    def some_inputs(self) -> list[Array]:
+        return self._feed.some_inputs()
+
     def groups(self, epoch: int, seed: int, shuffle: bool, first: int) -> Iterator[Sequence[Batch]]:
         for group in self._feed.groups(epoch, seed, shuffle, first):
             yield [AugmentedBatch(each, self._changes, (seed, epoch)) for each in group]

@@ -9,7 +9,9 @@ import numpy as np
 
 from minitrain.data.batch import Batch, DrawnBatch
 from minitrain.data.samples import Rows, Samples, ranges
+from minitrain.data.scale import some_rows
 from minitrain.layer import Shape
+from nbnorm.jit.arrays import Array
 
 __all__ = ["ArrayFeed", "Feed"]
 
@@ -28,6 +30,9 @@ class Feed(Protocol):
     @property
     def shapes(self) -> list[tuple[Shape, ...]]:
         """Those of the inputs of all batches that are known beforehand, the largest first."""
+
+    def some_inputs(self) -> list[Array]:
+        """Return the inputs of some samples, as they were given."""
 
     def groups(self, epoch: int, seed: int, shuffle: bool, first: int) -> Iterator[Sequence[Batch]]:
         """Yield the batches of each update of an epoch, from the update with the number `first` on."""
@@ -67,6 +72,10 @@ class ArrayFeed:
     def shapes(self) -> list[tuple[Shape, ...]]:
         sizes = {stop - start for group in self._groups for start, stop in group}
         return [self._samples.shapes(size) for size in sorted(sizes, reverse=True)]
+
+    def some_inputs(self) -> list[Array]:
+        inputs = self._samples.inputs
+        return [self._samples.rows_of(each, some_rows(each, len(self._samples))) for each in inputs]
 
     def groups(self, epoch: int, seed: int, shuffle: bool, first: int) -> Iterator[Sequence[Batch]]:
         order = self._order(epoch, seed) if shuffle else np.arange(len(self._samples))

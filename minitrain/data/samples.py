@@ -153,6 +153,10 @@ class Samples:
         chosen = indices if self.rows is None else self.rows[indices]
         return [each[chosen] for each in self.inputs]
 
+    def rows_of(self, array: Array, indices: Rows) -> Array:
+        """Return the rows of an array that samples with these indices have."""
+        return np.asarray(array[indices if self.rows is None else self.rows[indices]])
+
     def fetch(self, indices: Rows) -> tuple[list[Array], tuple[Array, ...]]:
         """Return new arrays with the inputs and targets of these indices."""
         chosen = indices if self.rows is None else self.rows[indices]

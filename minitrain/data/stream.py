@@ -7,11 +7,13 @@ from typing import Any
 
 from minitrain.arrays import described
 from minitrain.data.batch import Batch, GivenBatch, joined, weigh_together
+from minitrain.data.scale import some_rows
 from minitrain.data.weights import ClassWeights
 from minitrain.frames import is_frame
 from minitrain.layer import Shape
 from minitrain.model import Model
 from minitrain.objective.objective import Objective
+from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import mismatch
 
 __all__ = ["Stream", "StreamFeed", "expect_stream", "is_stream"]
@@ -105,6 +107,7 @@ class Stream:
             self._first = self._checked(given, 0)
             self.is_weighted = self._first.weights is not None
             self.shapes: tuple[Shape, ...] = self._first.shapes
+            self.first_inputs = [each[some_rows(each, len(each))] for each in self._first.inputs()]
             return self
         raise ValueError(mismatch(self._label, FORM, f"no batch from {described(self._batches)}{self._dry()}"))
 
@@ -192,6 +195,9 @@ class StreamFeed:
     @property
     def shapes(self) -> list[tuple[Shape, ...]]:
         return [self._stream.shapes]
+
+    def some_inputs(self) -> list[Array]:
+        return self._stream.first_inputs
 
     def groups(self, epoch: int, seed: int, shuffle: bool, first: int) -> Iterator[Sequence[Batch]]:
         batches = self._stream.each(epoch)

@@ -50,6 +50,8 @@ def read_picture(path: str | os.PathLike[str], background: str = "white") -> Arr
     broken = (image.DecompressionBombError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
     try:
         with image.open(path) as opened:
+            opened.verify()  # the checksums of a PNG file, to its end
+        with image.open(path) as opened:
             opened.load()
             return _values(turn(opened), BACKGROUNDS[background])
     except PermissionError:

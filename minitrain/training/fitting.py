@@ -11,6 +11,7 @@ import numpy as np
 
 from minitrain.data.batch import Batch
 from minitrain.data.samples import Samples
+from minitrain.data.scale import measured
 from minitrain.data.stream import Stream
 from minitrain.data.training_data import Pass, TrainingData
 from minitrain.layer import Shape
@@ -61,6 +62,7 @@ class Fitting:
         self.history = History()
         self._reserve_memory()
         self._hooks.check(self._expected())
+        trainer.remember_scales(measured(self._feed.some_inputs()))
 
     def run(self) -> None:
         """Train and write the history; see `Trainer.fit`."""

@@ -13,6 +13,7 @@ from minitrain.compile.plan import Plan
 from minitrain.data.batch import Batch as DataBatch
 from minitrain.data.batch import GivenBatch
 from minitrain.data.samples import Samples, ranges
+from minitrain.data.scale import Scale, warn_of_other_scales
 from minitrain.data.stream import Stream, expect_stream
 from minitrain.data.weights import expect_some
 from minitrain.layer import Shape
@@ -106,6 +107,7 @@ class Learner(Trained, sealed=True):
             None if compile_processes is None else expect_integer("compile_processes", compile_processes, 0)
         )
         self._position: Position | None = None
+        self._scales: tuple[Scale, ...] = ()
         self._callback_states: _OfThis[Callable[[], list[CallbackState]]] = _OfThis()  # of the fit that runs
         self._finite_checks: _OfThis[tuple[Callable[[], bool], ...]] = _OfThis()
         self._state_before = np.empty_like(model.flat_state)  # touched by whoever holds the model's plan alone
@@ -316,6 +318,7 @@ class Learner(Trained, sealed=True):
         if expect_stream("x", x, y, sample_weight):
             return self.evaluate_samples(Stream(self.model, self.objective, x, "x").check())
         samples = Samples(self.model, self.objective, x, y, sample_weight=sample_weight)
+        warn_of_other_scales("x", self._scales, samples.inputs)
         return self.evaluate_samples(samples, batch_size)
 
     def evaluate_samples(self, samples: Samples | Stream, batch_size: int = 256) -> dict[str, float]:
@@ -347,6 +350,15 @@ class Learner(Trained, sealed=True):
     def directions(self) -> dict[str, bool | None]:
         """Return the names of all that is measured, and whether larger is better; None where nothing says it."""
         return directions(self.objective, self.metrics)
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """What is remembered of the inputs that `fit` trained on last, one for each; nothing before."""
+        return self._scales
+
+    def remember_scales(self, scales: Sequence[Scale]) -> None:
+        """Take what the inputs of a training look like: others are held against it."""
+        self._scales = tuple(scales)
 
     @property
     def position(self) -> Position | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from minitrain.augment import Augmentation
+from minitrain.data.scale import warn_of_other_scales
 from minitrain.data.training_data import TrainingData
 from minitrain.losses import Loss
 from minitrain.objective.probabilities import classes, probabilities
@@ -231,6 +232,7 @@ class Trainer(Learner, sealed=True):
         >>> trainer.predict_proba(np.zeros((5, 2))).shape
         (5, 3)
         """
+        warn_of_other_scales("x", self.scales, self.model.check_inputs(x))
         return probabilities(self.model.graph, self.model.predict(x, batch_size), self._losses_by_output())
 
     def predict_classes(self, x: Batch, batch_size: int = 256) -> Any:
@@ -238,6 +240,7 @@ class Trainer(Learner, sealed=True):
 
         Of several yes-or-no outputs 0 or 1 for each of them, (samples, outputs).
         """
+        warn_of_other_scales("x", self.scales, self.model.check_inputs(x))
         return classes(self.model.graph, self.model.predict(x, batch_size), self._losses_by_output())
 
     def _losses_by_output(self) -> dict[str, Loss]:
