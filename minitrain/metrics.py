@@ -29,7 +29,7 @@ from minitrain.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_integer, expect_number, expect_one_of, mismatch
 
-__all__ = ["F1", "BinaryAccuracy", "RocAuc", "TopK", "accuracy", "accuracy_of", "per_sample_of", "top_k_accuracy"]
+__all__ = ["F1", "BinaryAccuracy", "RocAuc", "TopK", "accuracy", "accuracy_of", "top_k_accuracy"]
 
 Function = TypeVar("Function", bound=Callable[..., float])
 

@@ -116,7 +116,7 @@ class TrainingData:
                 )
             return stream.check()
         if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-            raise ValueError("validation_data: expected (x, y), (x, y, sample_weight), or an iterable of such batches")
+            raise ValueError("validation_data: expected a pair (x, y), (x, y, sample_weight), or an iterable of such batches")
         x, y, *weight = given
         try:
             return Samples(model, objective, x, y, keep=True, sample_weight=weight[0] if weight else None)
