@@ -1,6 +1,18 @@
 """minitrain: trains small nets on a CPU, with hand-written backward passes and preallocated memory."""
 
-from minitrain import callbacks, datasets, initializers, layers, losses, metrics, models, optimizers, schedules, testing
+from minitrain import (
+    augment,
+    callbacks,
+    datasets,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    schedules,
+    testing,
+)
 from minitrain.graph import Input
 from minitrain.layer import Node
 from minitrain.model import Model
@@ -14,6 +26,7 @@ __all__ = [
     "Model",
     "Node",
     "Trainer",
+    "augment",
     "callbacks",
     "datasets",
     "initializers",

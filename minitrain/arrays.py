@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minitrain.frames import frame_numbers, is_frame
 from nbnorm.jit.arrays import Array
 
 __all__ = ["as_numbers", "described", "shape_of"]
@@ -37,6 +38,8 @@ def as_numbers(label: str, given: Any, expected: str = "numbers") -> Array:
     """
     if type(given) is np.ndarray and given.dtype.kind in REAL:
         return given
+    if is_frame(given):
+        return frame_numbers(label, given, expected)
     hidden = sum(np.count_nonzero(np.ma.getmaskarray(each)) for each in _masked_arrays(given))
     if hidden:
         raise ValueError(

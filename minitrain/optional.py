@@ -5,7 +5,7 @@ from types import ModuleType
 
 __all__ = ["require"]
 
-APP = ("rich", "matplotlib", "sklearn", "safetensors", "pooch")  # what that extra installs
+APP = ("rich", "matplotlib", "sklearn", "safetensors", "pooch", "PIL")  # what that extra installs
 
 
 def require(module: str, purpose: str) -> ModuleType:

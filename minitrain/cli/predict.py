@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain.cli import arguments as shared
+from minitrain.data.scale import scales_from
 from minitrain.datasets import read_idx
 from minitrain.files import reading
 from minitrain.layer import Shape
 from minitrain.objective.probabilities import probabilities
 from minitrain.optional import require
-from minitrain.training.run_folder import load_model
+from minitrain.training.run_folder import load_model, read_config
 
 __all__ = ["add_commands"]
 
@@ -61,10 +62,16 @@ def run(arguments: argparse.Namespace) -> int:
     shapes = list(model.input_shapes.values())
     if len(shapes) != 1 or len(model.output_shape) != 1:
         raise ValueError(f"{arguments.path}: expected a net with one input that gives classes")
+    scales = scales_from(read_config(arguments.path).get("inputs"))
     rows: list[tuple[str, int, Array]] = []
     for path in arguments.inputs:
         x = read_images(path, shapes[0])
-        found = probabilities(model.graph, model.predict(1.0 - x if arguments.invert else x))
+        x = 1.0 - x if arguments.invert else x
+        for scale in scales:
+            difference = scale.difference(x)
+            if difference is not None:
+                print(f"minitrain: warning: {path}: {difference}", file=sys.stderr)
+        found = probabilities(model.graph, model.predict(x))
         rows.extend((str(path), number, each) for number, each in enumerate(found))
     write = _write_json if arguments.format == "json" else _write_csv
     write(rows)

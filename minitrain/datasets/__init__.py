@@ -1,6 +1,7 @@
 """Data sets of labelled images: `load(name)` gives ((x_train, y_train), (x_test, y_test)).
 
 Images are (N, C, H, W) in [0, 1], float32 unless another dtype is asked for; labels are int64 (N,), from 0.
+One's own files: `image_folder(path)` and `read_csv(path, target)`.
 """
 
 import os
@@ -10,12 +11,18 @@ from typing import Any
 from minitrain.datasets.cifar10 import cifar10
 from minitrain.datasets.digits import digits
 from minitrain.datasets.idx import read_idx
+from minitrain.datasets.image_folder import image_folder
 from minitrain.datasets.images import Split
+from minitrain.datasets.labelled import Labelled
 from minitrain.datasets.mnist import fashion_mnist, mnist
 from minitrain.datasets.synthetic import synthetic
+from minitrain.datasets.table import read_csv
 from nbnorm.jit.checks import expect_one_of, mismatch
 
-__all__ = ["NAMES", "Split", "cifar10", "digits", "fashion_mnist", "load", "mnist", "read_idx", "synthetic"]
+__all__ = [
+    "NAMES", "Labelled", "Split", "cifar10", "digits", "fashion_mnist", "image_folder", "load", "mnist", "read_csv",
+    "read_idx", "synthetic",
+]  # fmt: skip
 
 _MADE: dict[str, Callable[..., Split]] = {"digits": digits, "synthetic": synthetic}
 _FROM_FILES: dict[str, Callable[..., Split]] = {"mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10}

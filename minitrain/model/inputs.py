@@ -11,6 +11,7 @@ import numpy as np
 
 from minitrain.arrays import as_numbers, described, shape_of
 from minitrain.layer import FreeShape, Spec
+from minitrain.mapped import chunks
 from nbnorm.jit.arrays import Array
 
 __all__ = ["check_inputs"]
@@ -170,7 +171,8 @@ def _expect_exact(label: str, array: Array, target: np.dtype) -> None:
         if np.can_cast(array.dtype, target):
             return
         low, high = int(np.iinfo(target).min), int(np.iinfo(target).max)
-    least, most = int(array.min()), int(array.max())
+    bounds = [(int(each.min()), int(each.max())) for each in chunks(array)]
+    least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
     if least < low or most > high:
         labels = "; for labels and tokens make it Input(shape, dtype='int64')" if target.kind == "f" else ""
         raise ValueError(

@@ -18,6 +18,7 @@ from minitrain.compile.plan import Plan
 from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph.graph import SINGLE, Graph, trace
 from minitrain.layer import Layer, Node, Shape
+from minitrain.mapped import MappedPages
 from minitrain.model import file as model_file
 from minitrain.model.freezing import Freezing
 from minitrain.model.input_gradient import differentiating_plan
@@ -243,6 +244,7 @@ class Model(Freezing, Ways, sealed=True):
         arrays = self.check_inputs(x)
         samples = len(arrays[0])
         results: dict[str, Array] = {}
+        pages = MappedPages(arrays)
         for start in range(0, max(samples, 1), batch_size):
             part = arrays if samples <= batch_size else [each[start : start + batch_size] for each in arrays]
             if not samples:  # nothing to compute: only the shapes are wanted
@@ -254,6 +256,7 @@ class Model(Freezing, Ways, sealed=True):
                     if name not in results:
                         results[name] = np.empty((samples, *output.shape[1:]), output.dtype)
                     results[name][start : start + batch_size] = output[: samples - start]
+            pages.read(batch_size)
         return results[SINGLE] if self.graph.is_single else results
 
     def check_inputs(self, x: Any) -> list[Array]:

@@ -75,6 +75,7 @@ class RunFolder:
             "threads": numba.get_num_threads(),
             "optimizer": trainer.optimizer.config(),
             "parameters": trainer.model.count_parameters(),
+            "inputs": [each.config() for each in trainer.scales],
             "versions": {
                 "minitrain": __version__,
                 "numba": numba.__version__,
