@@ -54,6 +54,15 @@ class Loss:
         """
         raise TypeError(f"{type(self).__name__} does not define __call__")
 
+    def per_sample(self, outputs: Array, targets: Array) -> Array:
+        """Return the loss of each sample, (N,) float64, whose mean is the loss of the batch: what weights are put on.
+
+        Takes what `__call__` takes, targets as `targets()` returns them. Unless a loss says it faster, each sample is
+        called as a batch of one.
+        """
+        rows = range(len(outputs))
+        return np.array([self(outputs[n : n + 1], targets[n : n + 1]) for n in rows], np.float64)
+
 
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy(Loss):
@@ -129,6 +138,17 @@ class SoftmaxCrossEntropy(Loss):
         run = kernels.softmax_cross_entropy.for_work(16 * outputs.size)
         return float(run(outputs, labels, probabilities, self.label_smoothing, gradient))
 
+    def per_sample(self, outputs: Array, targets: Array) -> Array:
+        rows, classes = outputs.shape
+        logits = outputs.astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        log_sums = np.log(np.exp(logits).sum(axis=1))
+        if targets.ndim == 1 and self.label_smoothing == 0.0:
+            return np.asarray(log_sums - logits[np.arange(rows), targets])
+        shares = np.eye(classes)[targets] if targets.ndim == 1 else targets.astype(np.float64)
+        shares = (1.0 - self.label_smoothing) * shares + self.label_smoothing / classes
+        return np.asarray((shares * (log_sums[:, None] - logits)).sum(axis=1))
+
 
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):
@@ -159,6 +179,9 @@ class MeanSquaredError(Loss):
             targets = self.targets(targets, outputs.shape)
         run = kernels.mean_squared_error.for_work(outputs.size)
         return float(run(outputs.reshape(-1), targets.reshape(-1), _flat(gradient, outputs)))
+
+    def per_sample(self, outputs: Array, targets: Array) -> Array:
+        return _mean_of_rows((outputs.astype(np.float64) - targets) ** 2)
 
 
 @dataclass(frozen=True)
@@ -210,6 +233,15 @@ class BinaryCrossEntropy(Loss):
         run = kernels.binary_cross_entropy.for_work(16 * outputs.size)
         return float(run(outputs.reshape(-1), targets.reshape(-1), self.from_logits, _flat(gradient, outputs)))
 
+    def per_sample(self, outputs: Array, targets: Array) -> Array:
+        values = outputs.astype(np.float64)
+        if self.from_logits:
+            return _mean_of_rows(np.maximum(values, 0.0) - values * targets + np.log1p(np.exp(-abs(values))))
+        with np.errstate(divide="ignore", invalid="ignore"):  # log(0) is bounded, outside [0, 1] is a NaN
+            log_p, log_rest = np.log(values), np.log1p(-values)
+        floor = kernels.LOG_FLOOR
+        return _mean_of_rows(-targets * np.maximum(log_p, floor) - (1.0 - targets) * np.maximum(log_rest, floor))
+
 
 # The fixed set that a saved run may name.
 LOSSES: dict[str, type[Loss]] = {
@@ -234,6 +266,11 @@ def _expect_arrays(outputs: Any, gradient: Any) -> None:
         raise ValueError(mismatch("gradient", f"an array like the outputs: {outputs.shape} {outputs.dtype}", got))
     if not (gradient.flags.c_contiguous and gradient.flags.writeable):
         raise ValueError(mismatch("gradient", "a C-contiguous array that can be written", "another one"))
+
+
+def _mean_of_rows(values: Array) -> Array:
+    """The mean of all elements of each sample."""
+    return np.asarray(values.reshape(len(values), -1).mean(axis=1))
 
 
 def _is_ready(targets: Any, dtype: Any, shape: tuple[int, ...]) -> bool:

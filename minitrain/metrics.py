@@ -29,7 +29,7 @@ from minitrain.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_integer, expect_number, expect_one_of, mismatch
 
-__all__ = ["F1", "BinaryAccuracy", "RocAuc", "TopK", "accuracy", "accuracy_of", "top_k_accuracy"]
+__all__ = ["F1", "BinaryAccuracy", "RocAuc", "TopK", "accuracy", "accuracy_of", "per_sample_of", "top_k_accuracy"]
 
 Function = TypeVar("Function", bound=Callable[..., float])
 
@@ -64,10 +64,7 @@ def accuracy(outputs: ArrayLike, targets: ArrayLike) -> float:
     >>> accuracy(np.array([[0.1, 2.0], [3.0, 1.0]]), np.array([1, 1]))
     0.5
     """
-    values, labels = _examples(outputs, targets)
-    if values.shape[1] == 1:
-        return BinaryAccuracy()(outputs, targets)
-    return float(np.mean((values.argmax(axis=1) == labels) & ~np.isnan(values).any(axis=1)))
+    return float(np.mean(_right(outputs, targets)))
 
 
 @_larger_is_better
@@ -83,7 +80,19 @@ def top_k_accuracy(outputs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
     >>> top_k_accuracy(np.array([[0.1, 2.0, 1.0], [3.0, 1.0, 2.0]]), np.array([2, 1]), k=2)
     0.5
     """
-    k = expect_integer("k", k, 1)
+    return float(np.mean(_among_largest(outputs, targets, expect_integer("k", k, 1))))
+
+
+def _right(outputs: ArrayLike, targets: ArrayLike) -> NDArray[np.bool_]:
+    """Whether the largest output of each example is that of its class."""
+    values, labels = _examples(outputs, targets)
+    if values.shape[1] == 1:
+        return BinaryAccuracy().per_sample(outputs, targets)
+    return np.asarray((values.argmax(axis=1) == labels) & ~np.isnan(values).any(axis=1))
+
+
+def _among_largest(outputs: ArrayLike, targets: ArrayLike, k: int) -> NDArray[np.bool_]:
+    """Whether the class of each example is among its k largest outputs."""
     values, labels = _examples(outputs, targets)
     classes = values.shape[1]
     if classes == 1:
@@ -93,7 +102,7 @@ def top_k_accuracy(outputs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
     mine = np.take_along_axis(values, labels[:, None], axis=1)
     before = np.arange(classes) < labels[:, None]
     ahead = (values > mine) | ((values == mine) & before)
-    return float(np.mean((ahead.sum(axis=1) < k) & ~np.isnan(values).any(axis=1)))
+    return np.asarray((ahead.sum(axis=1) < k) & ~np.isnan(values).any(axis=1))
 
 
 class TopK:
@@ -107,6 +116,10 @@ class TopK:
 
     def __call__(self, outputs: ArrayLike, targets: ArrayLike) -> float:
         return top_k_accuracy(outputs, targets, self.k)
+
+    def per_sample(self, outputs: ArrayLike, targets: ArrayLike) -> NDArray[np.bool_]:
+        """Return which examples are right."""
+        return _among_largest(outputs, targets, self.k)
 
     def __repr__(self) -> str:
         return f"TopK({self.k})"
@@ -126,11 +139,15 @@ class BinaryAccuracy:
         self.threshold = expect_number("threshold", threshold)
 
     def __call__(self, outputs: ArrayLike, targets: ArrayLike) -> float:
+        return float(np.mean(self.per_sample(outputs, targets)))
+
+    def per_sample(self, outputs: ArrayLike, targets: ArrayLike) -> NDArray[np.bool_]:
+        """Return which examples are right."""
         values, labels = _examples(outputs, targets)
         if values.shape[1] != 1:
             raise ValueError(mismatch("outputs", "shape (N,) or (N, 1)", values.shape))
         single = values[:, 0]
-        return float(np.mean(((single > self.threshold) == (labels == 1)) & ~np.isnan(single)))
+        return np.asarray(((single > self.threshold) == (labels == 1)) & ~np.isnan(single))
 
     def __repr__(self) -> str:
         return f"BinaryAccuracy({self.threshold})"
@@ -246,6 +263,20 @@ class Decisions:
         if outputs.size != targets.size:
             raise ValueError(mismatch("targets", f"shape {outputs.shape}", targets.shape))
         return self._accuracy(outputs.reshape(-1), targets.reshape(-1))
+
+    def per_sample(self, outputs: Array, targets: Array) -> Array:
+        """Return the share of each example's elements that are right."""
+        right = self._accuracy.per_sample(outputs.reshape(-1), targets.reshape(-1))
+        return np.asarray(right.reshape(len(outputs), -1).mean(axis=1))
+
+
+def per_sample_of(metric: Any) -> Callable[[Array, Array], Array] | None:
+    """Return what measures each example on its own, whose mean is the metric; None for a metric that is not ours."""
+    if metric is accuracy:
+        return _right
+    if metric is top_k_accuracy:
+        metric = TopK()
+    return metric.per_sample if type(metric) in (TopK, BinaryAccuracy, Decisions) else None
 
 
 def accuracy_of(loss: Loss) -> Callable[[Array, Array], float] | None:

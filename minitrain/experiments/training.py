@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from minitrain.data.samples import ranges
 from minitrain.experiments.data import Data
 from minitrain.experiments.record import Record
 from minitrain.experiments.watch import Watch
@@ -20,7 +21,6 @@ from minitrain.losses import SoftmaxCrossEntropy
 from minitrain.model import Model
 from minitrain.optimizers import SGD
 from minitrain.schedules import Schedule
-from minitrain.training.batches import ranges
 from minitrain.training.diagnosis import NonFiniteLossError
 from minitrain.training.trainer import Trainer
 

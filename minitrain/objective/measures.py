@@ -45,8 +45,14 @@ class Tally:
         self._sums = dict.fromkeys((name for name in self._names if name not in gathered), 0.0)
         self.samples = 0
 
-    def add(self, losses: Sequence[float], outputs: Mapping[str, Array], targets: Sequence[Array]) -> None:
-        """Take one batch: its mean losses, and what the metrics are measured on."""
+    def add(
+        self,
+        losses: Sequence[float],
+        outputs: Mapping[str, Array],
+        targets: Sequence[Array],
+        weights: Sequence[Array] | None = None,
+    ) -> None:
+        """Take one batch: its mean losses, and what the metrics are measured on; weights are for `WeightedTally`."""
         count = len(targets[0])
         self.samples += count
         sums = self._sums

@@ -73,6 +73,38 @@ class Term:
                 np.multiply(gradient, self.weight, out=gradient)
         return loss
 
+    def weighted(self, outputs: Array, targets: Array, weights: Array, gradient: Array | None) -> float:
+        """Return sum_i w_i l_i / n of a batch of n and overwrite the gradient of the outputs, times the term's weight.
+
+        The losses must be means over samples: the gradient of the mean is weighted row by row.
+        """
+        present = weights > 0.0
+        if gradient is not None:
+            self(outputs, targets, gradient)
+            rows = (len(weights), *(1,) * (gradient.ndim - 1))
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.multiply(gradient, weights.reshape(rows).astype(gradient.dtype), out=gradient)
+            gradient[~present] = 0.0  # whatever it was there
+        if not present.any():
+            return 0.0
+        return float(weights[present] @ self._per_sample(outputs[present], targets[present])) / len(weights)
+
+    def _per_sample(self, outputs: Array, targets: Array) -> Array:
+        if self._is_ours:
+            return self.loss.per_sample(outputs, targets)
+        name = f"{self.label} ({type(self.loss).__name__})"
+        outputs, targets = lent(outputs), lent(targets)
+        losses = np.asarray(self.loss.per_sample(outputs, targets), np.float64)
+        if losses.shape != outputs.shape[:1]:
+            raise TypeError(mismatch(f"{name}.per_sample", f"shape {outputs.shape[:1]}", f"shape {losses.shape}"))
+        mean, whole = float(losses.mean()), as_number(name, self.loss(outputs, targets))
+        if math.isfinite(whole) and not abs(mean - whole) <= 1e-3 * max(abs(whole), 1e-3):
+            raise ValueError(
+                f"{name}: weights of samples need a loss that is the mean of the samples' losses, but that is "
+                f"{mean:g}, and the loss of the batch {whole:g}; train it without weights"
+            )
+        return losses
+
     def _call_with_care(self, outputs: Array, targets: Array, gradient: Array | None) -> float:
         """Call a loss that is not ours: with arrays of its own, and with an eye on whether it writes the gradient."""
         name = f"{self.label} ({type(self.loss).__name__})"
@@ -136,9 +168,18 @@ class Objective:
         self.only = only if not others and not self.is_named and only.weight else None
 
     def __call__(
-        self, outputs: Mapping[str, Array], targets: tuple[Array, ...], gradients: Mapping[str, Array] | None = None
+        self,
+        outputs: Mapping[str, Array],
+        targets: tuple[Array, ...],
+        gradients: Mapping[str, Array] | None = None,
+        weights: tuple[Array, ...] | None = None,
     ) -> tuple[float, ...]:
-        """Return what `names` names, and overwrite the gradients of the outputs that are trained."""
+        """Return what `names` names, and overwrite the gradients of the outputs that are trained.
+
+        `weights` are those of the samples, for each loss, with a mean of 1 over all samples that there are.
+        """
+        if weights is not None:
+            return self._weighted(outputs, targets, gradients, weights)
         only = self.only
         if only is not None:
             name = only.output
@@ -147,6 +188,22 @@ class Objective:
             term(outputs[term.output], each, None if gradients is None else gradients.get(term.output))
             for term, each in zip(self.terms, targets, strict=True)
         ]
+        return self._summed(losses)
+
+    def _weighted(
+        self,
+        outputs: Mapping[str, Array],
+        targets: tuple[Array, ...],
+        gradients: Mapping[str, Array] | None,
+        weights: tuple[Array, ...],
+    ) -> tuple[float, ...]:
+        written: Mapping[str, Array] = {} if gradients is None else gradients
+        pairs = zip(self.terms, targets, weights, strict=True)
+        losses = [term.weighted(outputs[term.output], y, w, written.get(term.output)) for term, y, w in pairs]
+        return self._summed(losses)
+
+    def _summed(self, losses: list[float]) -> tuple[float, ...]:
+        """Put the sum of the losses, times their weights, in front of them."""
         total = 0.0
         for term, loss in zip(self.terms, losses, strict=True):
             if term.weight:

@@ -25,7 +25,7 @@ class Position:
     ----------
     seed : int
     shuffle : bool
-    batch_size, samples : int
+    batch_size, samples, accumulate : int
         What the order and the batches of an epoch depend on, beside the epoch's number.
     epoch : int
         The epoch that runs, or ran last.
@@ -49,6 +49,7 @@ class Position:
     shuffle: bool
     batch_size: int
     samples: int
+    accumulate: int = 1
     epoch: int = 0
     batches: int = 0
     seen: int = 0
@@ -71,13 +72,15 @@ class Position:
         return self.order == other.order
 
     @property
-    def order(self) -> tuple[int, bool, int, int]:
+    def order(self) -> tuple[int, bool, int, int, int]:
         """What decides which samples are in which batch, beside the epoch."""
-        return self.seed, self.shuffle, self.batch_size, self.samples
+        return self.seed, self.shuffle, self.batch_size, self.samples, self.accumulate
 
     def state(self, inside: bool) -> dict[str, Any]:
         """Return everything but the callbacks' states, as `from_state` takes it."""
-        state = {name: getattr(self, name) for name in ("seed", "shuffle", "batch_size", "samples", "epoch")}
+        state = {
+            name: getattr(self, name) for name in ("seed", "shuffle", "batch_size", "samples", "accumulate", "epoch")
+        }
         if inside:
             state |= {"batches": self.batches, "seen": self.seen, "seconds": self.seconds, "sums": self._state()}
         return state
@@ -94,6 +97,7 @@ class Position:
             bool(state["shuffle"]),
             int(state["batch_size"]),
             int(state["samples"]),
+            int(state.get("accumulate", 1)),
             epoch=int(state["epoch"]),
             batches=batches,
             seen=int(state.get("seen", 0)),

@@ -8,6 +8,7 @@ neither it nor what an optimizer keeps for it is read or written, and its gradie
 Penalties, weight decay and factors of the learning rate may differ from parameter to parameter, see `Optimizer`.
 """
 
+from minitrain.optimizers.accumulated import AccumulatedGradients
 from minitrain.optimizers.adam import Adam, AdamW
 from minitrain.optimizers.cut import PIECE as PIECE
 from minitrain.optimizers.cut import pieces_of as pieces_of
@@ -18,5 +19,6 @@ from minitrain.optimizers.runs import ParameterRun, ParameterRuns
 from minitrain.optimizers.sgd import SGD
 
 __all__ = [
-    "SGD", "Adam", "AdamW", "Optimizer", "ParameterRun", "ParameterRuns", "RMSprop", "all_finite", "gradient_norm",
+    "SGD", "AccumulatedGradients", "Adam", "AdamW", "Optimizer", "ParameterRun", "ParameterRuns", "RMSprop",
+    "all_finite", "gradient_norm",
 ]  # fmt: skip

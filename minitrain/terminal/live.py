@@ -45,7 +45,7 @@ class Bar:
     ) -> None:
         self._bars.stop()
 
-    def begin(self, description: str, total: float, **fields: Any) -> None:
+    def begin(self, description: str, total: float | None, **fields: Any) -> None:
         """Show a bar of so much work; `fields` are what the columns show besides."""
         self._task = self._bars.add_task(description, total=total, **fields)
         self._drawn = 0.0

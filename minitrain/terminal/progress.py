@@ -36,8 +36,8 @@ class Progress:
     ) -> None:
         """Give the terminal back as it was."""
 
-    def begin(self, epoch: int, epochs: int, samples: int) -> None:
-        """Take the number of an epoch, of the last one, and of the samples to come."""
+    def begin(self, epoch: int, epochs: int, samples: int | None) -> None:
+        """Take the number of an epoch, of the last one, and of the samples to come, where that is known."""
 
     def advance(self, tally: Sums) -> None:
         """Take the sums of the epoch so far, after each step."""
@@ -52,7 +52,7 @@ class Lines(Progress):
     def __init__(self) -> None:
         self._output = Output(OUTPUT)
 
-    def begin(self, epoch: int, epochs: int, samples: int) -> None:
+    def begin(self, epoch: int, epochs: int, samples: int | None) -> None:
         self._epochs = epochs
 
     def end(self, epoch: int, values: Mapping[str, float]) -> None:
@@ -79,7 +79,7 @@ class LiveBar(Progress):
     ) -> None:
         self._output.attempt(lambda: self._bar.__exit__(kind, error, trace))
 
-    def begin(self, epoch: int, epochs: int, samples: int) -> None:
+    def begin(self, epoch: int, epochs: int, samples: int | None) -> None:
         self._epochs, self._began = epochs, time.perf_counter()
         self._output.attempt(lambda: self._bar.begin(f"epoch {epoch}/{epochs}", samples, numbers=""))
 

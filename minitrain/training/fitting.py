@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from minitrain.model.plans import Held
+from minitrain.data.batch import Batch
+from minitrain.data.samples import Samples
+from minitrain.data.training_data import TrainingData
 from minitrain.objective.measures import Tally
 from minitrain.objective.position import Position
 from minitrain.terminal.interrupts import deferred_interrupt, number_of
 from minitrain.terminal.progress import make_progress
-from minitrain.training.batches import Samples, ranges
 from minitrain.training.callback import Callback
 from minitrain.training.history import History
 from minitrain.training.hooks import Hooks, with_notes
-from minitrain.training.step import Learner, Targets
+from minitrain.training.step import Learner
 from nbnorm.jit.checks import expect_boolean, expect_integer
 
 __all__ = ["Fitting"]
@@ -40,25 +40,17 @@ class Fitting:
     def __init__(
         self,
         trainer: Learner,
-        x: Any,
-        y: Targets,
-        batch_size: int,
-        validation_data: tuple[Any, Targets] | None,
+        data: TrainingData,
         callbacks: Sequence[Callback],
         shuffle: bool,
         seed: int | None,
         verbose: bool | Literal["auto"],
     ) -> None:
         self._trainer = trainer
-        self._samples = Samples(trainer.model, trainer.objective, x, y, keep=True)
-        self._validation = _check_validation(trainer, validation_data)
-        self._ranges = self._divide(batch_size)
+        seed = self._seed(None if seed is None else expect_integer("seed", seed, 0))
+        self._feed, self._validation = data.checked(trainer.model, trainer.objective, seed, self._trains_on_one)
         self._hooks = Hooks(trainer, callbacks)
-        self._position = self._place(
-            None if seed is None else expect_integer("seed", seed, 0),
-            expect_boolean("shuffle", shuffle),
-            expect_integer("batch_size", batch_size, 1),
-        )
+        self._position = self._place(seed, expect_boolean("shuffle", shuffle), data)
         self._progress = make_progress(verbose)
         self._announce = verbose is not False
         self.history = History()
@@ -95,14 +87,13 @@ class Fitting:
         trainer, position, hooks = self._trainer, self._position, self._hooks
         tally = self._begin_epoch(epoch)
         hooks.tell("on_epoch_begin", epoch)
-        self._progress.begin(epoch, last, len(self._samples))
-        order = self._order(epoch)
-        for batch in range(position.batches, len(self._ranges)):
-            start, stop = self._ranges[batch]
+        self._progress.begin(epoch, last, self._feed.samples)
+        groups = self._feed.groups(epoch, position.seed, position.shuffle, position.batches)
+        for batch, group in enumerate(groups, position.batches):
             self._interrupt.check()
             hooks.tell("on_batch_begin", batch)
-            loss = self._train_on(order[start:stop], tally)
-            position.batches, position.seen, position.steps = batch + 1, stop, trainer.steps
+            loss = self._train_on(group, tally)
+            position.batches, position.seen, position.steps = batch + 1, tally.samples, trainer.steps
             hooks.end_batch(batch, loss)
             position.steps = trainer.steps  # a callback may have made steps, too
             self._progress.advance(tally)
@@ -113,7 +104,7 @@ class Fitting:
 
     def _begin_epoch(self, epoch: int) -> Tally:
         """Return the sums of an epoch: nothing yet, or those of the one that goes on."""
-        position, tally = self._position, self._trainer.tally()
+        position, tally = self._position, self._new_tally()
         if position.is_inside(self._trainer.epoch, self._trainer.steps) and position.sums is not None:
             tally.restore_state(position.sums)
         else:
@@ -122,19 +113,11 @@ class Fitting:
         self._recorded = False
         return tally
 
-    def _train_on(self, indices: npt.NDArray[np.intp], tally: Tally) -> float:
+    def _train_on(self, group: Sequence[Batch], tally: Tally) -> float:
         start = time.perf_counter()
-        with self._held(len(indices)) as plan:
-            targets = self._samples.gather(indices, plan)
-            loss = self._trainer.learn(plan, targets, lambda: self._samples.copy_of(indices), tally)
+        loss = self._trainer.learn_from(group, tally)
         self._position.seconds += time.perf_counter() - start
         return loss
-
-    def _order(self, epoch: int) -> npt.NDArray[np.intp]:
-        if not self._position.shuffle:
-            return np.arange(len(self._samples))
-        generator = np.random.default_rng(np.random.SeedSequence([self._position.seed, epoch]))
-        return generator.permutation(len(self._samples))
 
     def _values(self, tally: Tally, validate: bool) -> dict[str, float]:
         trainer, seconds = self._trainer, self._position.seconds
@@ -180,47 +163,43 @@ class Fitting:
             return error
         return None
 
-    def _place(self, seed: int | None, shuffle: bool, batch_size: int) -> Position:
+    def _new_tally(self) -> Tally:
+        return self._trainer.tally(weighted=self._feed.is_weighted)
+
+    def _seed(self, given: int | None) -> int:
+        """Return the seed: the one that was given, or that of the fit that goes on, or the model's."""
+        if given is not None:
+            return given
+        former = self._trainer.position
+        return self._trainer.model.seed if former is None or not former.resumes else former.seed
+
+    def _place(self, seed: int, shuffle: bool, data: TrainingData) -> Position:
         """Return where this fit begins: in the middle of an epoch where one was interrupted."""
         trainer, former = self._trainer, self._trainer.position
-        resumed = former is not None and former.resumes
-        if seed is None:
-            seed = former.seed if resumed and former is not None else trainer.model.seed
-        position = Position(seed, shuffle, batch_size, len(self._samples))
-        if former is None or not resumed:
+        position = Position(seed, shuffle, int(data.batch_size), self._feed.samples or 0, int(data.accumulate))
+        if former is None or not former.resumes:
             return position
         position.callbacks = former.callbacks
         if former.is_inside(trainer.epoch, trainer.steps):
             if not former.fits(position):
                 warnings.warn(
-                    f"epoch {former.epoch} begins anew: it was cut short with other data, batch_size, shuffle or seed "
-                    f"({former.samples} samples, {former.batch_size}, {former.shuffle}, {former.seed})",
+                    f"epoch {former.epoch} begins anew: it was cut short with other data, batch_size, accumulate, "
+                    f"shuffle or seed ({former.samples} samples, {former.batch_size}, {former.shuffle}, {former.seed})",
                     stacklevel=4,
                 )
                 return position
             position.epoch, position.batches, position.steps = former.epoch, former.batches, former.steps
             position.seen = former.seen
             position.seconds, position.sums = former.seconds, former.sums
-            self._trainer.tally().restore_state(former.sums or {})
+            self._new_tally().restore_state(former.sums or {})
         return position
 
-    def _divide(self, batch_size: int) -> list[tuple[int, int]]:
-        """Cut an epoch into batches; a last single sample gets its own only where the net can train on it."""
-        divided = ranges(len(self._samples), batch_size)
-        if len(divided) > 1 and divided[-1][1] - divided[-1][0] == 1 and not self._trains_on_one():
-            return ranges(len(self._samples), batch_size, join_single=True)
-        return divided
-
-    def _trains_on_one(self) -> bool:
+    def _trains_on_one(self, samples: Samples) -> bool:
         try:
-            with self._held(1):
+            with self._trainer.held(samples.shapes(1)):
                 return True
         except ValueError:
             return False
-
-    def _held(self, size: int) -> Held:
-        """The plan that trains on a batch of this size, for a `with` block."""
-        return self._trainer.held(self._samples.shapes(size))
 
     def _reserve_memory(self) -> None:
         """Let the arena grow to what the largest plan needs now: growing makes the plans bound before useless."""
@@ -228,17 +207,6 @@ class Fitting:
             size = min(EVALUATION_BATCH, len(self._validation))
             with self._trainer.model.held(self._validation.shapes(size)):
                 pass
-        for size in sorted({stop - start for start, stop in self._ranges}, reverse=True):
-            with self._held(size):
+        for shapes in self._feed.shapes:
+            with self._trainer.held(shapes):
                 pass
-
-
-def _check_validation(trainer: Learner, validation_data: tuple[Any, Targets] | None) -> Samples | None:
-    if validation_data is None:
-        return None
-    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-        raise ValueError("validation_data: expected a pair (x, y)")
-    try:
-        return Samples(trainer.model, trainer.objective, *validation_data, keep=True)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"validation_data: {error}") from None

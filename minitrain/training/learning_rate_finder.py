@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from minitrain.data.samples import Samples
 from minitrain.files import replacing
 from minitrain.optional import require
 from minitrain.schedules import Schedule
 from minitrain.terminal.notebook import figure_html
-from minitrain.training.batches import Samples
 from minitrain.training.diagnosis import NonFiniteLossError
 from minitrain.training.step import Batch, Learner, Targets
 from nbnorm.jit.checks import expect_integer, expect_number, mismatch

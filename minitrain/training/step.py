@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minitrain.compile.plan import Plan
+from minitrain.data.batch import Batch as DataBatch
+from minitrain.data.batch import GivenBatch
+from minitrain.data.samples import Samples, ranges
 from minitrain.layer import Shape
 from minitrain.losses import Loss
 from minitrain.model import Model
@@ -19,9 +22,9 @@ from minitrain.objective.heads import check_heads
 from minitrain.objective.measures import Metrics, Tally, directions, metrics_by_name
 from minitrain.objective.objective import Objective
 from minitrain.objective.position import CallbackState, Position
-from minitrain.optimizers import Optimizer, all_finite
+from minitrain.objective.weighted import WeightedTally, Weights
+from minitrain.optimizers import AccumulatedGradients, Optimizer, all_finite
 from minitrain.training.ahead import offered_step
-from minitrain.training.batches import Samples, ranges
 from minitrain.training.diagnosis import Failure, NonFiniteLossError, explain
 from minitrain.training.exclusive import Exclusive
 from minitrain.training.history import History
@@ -109,7 +112,7 @@ class Learner(Trained, sealed=True):
 
     # -------------------------------------------------------------------------------------------------- single steps
 
-    def step(self, xb: Batch, yb: Targets) -> float:
+    def step(self, xb: Batch, yb: Targets, sample_weight: Any = None) -> float:
         """Update the parameters once.
 
         Parameters
@@ -117,6 +120,9 @@ class Learner(Trained, sealed=True):
         xb : array of shape (N, *input shape), or a sequence of arrays for several inputs
         yb : array, or mapping of output name to array
             N targets as the loss takes them, or those of each loss.
+        sample_weight : array (N,), or mapping of output name to such arrays, optional
+            The loss is `sum(w * losses) / sum(w)`. A sample of weight 0 is absent from losses and metrics; batch norm
+            sees it still.
 
         Returns
         -------
@@ -130,29 +136,35 @@ class Learner(Trained, sealed=True):
         ValueError, TypeError
             Shapes that do not fit; a loss that does not write the gradient, or returns no number.
         """
+        if sample_weight is not None:
+            return self.learn_from([GivenBatch(self.model, self.objective, xb, yb, sample_weight)])
         arrays = self._checked(xb)
         with self.held(tuple([each.shape for each in arrays])) as plan:
             plan.load(arrays)
             return self.learn(plan, self._batch_targets(yb, plan), lambda: arrays)
 
-    def gradients(self, xb: Batch, yb: Targets) -> tuple[float, dict[str, Array]]:
+    def gradients(self, xb: Batch, yb: Targets, sample_weight: Any = None) -> tuple[float, dict[str, Array]]:
         """Return the mean loss of a batch and copies of all gradients by parameter name.
 
         Neither parameters nor state change, so that calls can be repeated. Penalties and clipping belong to the
-        optimizer and are not in them. Values that are not finite are returned as they are.
+        optimizer and are not in them. Values that are not finite are returned as they are. Arguments as for `step`.
         """
-        arrays = self._checked(xb)
-        with self.held(tuple([each.shape for each in arrays])) as plan:
-            plan.load(arrays)
-            targets = self._batch_targets(yb, plan)
+        batch = GivenBatch(self.model, self.objective, xb, yb, sample_weight)
+        with self.held(batch.shapes) as plan:
+            targets = batch.load(plan)
             with self._state_kept():
                 plan.forward()
-                losses = self.objective(plan.outputs, targets, plan.output_gradients)
+                losses = self.objective(plan.outputs, targets, plan.output_gradients, batch.weights)
                 plan.backward()
             return losses[0], {name: gradient.copy() for name, gradient in self.model.gradients.items()}
 
     def learn(
-        self, plan: Plan, targets: tuple[Array, ...], batch: Callable[[], Batch], tally: Tally | None = None
+        self,
+        plan: Plan,
+        targets: tuple[Array, ...],
+        batch: Callable[[], Batch],
+        tally: Tally | None = None,
+        weights: Weights | None = None,
     ) -> float:
         """Update once on what a training plan that is held has in its inputs: what `step` and `fit` run.
 
@@ -164,17 +176,17 @@ class Learner(Trained, sealed=True):
             self._seen.add(shapes)
             processes = self._compile_processes
             with offered_step(self.model, shapes, self.objective, self.optimizer, targets, processes):
-                return self.learn(plan, targets, batch, tally)
+                return self.learn(plan, targets, batch, tally, weights)
         model = self.model
         np.copyto(self._state_before, model.flat_state)
         try:
             plan.forward()
-            losses = self.objective(plan.outputs, targets, plan.output_gradients)
+            losses = self.objective(plan.outputs, targets, plan.output_gradients, weights)
             loss = losses[0]
             finite = math.isfinite(loss)
             if finite:
                 if tally is not None:  # before backward, which may overwrite the outputs
-                    tally.add(losses, plan.outputs, targets)
+                    tally.add(losses, plan.outputs, targets, weights)
                 plan.backward()
                 finite = all_finite(model.flat_gradients, model.parameter_runs.trained) and self._state_is_finite()
             if not finite:
@@ -185,6 +197,49 @@ class Learner(Trained, sealed=True):
             raise
         self.steps += 1
         return loss
+
+    def learn_from(self, batches: Sequence[DataBatch], tally: Tally | None = None) -> float:
+        """Update once on the gradients of several batches, averaged over their samples; return the mean of the losses.
+
+        Batch norm takes the statistics of each batch by itself.
+        """
+        if len(batches) == 1:
+            (batch,) = batches
+            with self.held(batch.shapes) as plan:
+                return self.learn(plan, batch.load(plan), batch.inputs, tally, batch.weights)
+        model = self.model
+        sums = AccumulatedGradients(model.flat_gradients, model.parameter_runs.trained)
+        np.copyto(self._state_before, model.flat_state)
+        total = 0.0
+        try:
+            for batch in batches:
+                with self.held(batch.shapes) as plan:
+                    losses = self._pass(plan, batch, tally)
+                    sums.add(batch.size)
+                total += batch.size * losses[0]
+            sums.average()
+            self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, model.parameter_runs)
+        except BaseException:  # also Ctrl-C: half a step leaves no trace
+            self._restore_state()
+            raise
+        self.steps += 1
+        return total / sum(batch.size for batch in batches)
+
+    def _pass(self, plan: Plan, batch: DataBatch, tally: Tally | None) -> tuple[float, ...]:
+        """Leave the gradients of one batch of several in the model; return its losses."""
+        targets, weights = batch.load(plan), batch.weights
+        plan.forward()
+        losses = self.objective(plan.outputs, targets, plan.output_gradients, weights)
+        finite = math.isfinite(losses[0])
+        if finite:
+            if tally is not None:
+                tally.add(losses, plan.outputs, targets, weights)
+            plan.backward()
+            model = self.model
+            finite = all_finite(model.flat_gradients, model.parameter_runs.trained) and self._state_is_finite()
+        if not finite:
+            raise self._not_finite(losses, batch.inputs(), targets)
+        return losses
 
     def _not_finite(self, losses: Sequence[float], xb: Batch, targets: Sequence[Array]) -> NonFiniteLossError:
         self._restore_state()
@@ -233,7 +288,7 @@ class Learner(Trained, sealed=True):
 
     # ---------------------------------------------------------------------------------------------------- whole sets
 
-    def evaluate(self, x: Batch, y: Targets, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(self, x: Batch, y: Targets, batch_size: int = 256, *, sample_weight: Any = None) -> dict[str, float]:
         """Return the mean loss and metrics of the trained net over a data set.
 
         Parameters
@@ -243,6 +298,8 @@ class Learner(Trained, sealed=True):
             Targets as the loss takes them, or those of each loss.
         batch_size : int
             Samples computed at a time: bounds the memory. Means are weighted by it, so that it changes only rounding.
+        sample_weight : array (samples,), or mapping of output name to such arrays, optional
+            Losses and metrics become weighted means, `sum(w * each) / sum(w)`; weight 0 leaves a sample out.
 
         Returns
         -------
@@ -250,22 +307,23 @@ class Learner(Trained, sealed=True):
             "loss" and the names of the metrics, such as "accuracy". For losses by name also each of them, such as
             "class_loss", and the metrics as "class_accuracy".
         """
-        return self.evaluate_samples(Samples(self.model, self.objective, x, y), batch_size)
+        samples = Samples(self.model, self.objective, x, y, sample_weight=sample_weight)
+        return self.evaluate_samples(samples, batch_size)
 
     def evaluate_samples(self, samples: Samples, batch_size: int = 256) -> dict[str, float]:
         """Do what `evaluate` does on data that were checked before."""
-        tally = self.tally()
+        tally = self.tally(weighted=samples.weights is not None)
         for start, stop in ranges(len(samples), batch_size):
             with self.model.held(samples.shapes(stop - start)) as plan:
-                plan.load([each[start:stop] for each in samples.inputs])
+                inputs, targets, weights = samples.slices(start, stop)
+                plan.load(inputs)
                 plan.forward()
-                targets = tuple(each[start:stop] for each in samples.targets)
-                tally.add(self.objective(plan.outputs, targets), plan.outputs, targets)
+                tally.add(self.objective(plan.outputs, targets, None, weights), plan.outputs, targets, weights)
         return tally.values()
 
-    def tally(self) -> Tally:
-        """Return sums of nothing yet, for the losses and metrics of some batches."""
-        return Tally(self.objective, self.metrics)
+    def tally(self, weighted: bool = False) -> Tally:
+        """Return sums of nothing yet, for the losses and metrics of some batches; of samples with weights."""
+        return (WeightedTally if weighted else Tally)(self.objective, self.metrics)
 
     def directions(self) -> dict[str, bool | None]:
         """Return the names of all that is measured, and whether larger is better; None where nothing says it."""

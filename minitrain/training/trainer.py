@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from minitrain.data.training_data import TrainingData
 from minitrain.losses import Loss
 from minitrain.objective.probabilities import classes, probabilities
 from minitrain.training.callback import Callback
@@ -104,29 +105,35 @@ class Trainer(Learner, sealed=True):
         epochs: int = 1,
         batch_size: int = 32,
         *,
-        validation_data: tuple[Batch, Targets] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         callbacks: Sequence[Callback] = (),
         shuffle: bool = True,
         seed: int | None = None,
         verbose: bool | Literal["auto"] = "auto",
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        validation_split: float = 0.0,
+        accumulate: int = 1,
     ) -> History:
         """Train for a number of epochs more.
 
         Parameters
         ----------
         x : array of shape (samples, *input shape), or a sequence of arrays for several inputs
-            Converted to the model's dtype once; integer inputs keep theirs.
+            Converted to the model's dtype once, or, where that would take more memory than they have (uint8), batch by
+            batch; integer inputs keep theirs.
         y : array, or mapping of output name to array
             Targets as the loss takes them, or those of each loss. A fit sees `x`, `y` and the validation data as they
-            were when it began: what can be written is copied, which takes their memory once more. What cannot, such
-            as `numpy.load(path, mmap_mode="r")`, is read where it is.
+            were when it began: what can be written is copied, which takes their memory once more. What cannot, and
+            memory-mapped files, such as `numpy.load(path, mmap_mode="r")`, are read where they are, batch by batch:
+            the memory does not grow with the set.
         epochs : int
             Passes over the data. Epochs are counted over the life of the trainer, from 1: a second `fit`, or one
             after `checkpoint.restore`, goes on where the first ended and gives the bits of one long fit.
         batch_size : int
             The last batch of an epoch holds what is left, and is trained too. Where one sample is left and the net
             cannot train on a single one (batch norm of vectors), it joins the batch before.
-        validation_data : (x, y), optional
+        validation_data : (x, y) or (x, y, sample_weight), optional
             Evaluated after each epoch: "val_loss", "val_accuracy", or "val_class_loss" and so on by output.
         callbacks : sequence of Callback
         shuffle : bool
@@ -136,6 +143,19 @@ class Trainer(Learner, sealed=True):
         verbose : "auto", True or False
             "auto": a live bar on a terminal (where rich is installed), a line for each epoch elsewhere; True: lines;
             False: nothing.
+        sample_weight : array (samples,), or mapping of output name to such arrays, optional
+            The loss that is made small, and what is reported, is `sum(w * losses) / sum(w)` over the data set: a
+            sample of weight 2 counts as if it were there twice, and the unit of the weights does not matter. To take
+            its gradient batch by batch without bias, weights are divided by their mean over the set, and the loss of a
+            batch by its number of samples. A sample of weight 0 is left out. Metrics are weighted, too.
+        class_weight : mapping of class to weight, "balanced", or a mapping of output name to these, optional
+            Factors of the weights of the samples of a class; 1 for classes that are not named. "balanced" is
+            `samples / (classes * samples of the class)`. They are for training, not for validation.
+        validation_split : float
+            Share of the samples that is held out and validated on, drawn from the seed, every class alike.
+        accumulate : int
+            Batches whose gradients are averaged over their samples for one update; it is these together that
+            callbacks, and `steps`, take for one batch. Batch norm takes the statistics of each batch by itself.
 
         Returns
         -------
@@ -155,7 +175,10 @@ class Trainer(Learner, sealed=True):
         """
         epochs = expect_integer("epochs", epochs, 0)
         with self._fit.block(REFUSAL):
-            fitting = Fitting(self, x, y, batch_size, validation_data, callbacks, shuffle, seed, verbose)
+            data = TrainingData(
+                x, y, batch_size, validation_data, sample_weight, class_weight, validation_split, accumulate
+            )
+            fitting = Fitting(self, data, callbacks, shuffle, seed, verbose)
             self._history, self.stop_requested = fitting.history, False
             fitting.run(epochs)
         return fitting.history

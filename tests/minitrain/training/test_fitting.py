@@ -10,8 +10,8 @@ from paths import ROOT
 from small_trainer import CLASSES, everything, make_trainer, small_net
 
 from minitrain import Input, Model, Trainer, layers, losses, models, optimizers
+from minitrain.data.samples import ranges
 from minitrain.objective.measures import Tally
-from minitrain.training.batches import ranges
 from minitrain.training.trainer import NonFiniteLossError
 
 
