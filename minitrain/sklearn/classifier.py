@@ -16,8 +16,9 @@ from minitrain.optimizers import Optimizer
 from minitrain.schedules import Schedule
 from minitrain.sklearn.compat import validate_data, with_callbacks
 from minitrain.sklearn.estimator import REAL, Lesson, NetEstimator
-from minitrain.sklearn.rows import checked_weights, distinct, present
+from minitrain.sklearn.rows import Rows, checked_weights, distinct, present
 from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import expect_number, expect_one_of, mismatch
 
 __all__ = ["NetClassifier"]
 
@@ -184,7 +185,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> NetClassifier:
         """Train for one epoch on these samples, which need not be of all classes; return the estimator.
 
-        The mean and the deviation of the features are those of all samples so far.
+        The mean and the deviation of the features, and "balanced" weights, are those of all samples so far.
 
         Parameters
         ----------
@@ -195,8 +196,6 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         sample_weight : array-like (samples,), optional
         """
         first = "model_" not in vars(self)
-        if isinstance(self.class_weight, str):
-            raise ValueError("class_weight: 'balanced' needs all samples at once, for fit; give a dictionary")
         X, labels, weight = self._checked(X, y, sample_weight, reset=first)
         if first:
             if classes is None:
@@ -248,8 +247,26 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         if unknown.any():
             known = ", ".join(map(str, self.classes_))
             raise ValueError(f"y: expected labels of the classes {known}, got {labels[unknown][0]!r}")
+        rows = distinct(X, codes, weight)
+        return Lesson(self._weighted(rows), SoftmaxCrossEntropy(self.label_smoothing))
+
+    def _weighted(self, rows: Rows) -> Rows:
+        """Return samples with weights times those of their classes, also where they are validated on."""
         class_weight = self.class_weight
+        if class_weight is None:
+            return rows
+        weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
+        self._amounts += np.bincount(rows.y, weight, minlength=len(self.classes_))
         if isinstance(class_weight, Mapping):
-            class_weight = {code: class_weight.get(label, 1.0) for code, label in enumerate(self.classes_)}
-        loss = SoftmaxCrossEntropy(self.label_smoothing)
-        return Lesson(distinct(X, codes, weight), loss, class_weight)
+            factors = [
+                expect_number(f"class_weight[{label!r}]", class_weight.get(label, 1.0), 0.0) for label in self.classes_
+            ]
+        elif isinstance(class_weight, str):
+            expect_one_of("class_weight", class_weight, ("balanced",))
+            factors = self._amounts.sum() / np.maximum(self._amounts, np.finfo(np.float64).tiny)
+        else:
+            raise TypeError(mismatch("class_weight", "a dictionary of weights by label, or 'balanced'", class_weight))
+        weight = weight * np.asarray(factors)[rows.y]
+        if not weight.any():
+            raise ValueError("class_weight: expected a weight above 0 for one class that is there, got zero for all")
+        return rows._replace(weight=weight)

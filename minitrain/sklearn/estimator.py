@@ -42,12 +42,10 @@ class Lesson(NamedTuple):
     rows : Rows
         Different samples, with targets as the loss takes them.
     loss : Loss
-    class_weight : mapping of int to float, "balanced" or None
     """
 
     rows: Rows
     loss: Loss
-    class_weight: Any = None
 
 
 class NetEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
@@ -125,7 +123,6 @@ class NetEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
                 seed=self._seed,
                 verbose=bool(self.verbose),
                 sample_weight=weight,
-                class_weight=lesson.class_weight,
                 validation_split=share,
             )
         self.history_ = history

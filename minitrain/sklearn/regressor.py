@@ -180,8 +180,10 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
     def _checked(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> tuple[Array, Array, Array | None]:
         """Return samples, targets and weights without those of weight 0."""
         X, y = validate_data(self, X, y, dtype=REAL, multi_output=True, y_numeric=True, reset=reset)
-        if not reset and y.shape[1:] != self._target_shape:
-            raise ValueError(f"y: expected shape (samples, {self._target_shape}) as before, got {y.shape}")
+        outputs = len(y[0]) if y.ndim == 2 else 1
+        if not reset and outputs != len(self._targets.mean):
+            raise ValueError(f"y: expected {len(self._targets.mean)} targets as before, got {outputs}")
+        self._target_shape = y.shape[1:]
         return present(X, y.astype(np.float64), checked_weights(sample_weight, len(X)))
 
     def _lesson(self, X: Array, y: Array, weight: Array | None, fresh: bool, measured: bool) -> Lesson:
@@ -193,7 +195,6 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
         targets = rows.y.reshape(len(rows.y), -1)
         here = Scaling.of(targets, rows.weight)
         if fresh:
-            self._target_shape = y.shape[1:]
             self._begin(targets.shape[1])
             self._targets = here
         elif measured:
