@@ -25,7 +25,8 @@ ROOMS = [
     "minitrain.callbacks",
     "minitrain.training.run_folder",
     "minitrain.checkpoint", "minitrain.models",
-    "minitrain.datasets", "minitrain.experiments", "minitrain.cli", "minitrain.__init__", "minitrain.__main__",
+    "minitrain.sklearn", "minitrain.datasets", "minitrain.experiments", "minitrain.cli", "minitrain.__init__",
+    "minitrain.__main__",
 ]  # fmt: skip
 PACKAGES = {"nbnorm", "minitrain"}  # their own __init__ is a room of its own
 OPTIONAL = {

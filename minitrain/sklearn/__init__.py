@@ -1,0 +1,10 @@
+"""Estimators of scikit-learn that train nets: `NetClassifier` and `NetRegressor`.
+
+Imported on demand: `from minitrain.sklearn import NetClassifier`. Needs scikit-learn 1.4.2 or later, and 1.9 for its
+callbacks.
+"""
+
+from minitrain.sklearn.classifier import NetClassifier
+from minitrain.sklearn.regressor import NetRegressor
+
+__all__ = ["NetClassifier", "NetRegressor"]

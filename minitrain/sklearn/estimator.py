@@ -1,0 +1,148 @@
+"""What a classifier and a regressor have in common: data in, a trained net out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from minitrain.callbacks import EarlyStopping
+from minitrain.losses import Loss
+from minitrain.model import Model
+from minitrain.sklearn.compat import CallbackSupport, begin_fit, has_callbacks, validate_data
+from minitrain.sklearn.following import Following
+from minitrain.sklearn.nets import (
+    input_shape_of,
+    make_net,
+    make_optimizer,
+    number_of_epochs,
+    on_few_threads,
+    outputs_of,
+)
+from minitrain.sklearn.rows import Rows, Scaling
+from minitrain.training.callback import Callback
+from minitrain.training.trainer import Trainer
+from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import expect_boolean, expect_integer, expect_number
+
+__all__ = ["REAL", "Lesson", "NetEstimator"]
+
+REAL = (np.float64, np.float32)
+
+
+class Lesson(NamedTuple):
+    """What a net is to learn.
+
+    Attributes
+    ----------
+    rows : Rows
+        Different samples, with targets as the loss takes them.
+    loss : Loss
+    """
+
+    rows: Rows
+    loss: Loss
+
+
+class NetEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
+    """Base of `NetClassifier` and `NetRegressor`; see there."""
+
+    def _goes_on(self) -> bool:
+        """Whether `fit` trains the net that is there."""
+        return expect_boolean("warm_start", self.warm_start) and "model_" in vars(self)
+
+    def _begin(self, outputs: int) -> None:
+        """Make a net that has learned nothing."""
+        self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self.model_: Model = make_net(
+            self.model,
+            input_shape_of(self.input_shape, self.n_features_in_),
+            outputs,
+            self._seed,
+            hidden=self.hidden,
+            activation=self.activation,
+            norm=self.norm,
+        )
+        self._inputs: Scaling | None = None
+        self._trainer: Trainer | None = None
+        self.loss_curve_: list[float] = []
+
+    def _measure(self, rows: Rows) -> None:
+        """Take these samples into the mean and the deviation of the features."""
+        if expect_boolean("standardize", self.standardize):
+            shape = input_shape_of(self.input_shape, self.n_features_in_)
+            here = Scaling.of(rows.x, rows.weight, math.prod(shape[1:]))
+            self._inputs = here if self._inputs is None else self._inputs.merged(here)
+
+    def _scaled(self, X: Array) -> Array:
+        """Return samples as the net takes them."""
+        x = X.astype(np.float32) if self._inputs is None else self._inputs.apply(X)
+        return x.reshape(len(x), *input_shape_of(self.input_shape, self.n_features_in_))
+
+    def _learn(self, lesson: Lesson, X: Array, y: Array, weight: Array | None) -> None:
+        """Train for as long as `fit` does; X, y and weight are for scikit-learn's callbacks."""
+        samples, batch_size = len(lesson.rows.x), self._batch_size(lesson)
+        early = expect_boolean("early_stopping", self.early_stopping)
+        epochs = number_of_epochs(self.epochs, samples, batch_size, early)
+        callbacks: list[Callback] = [self._early_stopping(samples)] if early else []
+        steps = None if early else epochs * math.ceil(samples / batch_size)
+        optimizer = make_optimizer(self.optimizer, self.learning_rate, self.alpha, steps)
+        trainer = Trainer(self.model_, lesson.loss, optimizer, metrics=())
+        context = begin_fit(self, epochs)
+        if has_callbacks(self):
+            metadata = None if weight is None else {"sample_weight": weight}
+            callbacks.append(Following(self, context, {"X": X, "y": y, "metadata": metadata}))
+        self._trainer = None  # that of `partial_fit`
+        self._train(trainer, lesson, epochs, callbacks, self.validation_fraction if early else 0.0)
+
+    def _learn_once(self, lesson: Lesson) -> None:
+        """Train for one epoch, with the optimizer of the last `partial_fit`."""
+        if self._trainer is None:
+            optimizer = make_optimizer(self.optimizer, self.learning_rate, self.alpha, None)
+            self._trainer = Trainer(self.model_, lesson.loss, optimizer, metrics=())
+        self._train(self._trainer, lesson, 1)
+
+    def _train(
+        self, trainer: Trainer, lesson: Lesson, epochs: int, callbacks: list[Callback] | None = None, share: float = 0.0
+    ) -> None:
+        x, y, weight = self._scaled(lesson.rows.x), lesson.rows.y, lesson.rows.weight
+        if len(x) == 1:  # the same twice: batch norm cannot train on one value of each channel
+            x, y = np.repeat(x, 2, axis=0), np.repeat(y, 2, axis=0)
+        batch_size = self._batch_size(lesson)
+        with on_few_threads(self.model_, batch_size):
+            history = trainer.fit(
+                x,
+                y,
+                epochs,
+                max(batch_size, 2) if len(lesson.rows.x) == 1 else batch_size,
+                callbacks=callbacks or (),
+                seed=self._seed,
+                verbose=bool(self.verbose),
+                sample_weight=weight,
+                validation_split=share,
+            )
+        self.history_ = history
+        self.n_iter_ = trainer.epoch
+        self.loss_curve_ += history.metrics.get("loss", [])
+        if history.interrupted:  # what was learned can be used, but a search is not to go on with its next net
+            raise KeyboardInterrupt
+
+    def _batch_size(self, lesson: Lesson) -> int:
+        return min(expect_integer("batch_size", self.batch_size), len(lesson.rows.x))
+
+    def _early_stopping(self, samples: int) -> EarlyStopping:
+        if samples == 1:
+            raise ValueError("early_stopping: expected two different samples or more, got 1 sample")
+        expect_number("validation_fraction", self.validation_fraction, 0.0, 1.0, open_low=True, open_high=True)
+        patience = expect_integer("n_iter_no_change", self.n_iter_no_change)
+        return EarlyStopping("val_loss", patience, expect_number("tol", self.tol, 0.0))
+
+    def _outputs(self, X: Any) -> Array:
+        """Return what the net makes of samples."""
+        check_is_fitted(self, "model_")
+        X = validate_data(self, X, dtype=REAL, reset=False)
+        return outputs_of(self.model_, self._scaled(X))
