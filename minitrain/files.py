@@ -63,6 +63,7 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
 
     Each library has errors of its own for a damaged file, and for some damage it has none: whatever comes out of the
     block is about the file. What the system says (no such file, no permission) and a missing package stay as they are.
+    What is there but is no regular file is refused before the block is entered.
 
     Parameters
     ----------
@@ -79,6 +80,11 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
         ...
     ValueError: seven.png: not a readable PNG image (KeyError: 'chunk')
     """
+    here = os.path.expanduser(os.fspath(path))
+    if os.path.isdir(here):
+        raise IsADirectoryError(f"path: expected a {what}, got the folder {os.fspath(path)!r}")
+    if os.path.exists(here) and not os.path.isfile(here):  # to open a pipe nobody writes to would wait for ever
+        raise ValueError(f"{os.fspath(path)}: not a {what}, but a device, a pipe or a socket")
     try:
         yield
     except ImportError:

@@ -202,7 +202,9 @@ def test_optimizers_see_only_arrays(house):
 def test_optional_packages_are_imported_inside_functions(house):
     for module in house.paths:
         for name in house.imports(module, whole_file=False):
-            assert name.split(".")[0] not in OPTIONAL, f"{module} imports {name} at its top"
+            # The room of estimators is there for nothing else.
+            own = module.startswith("minitrain.sklearn") and name.startswith("sklearn.")
+            assert own or name.split(".")[0] not in OPTIONAL, f"{module} imports {name} at its top"
 
 
 @pytest.mark.parametrize("package", ["nbnorm", "minitrain", "minitrain.cli"])

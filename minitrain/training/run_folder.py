@@ -17,7 +17,7 @@ import numpy as np
 from minitrain.callbacks import Callback, Checkpoint, CSVLog, LambdaCallback
 from minitrain.callbacks._paths import check_writable
 from minitrain.callbacks.csv_log import read_rows
-from minitrain.files import write_text
+from minitrain.files import reading, write_text
 from minitrain.model import Model
 from minitrain.optional import require
 from minitrain.terminal.liveness import is_alive, this_process
@@ -177,10 +177,8 @@ def read_config(path: Path) -> dict[str, Any]:
     file = path / CONFIG
     if not path.is_dir() or not file.exists():
         return {}
-    try:
+    with reading(file, "configuration"):
         config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not a readable configuration ({error})") from None
     if not isinstance(config, dict):
         raise ValueError(f"{file}: expected a JSON object")
     if config.get("status") == "running" and not is_alive(config.get("process")):

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import struct
 import tarfile
 import zlib
@@ -16,7 +17,7 @@ from minitrain.cli.predict import read_images
 from minitrain.model import Model
 
 RNG = np.random.default_rng(0)
-FLIPS = 150  # of each format, in one run of the tests
+FLIPS = int(os.environ.get("MINITRAIN_TEST_FLIPS", "150"))  # of each format, in one run of the tests
 BATCHES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 
 
@@ -172,6 +173,16 @@ def test_other_files(written, content):
     assert attempt(path, read, content) is None
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_regular_file_is_refused_at_once(written, make):
+    path, read, _ = written
+    path.unlink()
+    make(path)
+    with pytest.raises((ValueError, OSError)) as caught:
+        read(path)
+    assert path.name in str(caught.value) or path.parent.name in str(caught.value)
+
+
 def test_an_encrypted_archive(tmp_path):
     content = bytearray(npz())
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
@@ -211,8 +222,6 @@ def test_another_net(tmp_path):
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
 def test_only_regular_files_are_replaced(tmp_path, kind):
-    import os
-
     path = tmp_path / "target"
     if kind == "fifo":
         os.mkfifo(path)

@@ -53,6 +53,15 @@ def test_transposed_and_strided_arrays_survive(tmp_path):
         np.testing.assert_array_equal(each, arrays[name])
 
 
+def test_arrays_of_no_axes_stay_such(tmp_path):
+    path = tmp_path / "scalars.safetensors"
+    path.write_bytes(pack({"one": np.float64(3.5), "two": np.array(2, np.int64), "three": np.ones(1)}, {}))
+    arrays, _ = read_arrays(path)
+    assert {name: (each.shape, each.tolist()) for name, each in arrays.items()} == {
+        "one": ((), 3.5), "two": ((), 2), "three": ((1,), [1.0])
+    }  # fmt: skip
+
+
 def test_transposed_weights_survive(tmp_path):
     x = Input((6,))
     model = Model(x, layers.Dense(4, name="d", bias=False)(x))
