@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nbnorm.jit.arrays import Array
 
-__all__ = ["MappedPages", "chunks", "is_mapped"]
+__all__ = ["MappedPages", "chunks", "is_mapped", "some_of"]
 
 # Bytes of mapped files that stay in memory, about. Less is given back more often, which costs a system call and, for
 # pages that are still in the system's cache, 0.1 microseconds each to map again; more is memory for nothing.
 LIMIT = 64 << 20
 AROUND = 2 << 20  # bytes that Linux maps around one that is read, at most: a large page
 CHUNK = 8 << 20  # bytes that are looked at at a time
+ROWS = 16  # samples from here and there that are read at a time
 DROP = getattr(mmap, "MADV_DONTNEED", None)  # not on every system
 
 
@@ -46,6 +48,12 @@ class MappedPages:
                 if not any(file is known for known in self._files):
                     self._files.append(file)
         self._read = 0
+
+    def pieces(self, rows: int) -> Iterator[slice]:
+        """Divide so many samples into what may be read at a time, from here and there, before `read` is told."""
+        size = ROWS if self._files else max(rows, 1)
+        for first in range(0, rows, size):
+            yield slice(first, min(first + size, rows))
 
     def read(self, rows: int, scattered: bool = False) -> None:
         """Take note that so many samples were read, one after the other or here and there."""
@@ -77,3 +85,15 @@ def chunks(array: Array) -> Iterator[Array]:
     for first in range(0, len(array), rows):
         yield array[first : first + rows]
         pages.read(rows)
+
+
+def some_of(array: Array, rows: npt.NDArray[np.intp]) -> Array:
+    """Return a copy of these samples; of a mapped array, no more than a few pages stay in memory."""
+    if not is_mapped(array):
+        return np.asarray(array[rows])
+    pages = MappedPages([array])
+    some = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for piece in pages.pieces(len(rows)):
+        some[piece] = array[rows[piece]]
+        pages.read(len(rows[piece]), scattered=True)
+    return some

@@ -19,7 +19,7 @@ from minitrain.data.weights import weights_of_samples as checked_weights
 from minitrain.graph.graph import SINGLE
 from minitrain.layer import TYPICAL_BATCH, Shape
 from minitrain.losses import BinaryCrossEntropy, SoftmaxCrossEntropy
-from minitrain.mapped import MappedPages, is_mapped
+from minitrain.mapped import MappedPages, is_mapped, some_of
 from minitrain.model import Model
 from minitrain.objective.objective import Objective
 from minitrain.objective.weighted import Weights
@@ -119,19 +119,21 @@ class Samples:
 
     def gather(self, indices: Rows, plan: Plan) -> tuple[Array, ...]:
         """Copy the samples of these indices into a plan's inputs; return their targets (valid until the next call)."""
-        chosen = indices if self.rows is None else self.rows[indices]
-        for source, target, takes in zip(self.inputs, plan.inputs, self._takes, strict=True):
-            if takes:  # "raise" would gather into a buffer first and copy that; the indices are ours.
-                np.take(source, chosen, axis=0, out=target, mode="clip")
-            else:
-                target[...] = source[chosen]
+        rows = indices if self.rows is None else self.rows[indices]
         targets = self._batch(len(indices)).targets
-        for each, gathered in zip(self.targets, targets, strict=True):
-            if isinstance(each, UnconvertedTargets):
-                gathered[...] = each[chosen]
-            else:
-                np.take(each, chosen, axis=0, out=gathered, mode="clip")
-        self._pages.read(len(indices), scattered=True)
+        for piece in self._pages.pieces(len(rows)):
+            chosen = rows[piece]
+            for source, target, takes in zip(self.inputs, plan.inputs, self._takes, strict=True):
+                if takes:  # "raise" would gather into a buffer first and copy that; the indices are ours.
+                    np.take(source, chosen, axis=0, out=target[piece], mode="clip")
+                else:
+                    target[piece] = source[chosen]
+            for each, gathered in zip(self.targets, targets, strict=True):
+                if isinstance(each, UnconvertedTargets):
+                    gathered[piece] = each[chosen]
+                else:
+                    np.take(each, chosen, axis=0, out=gathered[piece], mode="clip")
+            self._pages.read(len(chosen), scattered=True)
         return targets
 
     def gather_weights(self, indices: Rows) -> Weights | None:
@@ -151,11 +153,11 @@ class Samples:
     def copy_of(self, indices: Rows) -> list[Array]:
         """Return new arrays with the inputs of these indices."""
         chosen = indices if self.rows is None else self.rows[indices]
-        return [each[chosen] for each in self.inputs]
+        return [some_of(each, chosen) for each in self.inputs]
 
     def rows_of(self, array: Array, indices: Rows) -> Array:
         """Return the rows of an array that samples with these indices have."""
-        return np.asarray(array[indices if self.rows is None else self.rows[indices]])
+        return some_of(array, indices if self.rows is None else self.rows[indices])
 
     def fetch(self, indices: Rows) -> tuple[list[Array], tuple[Array, ...]]:
         """Return new arrays with the inputs and targets of these indices."""

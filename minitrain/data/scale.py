@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minitrain.mapped import some_of
 from nbnorm.jit.arrays import Array
 
 __all__ = ["Scale", "measured", "scales_from", "some_rows", "warn_of_other_scales"]
@@ -100,7 +101,7 @@ def warn_of_other_scales(label: str, scales: Sequence[Scale], arrays: Sequence[A
     for number, (scale, each) in enumerate(zip(scales, arrays, strict=False)):
         if each.dtype.kind not in "fiub" or not len(each):
             continue
-        difference = scale.difference(np.asarray(each[some_rows(each, len(each))]))
+        difference = scale.difference(some_of(np.asanyarray(each), some_rows(each, len(each))))
         if difference is not None:
             name = label if len(arrays) == 1 else f"{label}, input {number}"
             warnings.warn(f"{name}: {difference}", stacklevel=stacklevel)
