@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain.arrays import as_numbers
+from minitrain.arrays.mapped import MappedPages, is_mapped, some_of
 from minitrain.compile.plan import Plan
 from minitrain.data.splitting import split
 from minitrain.data.unconverted import UnconvertedTargets
@@ -19,7 +20,6 @@ from minitrain.data.weights import weights_of_samples as checked_weights
 from minitrain.graph.graph import SINGLE
 from minitrain.layer import TYPICAL_BATCH, Shape
 from minitrain.losses import BinaryCrossEntropy, SoftmaxCrossEntropy
-from minitrain.mapped import MappedPages, is_mapped, some_of
 from minitrain.model import Model
 from minitrain.objective.objective import Objective
 from minitrain.objective.weighted import Weights

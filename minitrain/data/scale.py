@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minitrain.mapped import some_of
+from minitrain.arrays.mapped import some_of
 from nbnorm.jit.arrays import Array
 
 __all__ = ["Scale", "measured", "scales_from", "some_rows", "warn_of_other_scales"]

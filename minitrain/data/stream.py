@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from minitrain.arrays import described
+from minitrain.arrays.frames import is_frame
 from minitrain.data.batch import Batch, GivenBatch, joined, weigh_together
 from minitrain.data.scale import some_rows
 from minitrain.data.weights import ClassWeights
-from minitrain.frames import is_frame
 from minitrain.layer import Shape
 from minitrain.model import Model
 from minitrain.objective.objective import Objective

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from minitrain.arrays.mapped import chunks
 from minitrain.layer import Shape
-from minitrain.mapped import chunks
 from minitrain.objective.objective import Term
 from nbnorm.jit.arrays import Array
 

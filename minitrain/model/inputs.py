@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from minitrain.arrays import as_numbers, described, shape_of
+from minitrain.arrays.mapped import chunks
 from minitrain.layer import FreeShape, Spec
-from minitrain.mapped import chunks
 from nbnorm.jit.arrays import Array
 
 __all__ = ["check_inputs"]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from minitrain.arrays.mapped import MappedPages
 from minitrain.compile.derived import DerivedArrays
 from minitrain.compile.fusions import fuse as fuse_graph
 from minitrain.compile.fusions import fuse_for_inference
@@ -18,7 +19,6 @@ from minitrain.compile.plan import Plan
 from minitrain.compile.schedule import schedule_inference, schedule_training
 from minitrain.graph.graph import SINGLE, Graph, trace
 from minitrain.layer import Layer, Node, Shape
-from minitrain.mapped import MappedPages
 from minitrain.model import file as model_file
 from minitrain.model.freezing import Freezing
 from minitrain.model.input_gradient import differentiating_plan

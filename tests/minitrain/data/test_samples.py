@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minitrain import Input, Model, Trainer, callbacks, layers, losses, models, optimizers
-from minitrain.mapped import MappedPages, chunks, is_mapped
+from minitrain.arrays.mapped import MappedPages, chunks, is_mapped
 
 rng = np.random.default_rng(0)
 X = rng.integers(0, 256, (40, 6)).astype("uint8")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minitrain.frames import frame_numbers, is_frame
+from minitrain.arrays.frames import frame_numbers, is_frame
 from nbnorm.jit.arrays import Array
 
 __all__ = ["as_numbers", "described", "shape_of"]
