@@ -2,13 +2,16 @@
 
 import os
 import platform
+import time
 
 import numba
 import numpy as np
 
 from nbnorm.jit.internals.cache import cache_folder
 from nbnorm.jit.internals.host import llvmlite_version, processor
+from nbnorm.jit.internals.load import read_load
 from nbnorm.jit.internals.quota import cpu_quota
+from nbnorm.jit.sharing import ENABLED, INTERVAL
 from nbnorm.simd.vectors import LANES_FLOAT32, LANES_FLOAT64, VECTOR_BYTES
 
 __all__ = ["show_config"]
@@ -37,10 +40,17 @@ def show_config() -> None:
 
 
 def _threads() -> str:
-    """How many run, and why not more: the affinity, a container's quota, or NUMBA_NUM_THREADS."""
+    """How many run at most, and why not more: the affinity, a container's quota, NUMBA_NUM_THREADS, other programs."""
     text = f"{numba.get_num_threads()} of {os.cpu_count()}"
     quota = cpu_quota()
-    return text if quota is None else f"{text} (quota of the container: {quota:g} cores)"
+    if quota is not None:
+        text += f" (quota of the container: {quota:g} cores)"
+    if not ENABLED:
+        return f"{text}, however busy other programs are (NBNORM_SHARE_CORES=0)"
+    before = read_load()
+    time.sleep(INTERVAL)
+    now = read_load()
+    return text if before is None or now is None else f"{text}, {now.free_cores(before):.1f} cores free now"
 
 
 def _threading_layer() -> str:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from minitrain.compile.plan import Plan, new_arena
 from minitrain.layer import Shape
+from nbnorm.jit.sharing import sharing
 
 __all__ = ["Held", "Plans", "Wanted"]
 
@@ -82,6 +83,7 @@ class Plans:
         self._levels = [_Level()]
         self._depth = 0
         self._training = False
+        self._threads = 0  # that there were before fewer ran, 0 where all do
         self.version = 0
         with _forking:
             _all.add(self)
@@ -105,6 +107,8 @@ class Plans:
             if depth == len(self._levels):
                 self._levels.append(_Level())
             plan = self._levels[depth].plan(wanted, self._make)
+            if not depth:
+                self._threads = sharing.begin()
         except BaseException:
             self._lock.release()
             raise
@@ -116,6 +120,9 @@ class Plans:
     def leave(self, wanted: Wanted) -> None:
         """Give the memory back that `enter` took."""
         self._depth -= 1
+        if not self._depth:
+            sharing.end(self._threads)
+            self._threads = 0
         if wanted.training:
             self._training = False
         self._lock.release()
@@ -130,6 +137,7 @@ class Plans:
             if self._depth and training:
                 raise self._refusal()
             before = self._training
+            threads = 0 if self._depth else sharing.begin()
             self._training |= training
             self._depth += 1
             try:
@@ -137,6 +145,7 @@ class Plans:
             finally:
                 self._depth -= 1
                 self._training = before
+                sharing.end(threads)
 
     @staticmethod
     def _refusal() -> RuntimeError:

@@ -15,7 +15,7 @@ import numba
 from nbnorm.jit.internals import door
 from nbnorm.jit.internals.quota import available_cores
 
-__all__ = ["launch", "launched", "respect_quota"]
+__all__ = ["current_threads", "launch", "launched", "respect_quota", "set_threads"]
 
 VARIABLE = "NUMBA_NUM_THREADS"
 PATIENCE = 60.0  # seconds that a fork waits for another thread: longer than any kernel takes to compile
@@ -54,6 +54,28 @@ def launch() -> str:
     except Exception as error:
         door.warn_once("threads", error)
         return "workqueue"
+
+
+def current_threads() -> int:
+    """Return how many threads the parallel kernels of this Python thread run on; 1 where Numba does not say."""
+    try:
+        return int(numba.get_num_threads())
+    except Exception as error:
+        door.warn_once("threads", error)
+        return 1
+
+
+def set_threads(count: int) -> None:
+    """Let the parallel kernels of this Python thread run on so many threads, at most those that were started.
+
+    Numba's own `set_num_threads` checks its argument in 5 to 15 microseconds; what it calls then takes half of one.
+    """
+    try:
+        door.private("numba.np.ufunc.parallel", "_set_num_threads")(count)
+    except Exception as error:
+        door.warn_once("threads", error)
+        with contextlib.suppress(Exception):
+            numba.set_num_threads(count)
 
 
 def respect_quota(cores: int | None = None) -> None:
