@@ -19,6 +19,7 @@ from minitrain.sklearn.estimator import REAL, Lesson, NetEstimator, all_or_nothi
 from minitrain.sklearn.rows import Rows, checked_weights, distinct, present
 from minitrain.sklearn.weights import class_factors
 from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import mismatch
 
 __all__ = ["NetClassifier"]
 
@@ -93,9 +94,10 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    A sample of weight 2 is the same as two equal ones, to the bit, and the order of the samples does not matter: equal
-    samples are trained on as one with the sum of their weights. So an epoch has as many steps as there are *different*
-    samples, and a sample of weight 0 is as good as absent, its class also.
+    A sample of weight 2 is the same as two equal ones, to the bit, and the order of the samples does not matter: many
+    equal samples are trained on as one with the sum of their weights, and whole weights, if they are small, as so many
+    equal samples. So an epoch may have fewer or more steps than there are samples, and a sample of weight 0 is as good
+    as absent, its class also.
 
     The same `random_state` gives the same bits, whatever the number of threads and jobs.
 
@@ -175,7 +177,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         if not goes_on:
             classes = np.unique(labels)
             if len(classes) == 1:
-                raise ValueError(f"y: expected labels of two classes or more, got 1 class: {classes[0]!r}")
+                raise ValueError(f"y: expected labels of two classes or more, got 1 class: {classes.tolist()[0]!r}")
             self.classes_ = classes
             self._begin(len(classes))
         self._amounts = np.zeros(len(self.classes_))
@@ -242,7 +244,12 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         """Return samples, labels and weights without those of weight 0."""
         X, y = validate_data(self, X, y, dtype=REAL, reset=reset)
         y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
+        try:
+            check_classification_targets(y)
+            np.unique(y)
+        except TypeError:  # labels that have no order
+            kinds = ", ".join(sorted({type(label).__name__ for label in y}))
+            raise TypeError(mismatch("y", "labels of one kind, numbers or strings", kinds)) from None
         return present(X, y, checked_weights(sample_weight, len(X)))
 
     def _lesson(self, X: Array, labels: Array, weight: Array | None) -> Lesson:
@@ -251,7 +258,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         unknown = self.classes_[codes] != labels
         if unknown.any():
             known = ", ".join(map(str, self.classes_))
-            raise ValueError(f"y: expected labels of the classes {known}, got {labels[unknown][0]!r}")
+            raise ValueError(f"y: expected labels of the classes {known}, got {labels[unknown].tolist()[0]!r}")
         rows = distinct(X, codes, weight)
         return Lesson(self._weighted(rows), SoftmaxCrossEntropy(self.label_smoothing))
 
@@ -261,7 +268,8 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         `_amounts` are the sums of the weights of each class since the last `fit` began, without `class_weight`.
         """
         weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
-        self._amounts = self._amounts + np.bincount(rows.y, weight, minlength=len(self.classes_))
+        amounts = np.bincount(rows.y, weight, minlength=len(self.classes_))
+        self._amounts = self._amounts + amounts * (rows.total / weight.sum())
         if self.class_weight is None:
             return rows
         factors = class_factors(self.class_weight, self.classes_, self._amounts)

@@ -29,7 +29,7 @@ from minitrain.sklearn.rows import Rows, Scaling
 from minitrain.training.callback import Callback
 from minitrain.training.trainer import Trainer
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import expect_boolean, expect_integer, expect_number
+from nbnorm.jit.checks import expect_boolean, expect_integer, expect_number, mismatch
 
 __all__ = ["REAL", "Lesson", "NetEstimator", "all_or_nothing"]
 
@@ -44,7 +44,7 @@ class Lesson(NamedTuple):
     Attributes
     ----------
     rows : Rows
-        Different samples, with targets as the loss takes them.
+        Samples, with targets as the loss takes them.
     loss : Loss
     """
 
@@ -110,12 +110,13 @@ class NetEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         """Take these samples into the mean and the deviation of the features."""
         if self.standardize:
             shape = input_shape_of(self.input_shape, self.n_features_in_)
-            here = Scaling.of(rows.x, rows.weight, math.prod(shape[1:]))
+            here = Scaling.of("X", rows.x, rows, math.prod(shape[1:]))
             self._inputs = here if self._inputs is None else self._inputs.merged(here)
 
     def _scaled(self, X: Array) -> Array:
         """Return samples as the net takes them."""
-        x = X.astype(np.float32) if self._inputs is None else self._inputs.apply(X)
+        with np.errstate(over="ignore"):  # of what was not standardized: training and `_outputs` look at it
+            x = X.astype(np.float32) if self._inputs is None else self._inputs.apply(X)
         return x.reshape(len(x), *input_shape_of(self.input_shape, self.n_features_in_))
 
     def _learn(self, lesson: Lesson, X: Array, y: Array, weight: Array | None) -> None:
@@ -178,4 +179,9 @@ class NetEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         """Return what the net makes of samples."""
         check_is_fitted(self, "model_")
         X = validate_data(self, X, dtype=REAL, reset=False)
-        return outputs_of(self.model_, self._scaled(X))
+        outputs = outputs_of(self.model_, self._scaled(X))
+        if not np.isfinite(outputs).all():
+            sample = int(np.isfinite(outputs).all(axis=1).argmin())
+            got = f"values up to {np.abs(X[sample]).max():g} in sample {sample}"
+            raise ValueError(mismatch("X", "values that the net can compute with", got))
+        return outputs

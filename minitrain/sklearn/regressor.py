@@ -197,7 +197,7 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
         """
         rows = distinct(X, y, weight)
         targets = rows.y.reshape(len(rows.y), -1)
-        here = Scaling.of(targets, rows.weight)
+        here = Scaling.of("y", targets, rows)
         if fresh:
             self._begin(targets.shape[1])
             self._targets = here
