@@ -39,7 +39,7 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
     input_shape : tuple of int, optional
         Of one sample, such as (1, 8, 8) for rows of 64 pixels; a vector of all features by default.
     epochs : int or "auto"
-        Passes over the data. "auto": 30, or more where that makes fewer than 300 steps. With `early_stopping` at most
+        Passes over the data. "auto": 30, or more where that makes fewer than 200 steps. With `early_stopping` at most
         200, or more where that makes fewer than 2000 steps.
     batch_size : int
         At most as many as there are samples.
