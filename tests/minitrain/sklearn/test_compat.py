@@ -32,7 +32,7 @@ for name in ("minitrain.sklearn", "minitrain.sklearn.classifier", "minitrain.skl
         print(error)
 """,
     )
-    expected = 'minitrain.sklearn needs the package sklearn: pip install "minitrain[app]"'
+    expected = 'minitrain.sklearn needs the package sklearn: pip install "minitrain[sklearn]"'
     assert output.splitlines() == [expected] * 3, error
 
 
