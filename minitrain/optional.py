@@ -5,7 +5,15 @@ from types import ModuleType
 
 __all__ = ["require"]
 
-APP = ("rich", "matplotlib", "sklearn", "safetensors", "pooch", "PIL")  # what that extra installs
+# The smallest extra that installs a package.
+EXTRAS = {
+    "rich": "app",
+    "matplotlib": "app",
+    "PIL": "app",
+    "sklearn": "sklearn",
+    "safetensors": "app",
+    "pooch": "app",
+}
 
 
 def require(module: str, purpose: str) -> ModuleType:
@@ -27,6 +35,6 @@ def require(module: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != package:
             raise  # the package is here, but something it needs is not: its own message says what
-        what = '"minitrain[app]"' if package in APP else package
+        what = f'"minitrain[{EXTRAS[package]}]"' if package in EXTRAS else package
         message = f"{purpose} needs the package {package}: pip install {what}"
         raise ImportError(message, name=package) from error

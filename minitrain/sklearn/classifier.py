@@ -15,10 +15,11 @@ from minitrain.losses import SoftmaxCrossEntropy
 from minitrain.optimizers import Optimizer
 from minitrain.schedules import Schedule
 from minitrain.sklearn.compat import validate_data, with_callbacks
-from minitrain.sklearn.estimator import REAL, Lesson, NetEstimator
+from minitrain.sklearn.estimator import REAL, Lesson, NetEstimator, all_or_nothing
 from minitrain.sklearn.rows import Rows, checked_weights, distinct, present
+from minitrain.sklearn.weights import class_factors
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import expect_number, expect_one_of, mismatch
+from nbnorm.jit.checks import mismatch
 
 __all__ = ["NetClassifier"]
 
@@ -42,7 +43,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
     input_shape : tuple of int, optional
         Of one sample, such as (1, 8, 8) for rows of 64 pixels; a vector of all features by default.
     epochs : int or "auto"
-        Passes over the data. "auto": 30, or more where that makes fewer than 300 steps. With `early_stopping` at most
+        Passes over the data. "auto": 30, or more where that makes fewer than 200 steps. With `early_stopping` at most
         200, or more where that makes fewer than 2000 steps.
     batch_size : int
         At most as many as there are samples.
@@ -93,9 +94,10 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    A sample of weight 2 is the same as two equal ones, to the bit, and the order of the samples does not matter: equal
-    samples are trained on as one with the sum of their weights. So an epoch has as many steps as there are *different*
-    samples, and a sample of weight 0 is as good as absent, its class also.
+    A sample of weight 2 is the same as two equal ones, to the bit, and the order of the samples does not matter: many
+    equal samples are trained on as one with the sum of their weights, and whole weights, if they are small, as so many
+    equal samples. So an epoch may have fewer or more steps than there are samples, and a sample of weight 0 is as good
+    as absent, its class also.
 
     The same `random_state` gives the same bits, whatever the number of threads and jobs.
 
@@ -156,6 +158,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
 
+    @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetClassifier:
         """Train on samples (N, features) and their labels (N,); return the estimator.
@@ -168,20 +171,23 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         sample_weight : array-like (samples,), optional
             Weight 2 is the same sample twice; only ratios matter otherwise.
         """
+        self._check_parameters()
         goes_on = self._goes_on()
         X, labels, weight = self._checked(X, y, sample_weight, reset=not goes_on)
         if not goes_on:
             classes = np.unique(labels)
             if len(classes) == 1:
-                raise ValueError(f"y: expected labels of two classes or more, got 1 class: {classes[0]!r}")
+                raise ValueError(f"y: expected labels of two classes or more, got 1 class: {classes.tolist()[0]!r}")
             self.classes_ = classes
             self._begin(len(classes))
+        self._amounts = np.zeros(len(self.classes_))
         lesson = self._lesson(X, labels, weight)
         if not goes_on:
             self._measure(lesson.rows)
         self._learn(lesson, X, labels, weight)
         return self
 
+    @all_or_nothing
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> NetClassifier:
         """Train for one epoch on these samples, which need not be of all classes; return the estimator.
 
@@ -195,6 +201,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
             All labels that will come; needed in the first call.
         sample_weight : array-like (samples,), optional
         """
+        self._check_parameters()
         first = "model_" not in vars(self)
         X, labels, weight = self._checked(X, y, sample_weight, reset=first)
         if first:
@@ -204,11 +211,11 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
             if len(given) < 2:
                 raise ValueError(f"classes: expected two or more, got {len(given)}")
             self.classes_ = given
+            self._begin(len(given))
+            self._amounts = np.zeros(len(given))
         elif classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
             raise ValueError(f"classes: expected those of the first call, {self.classes_}, got {classes}")
         lesson = self._lesson(X, labels, weight)
-        if first:
-            self._begin(len(self.classes_))
         self._measure(lesson.rows)
         self._learn_once(lesson)
         return self
@@ -237,7 +244,12 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         """Return samples, labels and weights without those of weight 0."""
         X, y = validate_data(self, X, y, dtype=REAL, reset=reset)
         y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
+        try:
+            check_classification_targets(y)
+            np.unique(y)
+        except TypeError:  # labels that have no order
+            kinds = ", ".join(sorted({type(label).__name__ for label in y}))
+            raise TypeError(mismatch("y", "labels of one kind, numbers or strings", kinds)) from None
         return present(X, y, checked_weights(sample_weight, len(X)))
 
     def _lesson(self, X: Array, labels: Array, weight: Array | None) -> Lesson:
@@ -246,27 +258,22 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         unknown = self.classes_[codes] != labels
         if unknown.any():
             known = ", ".join(map(str, self.classes_))
-            raise ValueError(f"y: expected labels of the classes {known}, got {labels[unknown][0]!r}")
+            raise ValueError(f"y: expected labels of the classes {known}, got {labels[unknown].tolist()[0]!r}")
         rows = distinct(X, codes, weight)
         return Lesson(self._weighted(rows), SoftmaxCrossEntropy(self.label_smoothing))
 
     def _weighted(self, rows: Rows) -> Rows:
-        """Return samples with weights times those of their classes, also where they are validated on."""
-        class_weight = self.class_weight
-        if class_weight is None:
-            return rows
+        """Return samples with weights times those of their classes, also where they are validated on.
+
+        `_amounts` are the sums of the weights of each class since the last `fit` began, without `class_weight`.
+        """
         weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
-        self._amounts += np.bincount(rows.y, weight, minlength=len(self.classes_))
-        if isinstance(class_weight, Mapping):
-            factors = [
-                expect_number(f"class_weight[{label!r}]", class_weight.get(label, 1.0), 0.0) for label in self.classes_
-            ]
-        elif isinstance(class_weight, str):
-            expect_one_of("class_weight", class_weight, ("balanced",))
-            factors = self._amounts.sum() / np.maximum(self._amounts, np.finfo(np.float64).tiny)
-        else:
-            raise TypeError(mismatch("class_weight", "a dictionary of weights by label, or 'balanced'", class_weight))
-        weight = weight * np.asarray(factors)[rows.y]
+        amounts = np.bincount(rows.y, weight, minlength=len(self.classes_))
+        self._amounts = self._amounts + amounts * (rows.total / weight.sum())
+        if self.class_weight is None:
+            return rows
+        factors = class_factors(self.class_weight, self.classes_, self._amounts)
+        weight = weight * factors[rows.y]
         if not weight.any():
             raise ValueError("class_weight: expected a weight above 0 for one class that is there, got zero for all")
         return rows._replace(weight=weight)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -27,11 +29,13 @@ from minitrain.sklearn.rows import Rows, Scaling
 from minitrain.training.callback import Callback
 from minitrain.training.trainer import Trainer
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import expect_boolean, expect_integer, expect_number
+from nbnorm.jit.checks import expect_boolean, expect_integer, expect_number, mismatch
 
-__all__ = ["REAL", "Lesson", "NetEstimator"]
+__all__ = ["REAL", "Lesson", "NetEstimator", "all_or_nothing"]
 
 REAL = (np.float64, np.float32)
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Lesson(NamedTuple):
@@ -40,7 +44,7 @@ class Lesson(NamedTuple):
     Attributes
     ----------
     rows : Rows
-        Different samples, with targets as the loss takes them.
+        Samples, with targets as the loss takes them.
     loss : Loss
     """
 
@@ -48,12 +52,43 @@ class Lesson(NamedTuple):
     loss: Loss
 
 
+def all_or_nothing(method: Method) -> Method:
+    """Return a method that trains, and that leaves the estimator as it was, fitted or not, where it raises an error.
+
+    Ctrl-C is none: what was learned until then is kept.
+    """
+
+    @functools.wraps(method)
+    def train(estimator: NetEstimator, *args: Any, **kwargs: Any) -> Any:
+        before = dict(estimator.__dict__)
+        try:
+            return method(estimator, *args, **kwargs)
+        except Exception:
+            estimator.__dict__.clear()
+            estimator.__dict__.update(before)
+            raise
+
+    return cast(Method, train)
+
+
 class NetEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
     """Base of `NetClassifier` and `NetRegressor`; see there."""
 
+    def _check_parameters(self) -> None:
+        """Refuse what no training could use, whether this one does or not; what is used only is checked there."""
+        for name in ("standardize", "early_stopping", "warm_start"):
+            expect_boolean(name, getattr(self, name))
+        if not isinstance(self.verbose, bool | np.bool_):
+            expect_integer("verbose", self.verbose, 0)
+        expect_integer("batch_size", self.batch_size)
+        expect_integer("n_iter_no_change", self.n_iter_no_change)
+        expect_number("tol", self.tol, 0.0)
+        expect_number("alpha", self.alpha, 0.0)
+        expect_number("validation_fraction", self.validation_fraction, 0.0, 1.0, open_low=True, open_high=True)
+
     def _goes_on(self) -> bool:
         """Whether `fit` trains the net that is there."""
-        return expect_boolean("warm_start", self.warm_start) and "model_" in vars(self)
+        return bool(self.warm_start) and "model_" in vars(self)
 
     def _begin(self, outputs: int) -> None:
         """Make a net that has learned nothing."""
@@ -73,20 +108,21 @@ class NetEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
 
     def _measure(self, rows: Rows) -> None:
         """Take these samples into the mean and the deviation of the features."""
-        if expect_boolean("standardize", self.standardize):
+        if self.standardize:
             shape = input_shape_of(self.input_shape, self.n_features_in_)
-            here = Scaling.of(rows.x, rows.weight, math.prod(shape[1:]))
+            here = Scaling.of("X", rows.x, rows, math.prod(shape[1:]))
             self._inputs = here if self._inputs is None else self._inputs.merged(here)
 
     def _scaled(self, X: Array) -> Array:
         """Return samples as the net takes them."""
-        x = X.astype(np.float32) if self._inputs is None else self._inputs.apply(X)
+        with np.errstate(over="ignore"):  # of what was not standardized: training and `_outputs` look at it
+            x = X.astype(np.float32) if self._inputs is None else self._inputs.apply(X)
         return x.reshape(len(x), *input_shape_of(self.input_shape, self.n_features_in_))
 
     def _learn(self, lesson: Lesson, X: Array, y: Array, weight: Array | None) -> None:
         """Train for as long as `fit` does; X, y and weight are for scikit-learn's callbacks."""
         samples, batch_size = len(lesson.rows.x), self._batch_size(lesson)
-        early = expect_boolean("early_stopping", self.early_stopping)
+        early = bool(self.early_stopping)
         epochs = number_of_epochs(self.epochs, samples, batch_size, early)
         callbacks: list[Callback] = [self._early_stopping(samples)] if early else []
         steps = None if early else epochs * math.ceil(samples / batch_size)
@@ -132,17 +168,20 @@ class NetEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             raise KeyboardInterrupt
 
     def _batch_size(self, lesson: Lesson) -> int:
-        return min(expect_integer("batch_size", self.batch_size), len(lesson.rows.x))
+        return min(int(self.batch_size), len(lesson.rows.x))
 
     def _early_stopping(self, samples: int) -> EarlyStopping:
         if samples == 1:
             raise ValueError("early_stopping: expected two different samples or more, got 1 sample")
-        expect_number("validation_fraction", self.validation_fraction, 0.0, 1.0, open_low=True, open_high=True)
-        patience = expect_integer("n_iter_no_change", self.n_iter_no_change)
-        return EarlyStopping("val_loss", patience, expect_number("tol", self.tol, 0.0))
+        return EarlyStopping("val_loss", int(self.n_iter_no_change), float(self.tol))
 
     def _outputs(self, X: Any) -> Array:
         """Return what the net makes of samples."""
         check_is_fitted(self, "model_")
         X = validate_data(self, X, dtype=REAL, reset=False)
-        return outputs_of(self.model_, self._scaled(X))
+        outputs = outputs_of(self.model_, self._scaled(X))
+        if not np.isfinite(outputs).all():
+            sample = int(np.isfinite(outputs).all(axis=1).argmin())
+            got = f"values up to {np.abs(X[sample]).max():g} in sample {sample}"
+            raise ValueError(mismatch("X", "values that the net can compute with", got))
+        return outputs

@@ -25,7 +25,7 @@ __all__ = ["BATCH", "input_shape_of", "make_net", "make_optimizer", "number_of_e
 # of an AVX-512 Zen 5, 2026-11: score in five folds, then time.
 BATCH = 32  # samples; 16 takes longer and is no better, 64 loses a third of a percent on digits
 EPOCHS = 30  # 20 lose accuracy on digits, 60 take twice as long for nothing
-STEPS = 300  # at least, for small sets: with 200 iris and wine come out less sure, more are memorized
+STEPS = 200
 # With early stopping, which ends it: at most so many epochs, but at least so many steps.
 LONGEST_EPOCHS, LONGEST_STEPS = 200, 2000
 # Of the learning rate, where its schedule would need to know the number of steps ahead: the peak of one cycle is too
@@ -109,7 +109,7 @@ def _sizes(hidden: Any) -> tuple[int, ...]:
 
 
 def number_of_epochs(epochs: Any, samples: int, batch_size: int, early_stopping: bool) -> int:
-    """Return how long to train; "auto": 30 epochs, or more to make 300 steps, but many more where they end early."""
+    """Return how long to train; "auto": 30 epochs, or more to make 200 steps, but many more where they end early."""
     if not isinstance(epochs, str):
         return expect_integer("epochs", epochs)
     expect_one_of("epochs", epochs, ("auto",))

@@ -13,7 +13,7 @@ from minitrain.losses import MeanSquaredError
 from minitrain.optimizers import Optimizer
 from minitrain.schedules import Schedule
 from minitrain.sklearn.compat import validate_data, with_callbacks
-from minitrain.sklearn.estimator import REAL, Lesson, NetEstimator
+from minitrain.sklearn.estimator import REAL, Lesson, NetEstimator, all_or_nothing
 from minitrain.sklearn.rows import Scaling, checked_weights, distinct, present
 from nbnorm.jit.arrays import Array
 
@@ -39,7 +39,7 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
     input_shape : tuple of int, optional
         Of one sample, such as (1, 8, 8) for rows of 64 pixels; a vector of all features by default.
     epochs : int or "auto"
-        Passes over the data. "auto": 30, or more where that makes fewer than 300 steps. With `early_stopping` at most
+        Passes over the data. "auto": 30, or more where that makes fewer than 200 steps. With `early_stopping` at most
         200, or more where that makes fewer than 2000 steps.
     batch_size : int
         At most as many as there are samples.
@@ -139,6 +139,7 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
 
+    @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetRegressor:
         """Train on samples (N, features) and their targets; return the estimator.
@@ -150,11 +151,13 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
         sample_weight : array-like (samples,), optional
             Weight 2 is the same sample twice; only ratios matter otherwise.
         """
+        self._check_parameters()
         goes_on = self._goes_on()
         X, y, weight = self._checked(X, y, sample_weight, reset=not goes_on)
         self._learn(self._lesson(X, y, weight, fresh=not goes_on, measured=not goes_on), X, y, weight)
         return self
 
+    @all_or_nothing
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetRegressor:
         """Train for one epoch on these samples; return the estimator.
 
@@ -166,6 +169,7 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
         y : array-like (samples,) or (samples, outputs)
         sample_weight : array-like (samples,), optional
         """
+        self._check_parameters()
         first = "model_" not in vars(self)
         X, y, weight = self._checked(X, y, sample_weight, reset=first)
         self._learn_once(self._lesson(X, y, weight, fresh=first, measured=True))
@@ -193,7 +197,7 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
         """
         rows = distinct(X, y, weight)
         targets = rows.y.reshape(len(rows.y), -1)
-        here = Scaling.of(targets, rows.weight)
+        here = Scaling.of("y", targets, rows)
         if fresh:
             self._begin(targets.shape[1])
             self._targets = here

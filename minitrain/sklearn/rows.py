@@ -3,7 +3,8 @@
 That a sample of weight 2 is as good as the same one twice, and one of weight 0 as good as none, is promised by
 scikit-learn and checked to seven digits. No training in shuffled batches could keep it as it stands. Here equal
 samples become one that has the sum of their weights, and all are sorted by a digest of their bytes: what is trained
-on, and therefore every bit of the result, is the same in both cases, and in whatever order the samples come.
+on, and therefore every bit of the result, is the same in both cases, and in whatever order the samples come. Where
+few samples are equal, they are then taken apart again, one beside the other: a training without weights is faster.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from nbnorm.jit.checks import mismatch
 __all__ = ["Rows", "Scaling", "checked_weights", "distinct", "present"]
 
 DIGEST = 16  # bytes: among a billion samples, two different ones have the same with a chance of 1e-21
+MOST_REPEATED = 2.0  # times as many samples as different ones: with more, steps on weights are fewer and less work
+WHOLE = 1e-9  # so near to a whole number is what rounding makes of one: 0.1 + 0.1 + 0.1 is three times 0.1
+LARGEST = 1e12  # deviations from the mean: what lies beyond is an error in the data, and no sum of a net overflows yet
 CHUNK = 4096  # samples that are copied as float64 at a time: bounds the memory, and is where sums are divided
 
 
 class Rows(NamedTuple):
-    """Different samples in an order that depends on them alone.
+    """Samples in an order that depends on them alone.
 
     Attributes
     ----------
@@ -33,11 +37,14 @@ class Rows(NamedTuple):
     y : array (N,) or (N, outputs)
     weight : array (N,) of float64, or None
         None where all have the same.
+    total : float
+        The sum of the weights as they were given.
     """
 
     x: Array
     y: Array
     weight: Array | None
+    total: float
 
 
 def checked_weights(sample_weight: Any, count: int) -> Array | None:
@@ -65,7 +72,7 @@ def present(X: Array, y: Array, weight: Array | None) -> tuple[Array, Array, Arr
 
 
 def distinct(x: Array, y: Array, weight: Array | None) -> Rows:
-    """Return each sample once, with the sum of its weights.
+    """Return each sample once, with the sum of its weights; or as often as that says, where that is not often.
 
     Parameters
     ----------
@@ -84,7 +91,13 @@ def distinct(x: Array, y: Array, weight: Array | None) -> Rows:
         digests[chunk] = [hashlib.blake2b(row, digest_size=DIGEST).digest() for row in values]
     _, first, which = np.unique(digests, return_index=True, return_inverse=True)
     sums = np.bincount(which.reshape(-1), weight)
-    return Rows(x[first], y[first], None if np.all(sums == sums[0]) else sums)
+    total = float(sums.sum())
+    times = sums / sums.min()
+    whole = np.rint(times)
+    if np.abs(times - whole).max() > WHOLE or whole.sum() > MOST_REPEATED * len(whole):
+        return Rows(x[first], y[first], sums, total)
+    repeated = np.repeat(first, whole.astype(np.int64))
+    return Rows(x[repeated], y[repeated], None, total)
 
 
 @dataclass(frozen=True)
@@ -103,29 +116,41 @@ class Scaling:
     variance: Array
 
     @staticmethod
-    def of(values: Array, weight: Array | None, group: int = 1) -> Scaling:
+    def of(label: str, values: Array, rows: Rows, group: int = 1) -> Scaling:
         """Return that of values (N, features).
 
         Parameters
         ----------
-        weight : array (N,), optional
+        label : str
+            What the values are called in an error.
+        rows : Rows
+            Whose values these are, and whose weights they have.
         group : int
             So many neighbouring features have one mean and one deviation in common: the pixels of a channel.
+
+        Raises
+        ------
+        ValueError
+            Their squares are more than float64 can hold.
         """
         count, width = values.shape
-        weights = np.ones(count) if weight is None else weight
+        weights = np.ones(count) if rows.weight is None else rows.weight
         total = float(weights.sum())
-        rows = values.reshape(count, width // group, group)
+        groups = values.reshape(count, width // group, group)
         chunks = [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
         mean, variance = np.zeros((2, width // group))
         # No BLAS, which would divide the sums by its number of threads, and with it their bits.
-        for chunk in chunks:
-            mean += np.einsum("n,ncg->c", weights[chunk], rows[chunk].astype(np.float64))
-        mean /= total * group
-        for chunk in chunks:
-            variance += np.einsum("n,ncg->c", weights[chunk], (rows[chunk] - mean[:, None]) ** 2)
-        variance /= total * group
-        return Scaling(total, np.repeat(mean, group), np.repeat(variance, group))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for chunk in chunks:
+                mean += np.einsum("n,ncg->c", weights[chunk], groups[chunk].astype(np.float64))
+            mean /= total * group
+            for chunk in chunks:
+                variance += np.einsum("n,ncg->c", weights[chunk], (groups[chunk] - mean[:, None]) ** 2)
+            variance /= total * group
+        if not np.isfinite(variance).all():
+            got = f"values up to {np.abs(values).max():g}"
+            raise ValueError(mismatch(label, "values whose squares are finite; divide them by a constant", got))
+        return Scaling(rows.total, np.repeat(mean, group), np.repeat(variance, group))
 
     def merged(self, other: Scaling) -> Scaling:
         """Return that of the samples behind both (Chan, Golub & LeVeque 1979)."""
@@ -143,12 +168,12 @@ class Scaling:
         return np.where(constant, 1.0, deviation)
 
     def apply(self, values: Array) -> Array:
-        """Return values (N, features) with mean 0 and deviation 1 as float32, within what that can hold."""
+        """Return values (N, features) with mean 0 and deviation 1 as float32; at most `LARGEST`."""
         scaled = np.empty(values.shape, np.float32)
-        deviation, largest = self.deviation, np.finfo(np.float32).max
+        deviation = self.deviation
         for start in range(0, len(values), CHUNK):
             chunk = slice(start, start + CHUNK)
-            scaled[chunk] = np.clip((values[chunk] - self.mean) / deviation, -largest, largest)
+            scaled[chunk] = np.clip((values[chunk] - self.mean) / deviation, -LARGEST, LARGEST)
         return scaled
 
     def undo(self, values: Array) -> Array:
