@@ -1,10 +1,16 @@
 """Files that replace others: whole or not at all, under their own permissions."""
 
 import os
+import signal
 import stat
+import subprocess
+import sys
+import time
 
 import pytest
+from paths import ROOT
 
+from nbnorm.jit import files
 from nbnorm.jit.files import replacing, replacing_path
 
 
@@ -51,3 +57,49 @@ def test_permissions(tmp_path):
         assert permissions(tmp_path / "open") == 0o640
     finally:
         os.umask(mask)
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from nbnorm.jit.files import replacing_path
+with replacing_path(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="needs locks of files")
+@pytest.mark.parametrize("name", ["file.txt", "with [brackets] +.json", "noending"])
+def test_what_a_killed_process_left_is_collected(tmp_path, name):
+    path = tmp_path / name
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert process.stdout.readline() == b"writing\n"
+        (left,) = tmp_path.iterdir()
+        old = time.time() - 2 * files.YOUNG
+        os.utime(left, (old, old))
+        with replacing_path(path) as temporary:
+            temporary.write_text("whole")
+        assert left.exists()  # who writes it lives
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        other = tmp_path / f".another-{left.name[-16:]}"
+        other.write_text("not of this file")
+        os.utime(other, (old, old))
+        with replacing_path(path) as temporary:
+            temporary.write_text("whole again")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert {each.name for each in tmp_path.iterdir()} == {name, other.name}
+    assert path.read_text() == "whole again"
+
+
+def test_what_was_written_just_now_is_left_alone(tmp_path):
+    young = tmp_path / f".file-{'0' * files.DIGITS}.txt"
+    young.write_text("may be locked in a moment")
+    with replacing_path(tmp_path / "file.txt"):
+        assert young.exists()
