@@ -1,9 +1,11 @@
 """Nets behind scikit-learn's interface against its own, with the defaults of both, on the data sets it comes with.
 
-    python -m benchmarks.sklearn_mlp                       # some minutes: the peers take most of them
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.sklearn_mlp     # two minutes: the peers take most of them
     python -m benchmarks.sklearn_mlp iris digits --seeds 1
     python -m benchmarks.sklearn_mlp --ours batch_size=64 hidden=200      # without the peers: what a default is worth
 
+One thread for BLAS is what is best for the peers, too: products of nets of this size gain nothing from two, and where
+another program has one of the cores, their fits take several times as long.
 Five folds, drawn anew with each seed. `fit` of all candidates runs fold by fold, one beside the other, in an order that
 rotates; the time is the 20th percentile over folds and seeds. "scaled" is the peer behind a `StandardScaler`, which
 `NetClassifier` and `NetRegressor` have within.

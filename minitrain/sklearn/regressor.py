@@ -14,6 +14,7 @@ from minitrain.optimizers import Optimizer
 from minitrain.schedules import Schedule
 from minitrain.sklearn.compat import validate_data, with_callbacks
 from minitrain.sklearn.estimator import REAL, Lesson, NetEstimator, all_or_nothing
+from minitrain.sklearn.nets import BATCH
 from minitrain.sklearn.rows import Scaling, checked_weights, distinct, present
 from nbnorm.jit.arrays import Array
 
@@ -107,7 +108,7 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
         norm: str | None = "auto",
         input_shape: Sequence[int] | None = None,
         epochs: int | Literal["auto"] = "auto",
-        batch_size: int = 32,
+        batch_size: int = BATCH,
         optimizer: str | Optimizer = "adamw",
         learning_rate: float | Schedule = 0.02,
         alpha: float = 1.0,
