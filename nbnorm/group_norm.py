@@ -67,7 +67,7 @@ def group_norm_forward(
     (array([[-1.,  1., -1.,  1.]]), array([[2., 4.]]))
     """
     array = as_array("x", x)
-    layout = layout_of_channels("x", array, groups)
+    layout = layout_of_channels("x", array, expect_integer("groups", groups))
     y, mean, inv_std = forward(layout, array, Given(gamma, beta, None, activation), number_of(eps), residual, out)
     return y, GroupNormStats(mean, inv_std)
 

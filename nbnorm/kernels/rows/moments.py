@@ -89,7 +89,7 @@ def _mean_square(x, first, length):
     """In float64, whatever the values."""
     total = 0.0
     for i in range(first, first + length):
-        total += float(x[i]) * float(x[i])
+        total += np.float64(x[i]) * np.float64(x[i])
     return total / length
 
 
