@@ -16,7 +16,7 @@ import nbnorm
 
 @dataclass(frozen=True)
 class RowNorm:
-    """A norm as the tests call it: forward(x, gamma, beta, tau, **rest), backward(dy, x, stats, gamma, beta, tau, ...)."""
+    """A norm as the tests call it: forward(x, gamma, beta, tau, ...), backward(dy, x, stats, gamma, beta, tau, ...)."""
 
     name: str
     forward: Callable[..., Any]

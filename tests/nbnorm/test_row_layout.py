@@ -149,9 +149,7 @@ def test_the_gradient_of_the_residual_has_memory_of_its_own(norm):
     x, dy, residual = draw(SHAPE)
     y, stats = norm.forward(x, None, None, residual=residual)
     same = np.empty_like(x)
-    with pytest.raises(
-        ValueError, match=r"out\.dresidual: expected an array with memory of its own, got memory of out"
-    ):
+    with pytest.raises(ValueError, match=r"out\.dresidual: expected an array with memory of its own"):
         norm.backward(dy, x, stats, None, None, y=y, out=(same, None, None, same))
     with pytest.raises(ValueError, match=r"out\.dresidual: expected None without y"):
         norm.backward(dy, x, stats, None, None, out=(None, None, None, same))
@@ -213,7 +211,7 @@ def test_tensors_of_pytorch_share_their_memory(norm):
     assert norm.forward(x, *parameters, out=out)[0] is out
     np.testing.assert_array_equal(out, norm.forward(x.numpy(), *parameters)[0])
     for bad in (x.bfloat16(), x.half(), torch.randn(4, 6, 5, requires_grad=True)):
-        with pytest.raises(TypeError, match="[xw]: expected"):
+        with pytest.raises(TypeError, match=r"[xw]: expected"):
             norm.forward(bad, *parameters)
 
 
@@ -278,8 +276,11 @@ def test_errors_of_backward(norm):
 
 
 @pytest.mark.parametrize(
-    ("axes", "error"), [((), ValueError), ((0, 0), ValueError), ((0, -3), ValueError), ((3,), ValueError), ((-4,), ValueError),
-                        (("x",), TypeError), (None, TypeError), (1.0, TypeError), (True, TypeError)],
+    ("axes", "error"),
+    [
+        ((), ValueError), ((0, 0), ValueError), ((0, -3), ValueError), ((3,), ValueError), ((-4,), ValueError),
+        (("x",), TypeError), (None, TypeError), (1.0, TypeError), (True, TypeError),
+    ],
 )  # fmt: skip
 def test_axes_that_are_not_there(axes, error):
     with pytest.raises(error, match="axes: expected"):
@@ -337,7 +338,7 @@ def test_optional_arguments_and_layouts_do_not_change_a_signature(dtype):
                     for affine in ((gamma, beta), (None, None)) if not norm.has_tau else ((gamma, beta),):
                         for added in (None, given) if norm.fuses else (None,):
                             rest = {"residual": added} if norm.fuses else {}
-                            y, stats = norm.forward(given, *affine, tau, **rest)
+                            _, stats = norm.forward(given, *affine, tau, **rest)
                             rest = {"y": added, "activation": "relu"} if norm.fuses else {}
                             norm.backward(given, given, stats, *affine, tau, **rest)
     assert len(signatures) == 4

@@ -18,8 +18,8 @@ TASK_ELEMENTS = 16 * 1024
 # Tasks to cut the work into: more would not be better shared by up to 32 threads, fewer would idle some of them. Where
 # each has sums of its own of the gradients of parameters, half as many: they are memory that is written and read.
 TASKS, TASKS_WITH_SUMS = 64, 32
-# Rows that are summed and differentiated at once, whose gradients of parameters stay in registers. More leave the level 2
-# cache sooner, fewer spend the time on reading and writing these sums.
+# Rows that are summed and differentiated at once, whose gradients of parameters stay in registers. More leave the level
+# 2 cache sooner, fewer spend the time on reading and writing these sums.
 BLOCK_ROWS = 8
 # Bytes of an output from which on it is stored past the caches: smaller ones are found there by whoever reads them.
 STREAM_BYTES = 24 * 1024 * 1024

@@ -19,8 +19,8 @@ from nbnorm.simd.vectors import add, fma, gate, lanes_of, load, multiply, splat,
 from nbnorm.simd.widening import add_wide, no_sum, widen_add
 
 FINISHED = 1024  # columns whose sums a task adds up: fewer take less time than a thread needs to begin them
-# Rows that are summed in the type of x before they are added up in float64: with more, sums are less accurate than those
-# of other libraries (a test holds them against PyTorch's), with fewer the time goes into widening.
+# Rows that are summed in the type of x before they are added up in float64: with more, sums are less accurate than
+# those of other libraries (a test holds them against PyTorch's), with fewer the time goes into widening.
 ROWS_OF_SUM = 4
 KEPT = 5  # values kept of a row of a block: its factors, and what dx takes away of x_hat and of 1
 
