@@ -13,7 +13,7 @@ import numba
 
 from benchmarks.timing import installed, machine, write_json
 
-SUITES = ("batch-norm", "conv", "training-step", "inference")
+SUITES = ("batch-norm", "norms", "conv", "training-step", "inference")
 
 
 def module_of(suite: str) -> str:

@@ -1,0 +1,101 @@
+"""RMS normalization as a user calls it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbnorm.jit.arrays import Array
+from nbnorm.layout import as_array
+from nbnorm.row_layout import layout_of_axes
+from nbnorm.row_norms import Given, NormGradients, forward, gradients_of, number_of, read_stats
+
+__all__ = ["RMSNormStats", "rms_norm_backward", "rms_norm_forward"]
+
+
+class RMSNormStats(NamedTuple):
+    """What `rms_norm_forward` found in its rows, and `rms_norm_backward` needs: x's shape without the axes."""
+
+    inv_rms: Array  #: float64: 1 / sqrt(mean of squares + eps)
+
+
+def rms_norm_forward(
+    x: Any,
+    gamma: Any = None,
+    *,
+    axes: Any = (-1,),
+    eps: float | None = None,
+    activation: str | None = None,
+    residual: Any = None,
+    out: Any = None,
+) -> tuple[Any, RMSNormStats]:
+    """Divide each row by the root of the mean of its squares.
+
+    ``y = activation(gamma * x / sqrt(mean(x**2) + eps) + residual)``, where the mean is taken over `axes`, and each
+    element along these has a `gamma` of its own.
+
+    Parameters
+    ----------
+    x, gamma, axes, activation, residual, out
+        As in `layer_norm_forward`.
+    eps : float, optional
+        Added to the mean of squares. By default the distance from 1 to the next number of x's dtype, as in PyTorch.
+
+    Returns
+    -------
+    y : array like x
+    stats : RMSNormStats
+        The inverse root of each row, float64, of x's shape without the axes.
+
+    Notes
+    -----
+    Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+
+    Examples
+    --------
+    >>> import numpy as np, nbnorm
+    >>> y, stats = nbnorm.rms_norm_forward(np.array([[1.0, 7.0], [5.0, 5.0]]), eps=0.0)
+    >>> y
+    array([[0.2, 1.4],
+           [1. , 1. ]])
+    """
+    array = as_array("x", x)
+    layout = layout_of_axes("x", array, axes)
+    eps = float(np.finfo(layout.dtype).eps) if eps is None else number_of(eps)
+    y, _, inv_rms = forward(layout, array, Given(gamma, None, None, activation, False), eps, residual, out)
+    return y, RMSNormStats(inv_rms)
+
+
+def rms_norm_backward(
+    dy: Any,
+    x: Any,
+    stats: RMSNormStats,
+    gamma: Any = None,
+    *,
+    axes: Any = (-1,),
+    activation: str | None = None,
+    y: Any = None,
+    out: Any = None,
+) -> NormGradients:
+    """Gradients of `rms_norm_forward`.
+
+    With ``x_hat = x * inv_rms``, g = dy where the activation let a value pass, else 0, and h = gamma * g:
+    ``dgamma = sum(g * x_hat)`` over all rows, ``dresidual = g``, ``dx = inv_rms * (h - x_hat * mean(h * x_hat))`` with
+    the mean of each row. Arguments are those of `layer_norm_backward`.
+
+    Returns
+    -------
+    NormGradients
+        dx, dgamma (None without gamma), dbeta (None), dresidual (None without y).
+
+    Examples
+    --------
+    >>> import numpy as np, nbnorm
+    >>> x = np.array([[1.0, 7.0]])
+    >>> y, stats = nbnorm.rms_norm_forward(x, eps=0.0)
+    >>> nbnorm.rms_norm_backward(np.array([[1.0, 0.0]]), x, stats).dx
+    array([[ 0.196, -0.028]])
+    """
+    array = as_array("x", x)
+    layout = layout_of_axes("x", array, axes)
+    known = read_stats(layout, stats, RMSNormStats, "rms_norm_forward")
+    return gradients_of(layout, dy, array, known, Given(gamma, None, None, activation, False), y, out)
