@@ -48,13 +48,14 @@ def _apply(layer, inputs, variable, training):
         case layers.Dense():
             return functional.linear(x, variable("weight"), variable("bias") if layer.bias else None)
         case layers.BatchNorm():
-            momentum = layer.momentum
-            if momentum is None:  # all batches alike, as `torch.nn.BatchNorm2d` does it
-                count = variable("num_batches").add_(training)
-                momentum = 1.0 / max(count.item(), 1)
+            momentum, tracks = layer.momentum, layer.track_running_stats
+            if tracks and (momentum is None or layer.debias):  # `torch.nn.BatchNorm2d` has the first of these
+                count = max(variable("num_batches").add_(training).item(), 1)
+                momentum = 1.0 / count if momentum is None else momentum / (1.0 - (1.0 - momentum) ** count)
             return functional.batch_norm(
-                x, variable("running_mean"), variable("running_var"), variable("gamma"), variable("beta"),
-                training, momentum, layer.eps,
+                x, *(variable(name) if tracks else None for name in ("running_mean", "running_var")),
+                variable("gamma") if layer.affine else None, variable("beta") if layer.affine and layer.bias else None,
+                training or not tracks, momentum, layer.eps,
             )  # fmt: skip
         case layers.ReLU():
             return functional.relu(x)

@@ -24,12 +24,24 @@ class BatchNorm(Normalization):
         the mean over all batches so far.
     eps : float
         Added to the variance.
+    affine : bool
+        Whether it learns gamma and beta. False: gamma = 1, beta = 0.
+    bias : bool
+        Whether it learns beta, too.
+    track_running_stats : bool
+        False: no running statistics; inference normalizes by those of its batch, as training does.
+    period : float, optional
+        The momentum in another form, 2 / (period + 1): running statistics remember about so many batches. Give one of
+        the two.
+    debias : bool
+        Whether the running statistics are weighted means of the batches alone, without what they start from: the t-th
+        batch has the weight momentum / (1 - (1 - momentum)^t). Better inference after few batches.
     gamma_init, beta_init : Initializer
 
     Raises
     ------
     ValueError
-        In training, when there are fewer than two values per channel.
+        Both momentum and period. In training, and in inference without running statistics, when there are fewer than two values per channel.
 
     Examples
     --------
@@ -43,6 +55,10 @@ class BatchNorm(Normalization):
         Example((2, 1, 1, 7)),
         Example((8, 4)),
         Example((4, 3, 5), momentum=None),
+        Example((4, 3, 5), affine=False),
+        Example((8, 4), bias=False, debias=True),
+        Example((4, 3, 2, 2), track_running_stats=False),
+        Example((8, 4), affine=False, track_running_stats=False, period=9),
         Example((1, 2, 3, 2, 2), eps=0.1, momentum=0.5),
         Example((3, 40, 9, 17)),
     ]

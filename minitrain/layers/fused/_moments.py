@@ -74,11 +74,9 @@ def bind_statistics(norm: Normalization, t: Tensors) -> Call:
     It moves the norm's running statistics.
     """
     x, momentum = t.xs[0], norm.bind_momentum(t)
-    count = x.size // x.shape[1]
+    count, (running_mean, running_var) = x.size // x.shape[1], norm.running_of(t)
 
     def run() -> None:
-        take_moments.serial(
-            t.xs[-1], count, t.running_mean, t.running_var, momentum(), norm.eps, t.mean, t.inv_std
-        )  # fmt: skip
+        take_moments.serial(t.xs[-1], count, running_mean, running_var, momentum(), norm.eps, t.mean, t.inv_std)
 
     return run

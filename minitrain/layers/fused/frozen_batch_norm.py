@@ -38,6 +38,8 @@ class FrozenBatchNorm(Layer):
         Example((4, 3, 5, 5), norm=BatchNorm()),
         Example((1, 3), norm=BatchNorm(eps=0.1)),
         Example((8, 40), norm=BatchNorm(momentum=None)),
+        Example((4, 3, 5), norm=BatchNorm(affine=False)),
+        Example((4, 3, 5), norm=BatchNormReLU(bias=False, debias=True)),
         Example((4, 3, 5), norm=BatchNormReLU()),
         Example((3, 40, 9, 17), norm=BatchNormReLU(momentum=None)),
         Example((8, 4), (8, 4), norm=BatchNormAddReLU(eps=0.1)),
@@ -60,10 +62,11 @@ class FrozenBatchNorm(Layer):
     def bind_backward(self, t: Tensors) -> None:
         absent, unwanted = nothing(t.y.dtype, 3), nothing(t.y.dtype)
         dx, dresidual, *_ = (absent if dx is None else as_3d(dx) for dx in (*t.dxs, None))
-        dgamma, dbeta = (unwanted if each is None else each for each in (t.dgamma, t.dbeta))
+        dgamma, dbeta = (unwanted if each is None else each for each in self.norm.gradients_of(t))
+        gamma, beta = self.norm.affine_of(t)
         t.run_backward = partial(
-            batch_norm.frozen_backward, as_3d(t.dy), as_3d(t.xs[0]), as_3d(t.y), t.running_mean, t.running_var, t.gamma,
-            t.beta, self.norm.eps, self.norm.relu, self.norm.relu, dx, dgamma, dbeta, dresidual,
+            batch_norm.frozen_backward, as_3d(t.dy), as_3d(t.xs[0]), as_3d(t.y), t.running_mean, t.running_var, gamma,
+            beta, self.norm.eps, self.norm.relu, self.norm.relu, dx, dgamma, dbeta, dresidual,
         )  # fmt: skip
 
     def forward(self, t: Tensors) -> None:
