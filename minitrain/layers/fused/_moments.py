@@ -10,7 +10,8 @@ import numpy as np
 from minitrain.kernels import conv2d
 from minitrain.kernels.calls import Call
 from minitrain.layer import Declaration, Layer, Shape, Spec, Tensors, array
-from minitrain.layers._normalization import Normalization, as_3d
+from minitrain.layers._arrays import as_3d
+from minitrain.layers._normalization import Normalization
 from nbnorm.jit.arrays import Array, nothing
 from nbnorm.kernels import batch_norm
 from nbnorm.kernels.batch_norm.moments import combine_moments, take_moments

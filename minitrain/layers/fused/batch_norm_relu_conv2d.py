@@ -12,7 +12,7 @@ import numpy as np
 from minitrain.kernels import conv2d
 from minitrain.kernels.calls import Call, in_order
 from minitrain.layer import Declaration, Example, Layer, Shape, Spec, Tensors, array
-from minitrain.layers._normalization import as_3d
+from minitrain.layers._arrays import as_3d
 from minitrain.layers.conv2d import Conv2d
 from minitrain.layers.fused._moments import (
     bind_moments,
