@@ -4,26 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from minitrain.kernels.calls import Call, in_order
 from minitrain.layer import Shape, Spec, Tensors, array, describe
 from minitrain.layers._arrays import as_3d
+from minitrain.layers._renorm import Renorm
 from minitrain.layers._running import move_significant
 from nbnorm.jit.arrays import Array, nothing
 from nbnorm.jit.checks import mismatch
 from nbnorm.kernels.batch_norm import dispatch, ghosts, masked, renorm
 from nbnorm.simd.vectors import VECTOR_BYTES
 
-if TYPE_CHECKING:
-    from minitrain.layers._normalization import Normalization
-
 __all__ = [
     "bind_backward", "bind_forward", "bind_valid", "bind_valid_infer", "expect_mask", "saved_of", "stats_shape",
     "valid_copies_before",
 ]  # fmt: skip
+
+
+class Norm(Protocol):
+    """What the forms ask of the layer that they belong to."""
+
+    relu: ClassVar[bool]
+    adds_residual: ClassVar[bool]
+
+    @property
+    def eps(self) -> float: ...
+    @property
+    def ghost_size(self) -> int | None: ...
+    @property
+    def renorm(self) -> Renorm | None: ...
+    @property
+    def threshold(self) -> float | None: ...
+    def affine_of(self, t: Tensors) -> tuple[Array, Array]: ...
+    def running_of(self, t: Tensors) -> tuple[Array, Array]: ...
+    def residual_of(self, t: Tensors) -> Array: ...
+    def is_masked(self, t: Tensors) -> bool: ...
 
 
 def expect_mask(name: str, x: Shape, given: Spec) -> None:
@@ -37,12 +55,12 @@ def expect_mask(name: str, x: Shape, given: Spec) -> None:
         raise ValueError(f"{name}: {mismatch('second input', expected, got)}")
 
 
-def stats_shape(norm: Normalization, x: Shape) -> Shape:
+def stats_shape(norm: Norm, x: Shape) -> Shape:
     """Return the shape of the batch's statistics."""
     return (x[1],) if norm.ghost_size is None else (ghosts.count(x[0], norm.ghost_size), x[1])
 
 
-def saved_of(norm: Normalization, x: Shape, is_masked: bool) -> dict[str, Spec]:
+def saved_of(norm: Norm, x: Shape, is_masked: bool) -> dict[str, Spec]:
     """Return what a form keeps for its backward pass, beside mean and inverse standard deviation."""
     saved: dict[str, Spec] = {}
     if is_masked:
@@ -92,7 +110,7 @@ class Marks:
             )
 
 
-def bind_forward(norm: Normalization, t: Tensors, momentum: Callable[[], float]) -> Call:
+def bind_forward(norm: Norm, t: Tensors, momentum: Callable[[], float]) -> Call:
     """Return the call of a form's training forward pass."""
     x, y, affine, running = as_3d(t.xs[0]), as_3d(t.y), norm.affine_of(t), norm.running_of(t)
     stats, eps, relu, residual = (t.mean, t.inv_std), norm.eps, norm.relu, norm.residual_of(t)
@@ -131,7 +149,7 @@ def bind_forward(norm: Normalization, t: Tensors, momentum: Callable[[], float])
     return renormalized if norm.renorm is not None else in_order(unmoved, moving)
 
 
-def bind_backward(norm: Normalization, t: Tensors, gradients: tuple[Array, Array, Array, Array]) -> Call:
+def bind_backward(norm: Norm, t: Tensors, gradients: tuple[Array, Array, Array, Array]) -> Call:
     """Return the call of a form's backward pass; gradients = (dx, dgamma, dbeta, dresidual)."""
     dy, x, y, affine = as_3d(t.dy), as_3d(t.xs[0]), as_3d(t.y), norm.affine_of(t)
     stats, relu, added = (t.mean, t.inv_std), norm.relu, norm.adds_residual
@@ -140,12 +158,11 @@ def bind_backward(norm: Normalization, t: Tensors, gradients: tuple[Array, Array
             dy, x, y, masked.Valid(t.marks, t.rows, int(t.valid_count[0])), stats, affine, relu, added, gradients
         )
     if norm.ghost_size is not None:
-        sums = np.empty((2, x.shape[1]), x.dtype)
-        return partial(ghosts.backward, dy, x, y, stats, affine, relu, added, norm.ghost_size, gradients, sums)
+        return partial(ghosts.backward, dy, x, y, stats, affine, relu, added, norm.ghost_size, gradients)
     return partial(renorm.backward, dy, x, y, stats, affine, (t.r, t.d), relu, added, gradients)
 
 
-def bind_valid_infer(norm: Normalization, t: Tensors, by_running: Call | None) -> Call:
+def bind_valid_infer(norm: Norm, t: Tensors, by_running: Call | None) -> Call:
     """Return the call that infers with a mask: by running statistics, then zeros, or by those of the valid values."""
     x, y, none = as_3d(t.xs[0]), as_3d(t.y), nothing(t.y.dtype)
     positions = x.shape[0] * x.shape[2]

@@ -14,7 +14,7 @@ from nbnorm.batch_norm.parts import (
     read_stats,
     scale_and_shift,
 )  # fmt: skip
-from nbnorm.jit.arrays import Array, nothing
+from nbnorm.jit.arrays import nothing
 from nbnorm.jit.checks import expect_integer, expect_number, expect_one_of, expect_shape, mismatch
 from nbnorm.kernels.batch_norm import ghosts, masked, renorm
 from nbnorm.layout import Copied, Layout, MovedVector, as_array, channel_output, expect_apart, layout_of, output
@@ -91,9 +91,9 @@ def _chosen(layout: Layout, form: Form) -> tuple[masked.Valid | None, int | None
             raise ValueError(mismatch("x", "at least 2 values per channel in training", f"shape {layout.shape}"))
         return None, None, _limits(form.renorm)
     valid = valid_of(layout, form.lengths, form.mask)
-    if valid.count < 2:
+    if valid.number < 2:
         name = "lengths" if form.mask is None else "mask"
-        got = f"{valid.count} in the batch of shape {layout.shape}"
+        got = f"{valid.number} in the batch of shape {layout.shape}"
         raise ValueError(mismatch(name, "at least 2 valid values per channel in training", got))
     return valid, None, None
 
@@ -180,8 +180,7 @@ def backward_of_form(
     gradients = flat_dx, flat_dgamma, flat_dbeta, flat_dresidual
     flat_x, relu, added = layout.flat(array), activation is not None, y is not None
     if size is not None:
-        sums: Array = np.empty((2, layout.view[1]), layout.dtype)
-        ghosts.backward(upstream, flat_x, result, given_stats, scale_shift, relu, added, size, gradients, sums)
+        ghosts.backward(upstream, flat_x, result, given_stats, scale_shift, relu, added, size, gradients)
     elif isinstance(stats, RenormStats):
         constants = stats.r, stats.d
         renorm.backward(upstream, flat_x, result, given_stats, scale_shift, constants, relu, added, gradients)

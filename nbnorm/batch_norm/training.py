@@ -101,7 +101,7 @@ def batch_norm_forward(
     >>> stats.mean
     array([1.5, 3.5])
     """
-    if not (lengths is mask is ghost_size is renorm is None):
+    if lengths is not None or mask is not None or ghost_size is not None or renorm is not None:
         return forward_of_form(
             (x, residual), (gamma, beta), (running_mean, running_var), (momentum, eps), activation, out,
             Form(lengths, mask, ghost_size, renorm),

@@ -22,7 +22,7 @@ def inference_conv2d(node: GraphNode, view: View) -> Replacement | None:
     after = view.only_reader(node)
     if after is not None and folds(after) and after.inputs[0] == node.name:
         chain.append(after)
-        layer, inputs = replace(layer, norm=after.layer), (*inputs, *after.inputs[1:])
+        layer, inputs = replace(layer, norm=after.layer), (*inputs, *after.inputs[1:])  # type: ignore[arg-type]
         names |= norm_names(after)
         after = view.only_reader(after)
     if after is not None and isinstance(after.layer, layers.ReLU):

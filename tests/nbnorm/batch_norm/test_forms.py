@@ -216,9 +216,7 @@ def test_ghosts_are_batches_of_their_own(shape, size, activation, with_residual)
     for g, start in enumerate(starts):
         ghost = slice(start, start + size if g < len(starts) - 1 else len(x))
         own = None if residual is None else residual[ghost]
-        expected, found = nbnorm.batch_norm_forward(
-            x[ghost], gamma, beta, *twins, activation=activation, residual=own
-        )
+        expected, found = nbnorm.batch_norm_forward(x[ghost], gamma, beta, *twins, activation=activation, residual=own)
         close(y[ghost], expected, "float64")
         close(stats.mean[g], found.mean, "float64")
         close(stats.inv_std[g], found.inv_std, "float64")
@@ -287,7 +285,11 @@ X = np.zeros((4, 3, 5))
     [
         ({"mask": np.ones((4, 5))}, TypeError, "mask: expected dtype bool, got float64"),
         ({"mask": np.ones((4, 3, 5), bool)}, ValueError, r"mask: expected shape \(4, 5\)"),
-        ({"mask": np.zeros((4, 5), bool)}, ValueError, r"mask: expected at least 2 valid .* batch of shape \(4, 3, 5\)"),
+        (
+            {"mask": np.zeros((4, 5), bool)},
+            ValueError,
+            r"mask: expected at least 2 valid .* batch of shape \(4, 3, 5\)",
+        ),
         ({"lengths": np.array([1, 0, 0, 0])}, ValueError, "lengths: expected at least 2 valid values"),
         ({"lengths": np.array([1, 6, 0, 0])}, ValueError, "lengths: expected numbers from 0 to 5, got 0 to 6"),
         ({"lengths": np.array([-1, 5, 0, 0])}, ValueError, "lengths: expected numbers from 0 to 5"),

@@ -28,7 +28,7 @@ def shift_of_valid(x, samples, channel_offset):
 @device
 def valid_statistics(x, channel, valid, shift, total, squares):
     """`statistics.statistics` of the valid values."""
-    each = 1.0 / valid.count
+    each = 1.0 / valid.number
     offset = total * each
     var = squares * each - offset * offset
     if total == 0.0 and squares == 0.0:
@@ -51,9 +51,9 @@ def _in_two_passes(x, channel, valid):
                     d = float(x[start + i]) - mean
                     total += d
                     squares += d * d
-        offset = total / valid.count
+        offset = total / valid.number
         mean += offset
-        var = squares / valid.count - offset * offset
+        var = squares / valid.number - offset * offset
     return mean, var
 
 
@@ -76,33 +76,48 @@ def valid_gradient_sums(gated, channel, valid, factors):
 
 
 @device
+def _deviation(x, i, k, marks, mark):
+    return keep(subtract(load(x, i), k), marks.values, mark + i)
+
+
+@device
 def add_valid_deviations(x, runs, marks, shift, totals):
     """`sums.add_deviations` where the marks, as many for each run, are not 0."""
     lanes = lanes_of(x)
     k = splat(shift)
-    a0 = a1 = b0 = b1 = splat(x.dtype.type(0))
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat(x.dtype.type(0))
     rest = runs.length & (lanes - 1)
     whole = runs.length - rest
-    pairs = whole // (2 * lanes) * 2 * lanes
+    body = whole // (4 * lanes) * 4 * lanes
     for run in range(runs.number):
         i = runs.first + run * runs.pitch
         mark = marks.first + run * marks.pitch - i
-        end = i + pairs
+        end, body_end = i + whole, i + body
+        while i < body_end:
+            d0, d1 = _deviation(x, i, k, marks, mark), _deviation(x, i + lanes, k, marks, mark)
+            d2, d3 = _deviation(x, i + 2 * lanes, k, marks, mark), _deviation(x, i + 3 * lanes, k, marks, mark)
+            a0, a1, a2, a3 = add(a0, d0), add(a1, d1), add(a2, d2), add(a3, d3)
+            b0, b1, b2, b3 = fma(d0, d0, b0), fma(d1, d1, b1), fma(d2, d2, b2), fma(d3, d3, b3)
+            i += 4 * lanes
         while i < end:
-            d0 = keep(subtract(load(x, i), k), marks.values, mark + i)
-            d1 = keep(subtract(load(x, i + lanes), k), marks.values, mark + i + lanes)
-            a0, a1 = add(a0, d0), add(a1, d1)
-            b0, b1 = fma(d0, d0, b0), fma(d1, d1, b1)
-            i += 2 * lanes
-        if pairs < whole:
-            d0 = keep(subtract(load(x, i), k), marks.values, mark + i)
+            d0 = _deviation(x, i, k, marks, mark)
             a0, b0 = add(a0, d0), fma(d0, d0, b0)
             i += lanes
         if rest > 0:
-            d1 = keep(subtract(load_part(x, i, rest, k), k), marks.values, mark + i)
-            a1, b1 = add(a1, d1), fma(d1, d1, b1)
-    add_wide(totals.values, totals.first, add(a0, a1))
-    add_wide(totals.values, totals.second, add(b0, b1))
+            d3 = keep(subtract(load_part(x, i, rest, k), k), marks.values, mark + i)
+            a3, b3 = add(a3, d3), fma(d3, d3, b3)
+    add_wide(totals.values, totals.first, add(add(a0, a1), add(a2, a3)))
+    add_wide(totals.values, totals.second, add(add(b0, b1), add(b2, b3)))
+
+
+@device
+def _product_terms(gated, dresidual, i, factors, low, marks, mark):
+    """g and x - center of a vector, 0 where the marks are; g goes to dresidual unless that is empty."""
+    g, d = gated_at(gated, i, factors, low)
+    g, d = keep(g, marks.values, mark + i), keep(d, marks.values, mark + i)
+    if dresidual.size > 0:
+        store(dresidual, i, g)
+    return g, d
 
 
 @device
@@ -114,34 +129,36 @@ def add_valid_products(gated, dresidual, runs, marks, factors, totals):
     s = p = zero
     rest = runs.length & (lanes - 1)
     whole = runs.length - rest
-    room = VECTORS_OF_SUM
+    body = whole // (4 * lanes) * 4 * lanes
+    left = whole // lanes & 3
+    room, partial = VECTORS_OF_SUM, left + (1 if rest > 0 else 0)
     for run in range(runs.number):
         i = runs.first + run * runs.pitch
         mark = marks.first + run * marks.pitch - i
-        end = i + whole
+        end, body_end = i + whole, i + body
+        while i < body_end:
+            g0, d0 = _product_terms(gated, dresidual, i, kept, low, marks, mark)
+            g1, d1 = _product_terms(gated, dresidual, i + lanes, kept, low, marks, mark)
+            g2, d2 = _product_terms(gated, dresidual, i + 2 * lanes, kept, low, marks, mark)
+            g3, d3 = _product_terms(gated, dresidual, i + 3 * lanes, kept, low, marks, mark)
+            sums = widen_add(sums, add(add(g0, g1), add(g2, g3)))
+            products = widen_add(products, fma(g3, d3, fma(g2, d2, fma(g1, d1, multiply(g0, d0)))))
+            i += 4 * lanes
         while i < end:
-            g, d = gated_at(gated, i, kept, low)
-            g, d = keep(g, marks.values, mark + i), keep(d, marks.values, mark + i)
-            if dresidual.size > 0:
-                store(dresidual, i, g)
-            s, p = add(s, g), fma(g, d, p)
+            g0, d0 = _product_terms(gated, dresidual, i, kept, low, marks, mark)
+            s, p = add(s, g0), fma(g0, d0, p)
             i += lanes
-            room -= 1
-            if room == 0:
-                sums, products = widen_add(sums, s), widen_add(products, p)
-                s = p = zero
-                room = VECTORS_OF_SUM
         if rest > 0:
-            g, d = gated_part_at(gated, i, rest, kept, low)
-            g, d = keep(g, marks.values, mark + i), keep(d, marks.values, mark + i)
+            g0, d0 = gated_part_at(gated, i, rest, kept, low)
+            g0, d0 = keep(g0, marks.values, mark + i), keep(d0, marks.values, mark + i)
             if dresidual.size > 0:
-                store_part(dresidual, i, rest, g)
-            s, p = add(s, g), fma(g, d, p)
-            room -= 1
-            if room == 0:
-                sums, products = widen_add(sums, s), widen_add(products, p)
-                s = p = zero
-                room = VECTORS_OF_SUM
+                store_part(dresidual, i, rest, g0)
+            s, p = add(s, g0), fma(g0, d0, p)
+        room -= partial
+        if room < partial:
+            sums, products = widen_add(sums, s), widen_add(products, p)
+            s = p = zero
+            room = VECTORS_OF_SUM
     add_wide(totals.values, totals.first, widen_add(sums, s))
     add_wide(totals.values, totals.second, widen_add(products, p))
 

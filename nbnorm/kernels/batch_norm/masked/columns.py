@@ -18,10 +18,16 @@ from nbnorm.kernels.batch_norm.masked.valid import Valid, sample_valid
 from nbnorm.kernels.runs import APPLY, FINISH, SUM, WHOLE, Channel, Gated, Gradients, Runs
 from nbnorm.simd.masks import load_part
 from nbnorm.simd.memory import borrowed, flat, item
-from nbnorm.simd.vectors import add, fma, gate, lanes_of, splat, subtract
+from nbnorm.simd.vectors import add, fma, gate, lanes_of, multiply, splat, subtract
 from nbnorm.simd.widening import add_wide, no_sum, widen_add
 
 __all__ = ["backward", "forward"]
+
+
+@device
+def _deviation(x, rows, j, run, k):
+    channels, c, width = run
+    return subtract(load_part(x, item(rows, j) * channels + c, width, k), k)
 
 
 @device
@@ -29,34 +35,46 @@ def _add_deviations(x, rows, runs, factors, c, totals):
     """`loops.add_deviations` over rows[runs.first:], by their numbers."""
     first, channels, count, width = runs
     k = load_part(factors, loops.SAMPLED * channels + c, width, splat(x.dtype.type(0)))
-    a0 = a1 = b0 = b1 = splat(x.dtype.type(0))
-    for j in range(first, first + count // 2 * 2, 2):
-        i0, i1 = item(rows, j) * channels + c, item(rows, j + 1) * channels + c
-        d0, d1 = subtract(load_part(x, i0, width, k), k), subtract(load_part(x, i1, width, k), k)
-        a0, a1 = add(a0, d0), add(a1, d1)
-        b0, b1 = fma(d0, d0, b0), fma(d1, d1, b1)
-    if count % 2:
-        d0 = subtract(load_part(x, item(rows, first + count - 1) * channels + c, width, k), k)
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat(x.dtype.type(0))
+    body, run = first + count // 4 * 4, (channels, c, width)
+    for j in range(first, body, 4):
+        d0, d1 = _deviation(x, rows, j, run, k), _deviation(x, rows, j + 1, run, k)
+        d2, d3 = _deviation(x, rows, j + 2, run, k), _deviation(x, rows, j + 3, run, k)
+        a0, a1, a2, a3 = add(a0, d0), add(a1, d1), add(a2, d2), add(a3, d3)
+        b0, b1, b2, b3 = fma(d0, d0, b0), fma(d1, d1, b1), fma(d2, d2, b2), fma(d3, d3, b3)
+    for j in range(body, first + count):
+        d0 = _deviation(x, rows, j, run, k)
         a0, b0 = add(a0, d0), fma(d0, d0, b0)
-    add_wide(totals.values, totals.first, add(a0, a1))
-    add_wide(totals.values, totals.second, add(b0, b1))
+    add_wide(totals.values, totals.first, add(add(a0, a1), add(a2, a3)))
+    add_wide(totals.values, totals.second, add(add(b0, b1), add(b2, b3)))
+
+
+@device
+def _terms(gated, i, width, kept, low):
+    """g and x - center of at most a vector."""
+    zero = splat(gated.x.dtype.type(0))
+    d = subtract(load_part(gated.x, i, width, kept.center), kept.center)
+    v = load_part(gated.y, i, width, zero) if gated.by_output else fma(d, kept.scale, kept.shift)
+    return gate(v, low, load_part(gated.dy, i, width, zero)), d
 
 
 @device
 def _add_products(gated, rows, runs, factors, c, totals):
     """`loops.add_products` over rows[runs.first:], by their numbers."""
     first, channels, count, width = runs
-    kept, low, zero = loops.kept_columns(factors, channels, c, width), splat(gated.floor), splat(gated.x.dtype.type(0))
+    kept, low = loops.kept_columns(factors, channels, c, width), splat(gated.floor)
     sums = products = no_sum(gated.x)
-    for j in range(first, first + count, 4):
-        s = p = zero
-        for row in range(j, j + 4 if j + 4 < first + count else first + count):
-            i = item(rows, row) * channels + c
-            d = subtract(load_part(gated.x, i, width, kept.center), kept.center)
-            v = load_part(gated.y, i, width, zero) if gated.by_output else fma(d, kept.scale, kept.shift)
-            g = gate(v, low, load_part(gated.dy, i, width, zero))
-            s, p = add(s, g), fma(g, d, p)
-        sums, products = widen_add(sums, s), widen_add(products, p)
+    body = first + count // 4 * 4
+    for j in range(first, body, 4):
+        g0, d0 = _terms(gated, item(rows, j) * channels + c, width, kept, low)
+        g1, d1 = _terms(gated, item(rows, j + 1) * channels + c, width, kept, low)
+        g2, d2 = _terms(gated, item(rows, j + 2) * channels + c, width, kept, low)
+        g3, d3 = _terms(gated, item(rows, j + 3) * channels + c, width, kept, low)
+        sums = widen_add(sums, add(add(g0, g1), add(g2, g3)))
+        products = widen_add(products, fma(g3, d3, fma(g2, d2, fma(g1, d1, multiply(g0, d0)))))
+    for j in range(body, first + count):
+        g0, d0 = _terms(gated, item(rows, j) * channels + c, width, kept, low)
+        sums, products = widen_add(sums, g0), widen_add(products, multiply(g0, d0))
     add_wide(totals.values, totals.first, sums)
     add_wide(totals.values, totals.second, products)
 
@@ -65,7 +83,7 @@ def _add_products(gated, rows, runs, factors, c, totals):
 def _rows_of(valid, columns, size):
     """The rows from and up to which a chunk of the valid ones normalizes."""
     first = 0 if columns.r0 == 0 else valid.rows[columns.r0]
-    return first, size if columns.r1 >= valid.count else valid.rows[columns.r1]
+    return first, size if columns.r1 >= valid.number else valid.rows[columns.r1]
 
 
 @device
@@ -90,7 +108,7 @@ def _finish(x, valid, working, parameters, stats, c0, c1):
         shift = factors[loops.SAMPLED * channels + c]
         mean[c], var = valid_statistics(flat(x), own, valid, shift, sums[c], sums[line + c])
         inv_std[c] = 1.0 / math.sqrt(var + eps)
-        statistics.move_running(mean[c], var, valid.count, c, running[0], running[1], momentum)
+        statistics.move_running(mean[c], var, valid.number, c, running[0], running[1], momentum)
     loops.store_factors(factors, mean, inv_std, affine, c0, c1)
 
 
@@ -111,12 +129,12 @@ def _forward_task(phase, task, cut, x, residual, known, parameters, working, sta
     sums, factors, _ = working
     valid = Valid(known[0], known[1], known[2])
     size, channels, _ = x.shape
-    columns = columns_of(task, cut, valid.count, channels)
+    columns = columns_of(task, cut, valid.number, channels)
     if phase & SUM:
         _sum(x, valid, columns, working)
     if phase & FINISH:
         c0, c1 = finished_by(task, channels) if phase == FINISH else (columns.c0, columns.c1)
-        add_chunks(sums, line_of(x, channels), -(-valid.count // cut.height), c0, c1)
+        add_chunks(sums, line_of(x, channels), -(-valid.number // cut.height), c0, c1)
         _finish(x, valid, working, parameters, stats, c0, c1)
     if phase & APPLY and y.size > 0:
         floor = x.dtype.type(0.0 if parameters[3] else np.nan)
@@ -170,7 +188,7 @@ def _finish_gradients(gated, size, valid, stats, working, gradients, c0, c1):
             total, product = valid_gradient_sums(gated, Channel(size, channels, 1, c), valid, own)
         gradients.dbeta[c] = total
         gradients.dgamma[c], slope, offset = statistics.gradient_factors(
-            total, product, 1.0 / valid.count, mean[c], inv_std[c], own.center
+            total, product, 1.0 / valid.number, mean[c], inv_std[c], own.center
         )
         factors[loops.SLOPE * channels + c], factors[loops.OFFSET * channels + c] = -slope, offset
 
@@ -192,12 +210,12 @@ def _backward_task(phase, task, cut, gated, shape, known, stats, working, gradie
     sums, factors = working
     valid = Valid(known[0], known[1], known[2])
     size, channels, _ = shape
-    columns = columns_of(task, cut, valid.count, channels)
+    columns = columns_of(task, cut, valid.number, channels)
     if phase & SUM:
         _sum_gradients(gated, channels, valid, columns, working)
     if phase & FINISH:
         c0, c1 = finished_by(task, channels) if phase == FINISH else (columns.c0, columns.c1)
-        add_chunks(sums, line_of(gated.x, channels), -(-valid.count // cut.height), c0, c1)
+        add_chunks(sums, line_of(gated.x, channels), -(-valid.number // cut.height), c0, c1)
         _finish_gradients(gated, size, valid, stats, working, gradients, c0, c1)
     if gradients.dx.size + gradients.dresidual.size > 0 and phase & APPLY:
         first, last = _rows_of(valid, columns, size)

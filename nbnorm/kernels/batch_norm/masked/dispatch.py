@@ -37,7 +37,7 @@ def backward(
 def _room(x: Any, valid: Valid, arrays: int) -> tuple[ModuleType, Array]:
     images, channels, length = x.shape
     if length == 1:
-        return columns, channels_last.cut.cut(valid.count, channels, x.itemsize)
+        return columns, channels_last.cut.cut(valid.number, channels, x.itemsize)
     return rows, channels_first.cut.cut(images, channels, length, x.itemsize, arrays)
 
 

@@ -69,7 +69,7 @@ def _finish(x, c, chunks, valid, affine, running, rule, slots, stats):
     own = Channel(images, channels, length, c)
     mean[c], var = valid_statistics(flat(x), own, valid, kept[k + SAMPLED], total, squares)
     inv_std[c] = 1.0 / math.sqrt(var + eps)
-    statistics.move_running(mean[c], var, valid.count, c, running[0], running[1], momentum)
+    statistics.move_running(mean[c], var, valid.number, c, running[0], running[1], momentum)
     keep_factors(kept, k, statistics.factors(mean, inv_std, affine[0], affine[1], c))
 
 
@@ -156,7 +156,7 @@ def _finish_gradients(gated, shape, c, chunks, valid, stats, slots, gradients):
         total, product = valid_gradient_sums(gated, Channel(images, channels, length, c), valid, factors)
     dbeta[c] = total
     dgamma[c], kept[k + SLOPE], kept[k + OFFSET] = statistics.gradient_factors(
-        total, product, 1.0 / valid.count, mean[c], inv_std[c], factors.center
+        total, product, 1.0 / valid.number, mean[c], inv_std[c], factors.center
     )
 
 

@@ -18,7 +18,7 @@ class Valid(NamedTuple):
 
     marks: Any  #: uint8: 1 where (n, i) counts, at n * L + i, and then a vector's worth of zeros
     rows: Any  #: int64: the images that count where L = 1, else empty
-    count: int  #: of all positions
+    number: int  #: of positions that count
 
 
 class Marks(NamedTuple):
