@@ -48,14 +48,7 @@ def _apply(layer, inputs, variable, training):
         case layers.Dense():
             return functional.linear(x, variable("weight"), variable("bias") if layer.bias else None)
         case layers.BatchNorm():
-            momentum = layer.momentum
-            if momentum is None:  # all batches alike, as `torch.nn.BatchNorm2d` does it
-                count = variable("num_batches").add_(training)
-                momentum = 1.0 / max(count.item(), 1)
-            return functional.batch_norm(
-                x, variable("running_mean"), variable("running_var"), variable("gamma"), variable("beta"),
-                training, momentum, layer.eps,
-            )  # fmt: skip
+            return _batch_norm(layer, inputs, variable, training)
         case layers.ReLU():
             return functional.relu(x)
         case layers.PReLU():
@@ -102,3 +95,51 @@ def step(model, x, labels):
     loss.backward()
     gradients = {key: value.grad.numpy() for key, value in params.items()}
     return output.detach().numpy(), loss.item(), gradients, {key: value.numpy() for key, value in state.items()}
+
+
+def _batch_norm(layer, inputs, variable, training):
+    """Batch norm in all of its forms: of what is valid, of ghosts one by one, with running statistics of its own."""
+    x, tracks = inputs[0], layer.track_running_stats
+    gamma = variable("gamma") if layer.affine else None
+    beta = variable("beta") if layer.affine and layer.bias else None
+    running = [variable(name) if tracks else None for name in ("running_mean", "running_var")]
+    momentum = layer.momentum
+    if len(inputs) > 1:
+        mask = inputs[1]
+        if mask.dtype != torch.bool:
+            mask = torch.arange(x.shape[-1]) < mask[:, None]
+        packed = _batch_norm(layer, [x.movedim(1, -1)[mask]], variable, training)
+        y = torch.zeros_like(x.movedim(1, -1))
+        y[mask] = packed
+        return y.movedim(-1, 1)
+    if tracks and layer.counts:
+        count = variable("num_batches").add_(training).item()
+    if layer.threshold is not None and training:
+        _move_significant(x.detach(), *running, variable("moved_share"), layer, count)
+        running = [None, None]
+    ghosts = max(len(x) // layer.ghost_size, 1) if layer.ghost_size and training else 1
+    parts = [*x[: (ghosts - 1) * (layer.ghost_size or 0)].split(layer.ghost_size or 1)] if ghosts > 1 else []
+    results = []
+    for part in [*parts, x[(ghosts - 1) * (layer.ghost_size or 0) :]]:
+        weight = momentum
+        if tracks and (momentum is None or layer.debias):
+            count = max(count, 1)
+            weight = 1.0 / count if momentum is None else momentum / (1.0 - (1.0 - momentum) ** count)
+        results.append(
+            functional.batch_norm(part, *running, gamma, beta, training or running[0] is None, weight, layer.eps)
+        )
+    return torch.cat(results)
+
+
+def _move_significant(x, mean, var, share, layer, count):
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    n = x.numel() // x.shape[1]
+    floor = 1.0 if count == 1 else 0.1 * layer.momentum
+    errors = (var / n).sqrt(), var * (2 / (n - 1)) ** 0.5
+    moved = torch.zeros_like(var, dtype=torch.bool)
+    for old, new, error in zip((mean, var), (x.mean(axes), x.var(axes)), errors, strict=True):
+        change = new - old
+        beyond = functional.softshrink(change / error, layer.threshold) * error
+        old += beyond + floor * (change - beyond)
+        moved |= beyond != 0
+    share[...] = moved.double().mean()

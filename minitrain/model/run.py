@@ -12,6 +12,7 @@ from minitrain.compile.plan import Plan, new_arena
 from minitrain.compile.poison import is_poisoned, poison
 from minitrain.graph.graph import SINGLE, Graph
 from minitrain.layer import FreeShape, Shape
+from minitrain.model.finite_state import finite_checks, warn_of_state
 from minitrain.model.plans import Arena, Plans, Wanted
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_boolean, expect_integer
@@ -26,6 +27,10 @@ class Runnable(Protocol):
     def graph(self) -> Graph: ...
     @property
     def dtype(self) -> np.dtype: ...
+    @property
+    def state(self) -> Any: ...
+    @property
+    def flat_state(self) -> npt.NDArray[np.uint8]: ...
     @property
     def _plans(self) -> Plans: ...
     def _make_plan(self, wanted: Wanted, arena: Arena) -> Plan: ...
@@ -79,6 +84,7 @@ class Run:
             lent: dict[str, Array | None] = dict.fromkeys(self.shapes)
             lent |= {name: _lent(each) for name, each in self._plan.dinputs.items()}
             self._input_gradients = next(iter(lent.values())) if len(lent) == 1 else lent
+        self._checks = finite_checks(self._model) if self.training else ()
         self._went: str | None = None  # the pass that ran last
 
     def _named(self, arrays: Mapping[str, Array]) -> Any:
@@ -110,6 +116,11 @@ class Run:
         ------
         ValueError, TypeError
             A batch that does not fit.
+
+        Warns
+        -----
+        RuntimeWarning
+            Running statistics that overflowed, by name.
         """
         with self._model._plans.turn(self.training):
             if self._version != self._model._plans.version:
@@ -117,6 +128,8 @@ class Run:
             self._went = None  # should an exception come in between
             self._plan.load(self._model.check_inputs(x))
             self._plan.forward()
+            if not all(is_finite() for is_finite in self._checks):
+                warn_of_state(self._model)
             for each in self._plan.output_gradients.values():
                 poison(each)
             self._went = "forward"

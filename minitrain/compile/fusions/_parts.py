@@ -1,11 +1,25 @@
 """What the patterns share: kinds of layers, and the names of the variables that a fused layer takes over."""
 
+from dataclasses import fields
+from typing import Any
+
 from minitrain import layers
 from minitrain.graph.graph import GraphNode
 from minitrain.layer import Spec
 from minitrain.layers import fused
+from minitrain.layers._normalization import Normalization
 
 NORMS = (layers.BatchNorm, fused.BatchNormReLU, fused.BatchNormAddReLU)
+
+
+def arguments_of(norm: Normalization) -> dict[str, Any]:
+    """Return the arguments that a batch norm was made with, but for its name."""
+    return {field.name: getattr(norm, field.name) for field in fields(norm) if field.name != "name"}
+
+
+def folds(node: GraphNode) -> bool:
+    """Return whether a node is a batch norm that is an affine map of each channel in inference."""
+    return isinstance(node.layer, NORMS) and node.layer.folds and len(node.inputs) == 1 + node.layer.adds_residual
 
 
 def norm_names(norm: GraphNode) -> dict[str, str]:

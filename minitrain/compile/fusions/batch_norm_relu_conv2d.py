@@ -15,7 +15,7 @@ def batch_norm_relu_conv2d(node: GraphNode, view: View) -> Replacement | None:
     if view.dtype != np.float32 or not isinstance(node.layer, layers.Conv2d):
         return None
     norm = view.private_giver(node.inputs[0])
-    if norm is None or not isinstance(norm.layer, fused.BatchNormReLU):
+    if norm is None or not isinstance(norm.layer, fused.BatchNormReLU) or not norm.layer.is_plain:
         return None
     geometry = node.layer.geometry(view.input_shape(node))
     if not normalizes(geometry, Product.FORWARD, Product.WEIGHT_GRADIENT):

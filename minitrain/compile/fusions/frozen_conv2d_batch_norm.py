@@ -15,7 +15,7 @@ def frozen_conv2d_batch_norm(node: GraphNode, view: View) -> Replacement | None:
     if conv is None or not isinstance(conv.layer, layers.Conv2d):
         return None
     names = conv2d_names(conv) | norm_names(node)
-    learned = [name for local, name in names.items() if not local.startswith("running_") and local != "num_batches"]
+    learned = [name for local, name in names.items() if local not in node.layer.norm.statistics]
     if not view.graph.frozen.issuperset(learned):
         return None
     layer = fused.FrozenConv2dBatchNorm(conv.layer, node.layer.norm)

@@ -7,7 +7,7 @@ of them or not.
 from dataclasses import replace
 
 from minitrain import layers
-from minitrain.compile.fusions._parts import NORMS, conv2d_names, norm_names
+from minitrain.compile.fusions._parts import conv2d_names, folds, norm_names
 from minitrain.compile.rewrite import Replacement, View
 from minitrain.graph.graph import GraphNode
 from minitrain.layers import fused
@@ -20,16 +20,16 @@ def inference_conv2d(node: GraphNode, view: View) -> Replacement | None:
         return None
     chain, layer, inputs, names = [node], fused.InferenceConv2d(node.layer), node.inputs, conv2d_names(node)
     after = view.only_reader(node)
-    if after is not None and isinstance(after.layer, NORMS) and after.inputs[0] == node.name:
+    if after is not None and folds(after) and after.inputs[0] == node.name:
         chain.append(after)
-        layer, inputs = replace(layer, norm=after.layer), (*inputs, *after.inputs[1:])
+        layer, inputs = replace(layer, norm=after.layer), (*inputs, *after.inputs[1:])  # type: ignore[arg-type]
         names |= norm_names(after)
         after = view.only_reader(after)
     if after is not None and isinstance(after.layer, layers.ReLU):
         chain.append(after)
         layer = replace(layer, relu=True)
         after = view.only_reader(after)
-    if after is not None and isinstance(after.layer, layers.BatchNorm):
+    if after is not None and isinstance(after.layer, layers.BatchNorm) and folds(after):
         chain.append(after)
         layer = replace(layer, last_norm=after.layer)
         names |= {LAST + local: name for local, name in norm_names(after).items()}

@@ -22,11 +22,19 @@ def moments(node: GraphNode, view: View) -> Replacement | None:
         return None
     layer, inputs = node.layer, node.inputs
     giver = view.giver(inputs[0])
-    if isinstance(layer, TAKERS) and giver is not None and _gives(giver, view):
+    if _takes(node) and giver is not None and _gives(giver, view):
         layer, inputs = _taking(layer), (*inputs, part_of(giver.name, "moments"))
     if _gives(node, view):
         layer = _giving(layer)
     return None if layer is node.layer else Replacement((node,), GraphNode(node.name, layer, inputs, node.names))
+
+
+def _takes(node: GraphNode) -> bool:
+    """Whether a node normalizes by mean and variance of its first input, whoever has found them."""
+    if not isinstance(node.layer, TAKERS):
+        return False
+    norm = node.layer.norm if isinstance(node.layer, fused.BatchNormReLUConv2d) else node.layer
+    return norm.is_plain and len(node.inputs) == 1 + norm.adds_residual
 
 
 def _gives(node: GraphNode, view: View) -> bool:
@@ -34,7 +42,7 @@ def _gives(node: GraphNode, view: View) -> bool:
     conv = node.layer.conv if isinstance(node.layer, GIVERS) else node.layer
     if not isinstance(conv, layers.Conv2d):
         return False
-    wanted = any(isinstance(each.layer, TAKERS) and each.inputs[0] == node.name for each in view.readers(node.name))
+    wanted = any(_takes(each) and each.inputs[0] == node.name for each in view.readers(node.name))
     return wanted and normalizes(conv.geometry(view.input_shape(node)), Product.FORWARD)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from minitrain.kernels import conv2d
 from minitrain.kernels.calls import Call
 from minitrain.layer import Declaration, Layer, Shape, Spec, Tensors, array
-from minitrain.layers._normalization import Normalization, as_3d
+from minitrain.layers._arrays import as_3d
+from minitrain.layers._normalization import Normalization
 from nbnorm.jit.arrays import Array, nothing
 from nbnorm.kernels import batch_norm
 from nbnorm.kernels.batch_norm.moments import combine_moments, take_moments
@@ -74,11 +75,9 @@ def bind_statistics(norm: Normalization, t: Tensors) -> Call:
     It moves the norm's running statistics.
     """
     x, momentum = t.xs[0], norm.bind_momentum(t)
-    count = x.size // x.shape[1]
+    count, (running_mean, running_var) = x.size // x.shape[1], norm.running_of(t)
 
     def run() -> None:
-        take_moments.serial(
-            t.xs[-1], count, t.running_mean, t.running_var, momentum(), norm.eps, t.mean, t.inv_std
-        )  # fmt: skip
+        take_moments.serial(t.xs[-1], count, running_mean, running_var, momentum(), norm.eps, t.mean, t.inv_std)
 
     return run

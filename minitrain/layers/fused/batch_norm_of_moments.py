@@ -31,6 +31,7 @@ class BatchNormOfMoments(Layer):
     examples: ClassVar[list[Example]] = [
         Example((4, 3, 5, 5), moments_spec(3), computed={"x1": moments_of}, norm=BatchNorm()),
         Example((3, 40, 9, 17), moments_spec(40), computed={"x1": moments_of}, norm=BatchNormReLU(momentum=None)),
+        Example((8, 4), moments_spec(4), computed={"x1": moments_of}, norm=BatchNormReLU(affine=False, debias=True)),
         Example((8, 4), (8, 4), moments_spec(4), computed={"x2": moments_of}, norm=BatchNormAddReLU(eps=0.1)),
         Example((4, 3, 5, 5), (4, 3, 5, 5), moments_spec(3), computed={"x2": moments_of}, norm=BatchNormAddReLU()),
     ]

@@ -12,7 +12,7 @@ import numpy as np
 from minitrain.kernels import conv2d
 from minitrain.kernels.calls import Call, in_order
 from minitrain.layer import Declaration, Example, Layer, Shape, Spec, Tensors, array
-from minitrain.layers._normalization import as_3d
+from minitrain.layers._arrays import as_3d
 from minitrain.layers.conv2d import Conv2d
 from minitrain.layers.fused._moments import (
     bind_moments,
@@ -57,6 +57,8 @@ class BatchNormReLUConv2d(Layer):
         Example((4, 16, 16, 17), norm=BatchNormReLU(momentum=None), conv=Conv2d(16, 3, padding=1)),
         Example((2, 4, 7, 6), norm=BatchNormReLU(eps=0.1), conv=Conv2d(6, 3, stride=2, groups=2), gives_moments=True),
         Example((4, 16, 16, 17), norm=BatchNormReLU(), conv=Conv2d(17, 3), gives_moments=True),
+        Example((4, 16, 9, 8), norm=BatchNormReLU(affine=False, debias=True), conv=Conv2d(5, 3)),
+        Example((2, 3, 6, 5), norm=BatchNormReLU(bias=False), conv=Conv2d(4, 3)),
         Example(
             (4, 16, 9, 8), moments_spec(16), computed={"x1": moments_of}, norm=BatchNormReLU(),
             conv=Conv2d(5, 3, padding=1), takes_moments=True,
@@ -108,7 +110,7 @@ class BatchNormReLUConv2d(Layer):
             convolve = self._convolution(t, t.normalized, sums)
         t.run_forward = in_order(
             bind_statistics(self.norm, t) if self.takes_moments else self._statistics(t),
-            partial(conv2d.write_normalization.serial, t.mean, t.inv_std, t.gamma, t.beta, t.normalization),
+            partial(conv2d.write_normalization.serial, t.mean, t.inv_std, *self.norm.affine_of(t), t.normalization),
             normalize,
             convolve,
             find_moments,
@@ -116,8 +118,8 @@ class BatchNormReLUConv2d(Layer):
 
     def bind_infer(self, t: Tensors) -> None:
         normalize = partial(
-            batch_norm.infer, as_3d(t.xs[0]), nothing(t.y.dtype, 3), t.gamma, t.beta, t.running_mean, t.running_var,
-            self.norm.eps, True, as_3d(t.normalized),
+            batch_norm.infer, as_3d(t.xs[0]), nothing(t.y.dtype, 3), *self.norm.affine_of(t), t.running_mean,
+            t.running_var, self.norm.eps, True, as_3d(t.normalized),
         )  # fmt: skip
         find_moments = moments_in_a_pass(t) if self.gives_moments else None
         t.run_infer = in_order(normalize, self._convolution(t, t.normalized), find_moments)
@@ -139,24 +141,25 @@ class BatchNormReLUConv2d(Layer):
     def _gradients_of_norm(self, t: Tensors) -> Call | None:
         """Return the call that writes the gradients of gamma, beta and x; None where nobody wants any of them."""
         x, geometry, dx, absent = t.xs[0], self.conv.geometry(t.xs[0].shape), t.dxs[0], nothing(t.y.dtype, 3)
-        if dx is None and t.dgamma is None and t.dbeta is None:
+        if dx is None and all(each is None for each in self.norm.gradients_of(t)):
             return None
         inner = t.normalized_again if dx is None else dx
         dgamma, dbeta = self.norm.bind_sums(t)
         return in_order(
             conv2d.input_gradient(geometry, t.dy, t.weight, t.backward_scratch, inner),
             partial(
-                batch_norm.backward, as_3d(inner), as_3d(x), absent, t.mean, t.inv_std, t.gamma, t.beta, True, False,
-                absent if dx is None else as_3d(dx), dgamma, dbeta, absent,
+                batch_norm.backward, as_3d(inner), as_3d(x), absent, t.mean, t.inv_std, *self.norm.affine_of(t), True,
+                False, absent if dx is None else as_3d(dx), dgamma, dbeta, absent,
             ),
         )  # fmt: skip
 
     def _statistics(self, t: Tensors) -> Call:
         x, momentum, eps = as_3d(t.xs[0]), self.norm.bind_momentum(t), self.norm.eps
+        gamma, beta = self.norm.affine_of(t)
 
         def run() -> None:
             batch_norm.statistics(
-                x, t.gamma, t.beta, t.running_mean, t.running_var, momentum(), eps, t.mean, t.inv_std
+                x, gamma, beta, t.running_mean, t.running_var, momentum(), eps, t.mean, t.inv_std
             )  # fmt: skip
 
         return run
@@ -164,9 +167,10 @@ class BatchNormReLUConv2d(Layer):
     def _normalization_of_batch(self, t: Tensors, normalized: Array) -> Call:
         """Return the call that normalizes x by its own statistics."""
         x, absent, y, eps = as_3d(t.xs[0]), nothing(t.y.dtype, 3), as_3d(normalized), self.norm.eps
+        gamma, beta = self.norm.affine_of(t)
 
         def run() -> None:
-            batch_norm.infer(x, absent, t.gamma, t.beta, t.mean, t.inv_std**-2.0 - eps, eps, True, y)
+            batch_norm.infer(x, absent, gamma, beta, t.mean, t.inv_std**-2.0 - eps, eps, True, y)
 
         return run
 

@@ -50,6 +50,7 @@ class FrozenConv2dBatchNorm(Layer):
         Example((3, 4, 5, 4), (3, 4, 5, 4), conv=Conv2d(4, 3, padding=1, groups=2), norm=BatchNormAddReLU()),
         Example((5, 16, 8, 8), conv=Conv2d(17, 3, padding=1, bias=False), norm=BatchNormReLU(momentum=None)),
         Example((1, 6, 1, 1), conv=Conv2d(4, 1), norm=BatchNorm()),
+        Example((2, 3, 6, 5), conv=Conv2d(4, 3), norm=BatchNormReLU(affine=False, debias=True)),
         Example((5, 16, 8, 8), (5, 17, 8, 8), conv=Conv2d(17, 3, padding=1), norm=BatchNormAddReLU()),
     ]
 

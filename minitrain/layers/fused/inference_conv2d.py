@@ -52,6 +52,8 @@ class InferenceConv2d(Layer):
         Example((2, 3, 6, 5), conv=Conv2d(4, 3, stride=2), norm=BatchNormReLU(eps=0.1)),
         Example((3, 4, 5, 4), (3, 4, 5, 4), conv=Conv2d(4, 3, padding=1, groups=2), norm=BatchNormAddReLU()),
         Example((5, 16, 8, 8), conv=Conv2d(17, 1, bias=False), norm=BatchNormReLU(momentum=None)),
+        Example((2, 3, 6, 5), conv=Conv2d(4, 3), norm=BatchNorm(affine=False), last_norm=BatchNorm(affine=False)),
+        Example((2, 3, 6, 5), conv=Conv2d(4, 3, bias=False), norm=BatchNormReLU(bias=False, debias=True)),
         Example((2, 3, 6, 5), conv=Conv2d(9, 3), relu=True),
         Example((2, 3, 6, 5), conv=Conv2d(9, 3), relu=True, last_norm=BatchNorm()),
         Example((1, 2, 9, 9), conv=Conv2d(20, 3, groups=2), norm=BatchNorm(), last_norm=BatchNorm(eps=0.1)),
@@ -95,8 +97,8 @@ class InferenceConv2d(Layer):
             return conv2d.prepare_weight(geometry, t.weight, bias, t.packed_weight)
         return in_order(
             partial(
-                fold.serial, nothing(t.y.dtype) if bias is None else bias, t.gamma, t.beta, t.running_mean,
-                t.running_var, self.norm.eps, t.scale, t.shift,
+                fold.serial, nothing(t.y.dtype) if bias is None else bias, *self.norm.affine_of(t, t.y.shape[1]),
+                t.running_mean, t.running_var, self.norm.eps, t.scale, t.shift,
             ),
             conv2d.prepare_weight(geometry, t.weight, t.shift, t.packed_weight, t.scale),
         )  # fmt: skip
@@ -105,8 +107,8 @@ class InferenceConv2d(Layer):
         if self.last_norm is None:
             return None
         return partial(
-            fold.serial, nothing(t.y.dtype), t.last_gamma, t.last_beta, t.last_running_mean, t.last_running_var,
-            self.last_norm.eps, t.affine[0], t.affine[1],
+            fold.serial, nothing(t.y.dtype), *self.last_norm.affine_of(t, t.y.shape[1], LAST), t.last_running_mean,
+            t.last_running_var, self.last_norm.eps, t.affine[0], t.affine[1],
         )  # fmt: skip
 
     def derive(self, t: Tensors) -> None:

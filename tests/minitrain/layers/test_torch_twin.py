@@ -5,6 +5,7 @@ import pytest
 
 from minitrain import Input, Model
 from minitrain.layers import LAYERS
+from minitrain.testing.drawing import draw_input
 
 torch = pytest.importorskip("torch")
 import torch_twin  # noqa: E402
@@ -20,10 +21,14 @@ CASES = [
 @pytest.mark.parametrize(("layer", "example"), CASES)
 def test_a_layer_does_what_its_twin_does(layer, example):
     rng = np.random.default_rng(0)
-    inputs = [Input(shape[1:], name=f"x{number}") for number, shape in enumerate(example.shapes)]
+    inputs = [Input(spec.shape[1:], spec.dtype, name=f"x{number}") for number, spec in enumerate(example.inputs)]
     model = Model(inputs, layer(**example.arguments)(*inputs), dtype="float64")
     model.flat_params[...] = rng.standard_normal(model.flat_params.size)
-    x = {name: rng.standard_normal(shape) for name, shape in zip(model.input_shapes, example.shapes, strict=True)}
+    float64 = np.dtype("float64")
+    x = {
+        name: rng.standard_normal(spec.shape) if spec.is_float else draw_input(rng, spec, float64, example.high)
+        for name, spec in zip(model.input_shapes, example.inputs, strict=True)
+    }
     params, state = torch_twin.tensors(model.params), torch_twin.tensors(model.state)
     arrays = {name: torch.from_numpy(each) for name, each in x.items()}
     for training in (True, False):

@@ -77,7 +77,7 @@ def _differentiate(gated, shape, cut, where, first, last, slots, gradients):
 
 
 @device
-def _task(phase, task, cut, gated, shape, affine, stats, slots, gradients):
+def backward_task(phase, task, cut, gated, shape, affine, stats, slots, gradients):
     gamma, beta = affine
     mean, inv_std = stats
     images, channels, length = shape
@@ -119,5 +119,5 @@ def backward(dy, x, y, stats, gamma, beta, relu, by_output, row, gradients):
         for c in range(shape[1] if phase == APPLY else 0):
             _finish(gated, shape, c, cut.chunks, stats, slots, written)
         for task in prange(tasks):
-            _task(phase, np.intp(task), cut_of(row), gated, shape, affine, stats, slots, written)
+            backward_task(phase, np.intp(task), cut_of(row), gated, shape, affine, stats, slots, written)
     room[0] = 0.0  # a use of it after what was borrowed from it: it is freed after its last use

@@ -59,7 +59,7 @@ def _sum(x, cut, chunk, where, first, last, slots):
 
 
 @device
-def _task(phase, task, cut, x, residual, parameters, relu, slots, stats, y):
+def forward_task(phase, task, cut, x, residual, parameters, relu, slots, stats, y):
     images, channels, length = x.shape
     chunk, first = task % cut.chunks, task // cut.chunks * cut.group
     last = first + cut.group if first + cut.group < channels else channels
@@ -102,5 +102,5 @@ def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, 
         for c in range(channels if phase == APPLY else 0):
             _finish(x, c, cut.chunks, parameters, slots, (mean, inv_std))
         for task in prange(tasks):
-            _task(phase, np.intp(task), cut_of(row), x, residual, parameters, relu, slots, (mean, inv_std), y)
+            forward_task(phase, np.intp(task), cut_of(row), x, residual, parameters, relu, slots, (mean, inv_std), y)
     room[0] = 0.0  # a use of it after what was borrowed from it: it is freed after its last use

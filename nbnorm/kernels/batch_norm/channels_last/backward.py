@@ -67,7 +67,7 @@ def sum_gradients(gated, channels, columns, working):
 
 
 @device
-def _task(phase, task, cut, gated, shape, stats, working, gradients):
+def backward_task(phase, task, cut, gated, shape, stats, working, gradients):
     sums, factors = working
     rows, channels, _ = shape
     columns = columns_of(task, cut, rows, channels)
@@ -97,5 +97,5 @@ def backward(dy, x, y, stats, gamma, beta, relu, by_output, row, gradients):
         phase = WHOLE if chunks == 1 else 1 << k
         tasks = -(-channels // FINISHED) if phase == FINISH else -(-channels // cut.width) * chunks
         for task in prange(tasks):
-            _task(phase, np.intp(task), cut_of(row), gated, shape, stats, working, written)
+            backward_task(phase, np.intp(task), cut_of(row), gated, shape, stats, working, written)
     room[0] = kept[0] = 0.0  # a use of them after what was borrowed from them: they are freed after their last use

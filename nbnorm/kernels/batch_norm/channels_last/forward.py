@@ -68,7 +68,7 @@ def _sum(x, columns, sums, factors):
 
 
 @device
-def _task(phase, task, cut, x, residual, parameters, relu, working, stats, y):
+def forward_task(phase, task, cut, x, residual, parameters, relu, working, stats, y):
     sums, factors = working
     rows, channels, _ = x.shape
     columns = columns_of(task, cut, rows, channels)
@@ -105,5 +105,5 @@ def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, 
         phase = WHOLE if chunks == 1 else 1 << k
         tasks = -(-channels // FINISHED) if phase == FINISH else -(-channels // cut.width) * chunks
         for task in prange(tasks):
-            _task(phase, np.intp(task), cut_of(row), x, residual, parameters, relu, working, stats, y)
+            forward_task(phase, np.intp(task), cut_of(row), x, residual, parameters, relu, working, stats, y)
     room[0] = kept[0] = 0.0  # a use of them after what was borrowed from them: they are freed after their last use
