@@ -49,6 +49,18 @@ def _apply(layer, inputs, variable, training):
             return functional.linear(x, variable("weight"), variable("bias") if layer.bias else None)
         case layers.BatchNorm():
             return _batch_norm(layer, inputs, variable, training)
+        case layers.LayerNorm() | layers.RMSNorm():
+            return _row_norm(layer, x, variable)
+        case layers.GroupNorm():
+            gamma, beta = (variable(name) if name in layer.first_values() else None for name in ("gamma", "beta"))
+            return functional.group_norm(x, layer.groups, gamma, beta, layer.eps)
+        case layers.InstanceNorm():
+            gamma, beta = (variable(name) if name in layer.first_values() else None for name in ("gamma", "beta"))
+            return functional.instance_norm(x, weight=gamma, bias=beta, eps=layer.eps)
+        case layers.FilterResponseNorm():
+            gamma, beta, tau = (variable(name).view(-1, *[1] * (x.ndim - 2)) for name in ("gamma", "beta", "tau"))
+            mean = x.square().mean(dim=tuple(range(2, x.ndim)), keepdim=True)
+            return torch.maximum(gamma * x / torch.sqrt(mean + layer.eps) + beta, tau)
         case layers.ReLU():
             return functional.relu(x)
         case layers.PReLU():
@@ -95,6 +107,20 @@ def step(model, x, labels):
     loss.backward()
     gradients = {key: value.grad.numpy() for key, value in params.items()}
     return output.detach().numpy(), loss.item(), gradients, {key: value.numpy() for key, value in state.items()}
+
+
+def _row_norm(layer, x, variable):
+    """Layer or RMS norm along any axes: these last, then back."""
+    axes = sorted(axis % x.ndim for axis in layer.axes)
+    order = [axis for axis in range(x.ndim) if axis not in axes] + axes
+    moved = x.permute(order)
+    shape = moved.shape[x.ndim - len(axes) :]
+    gamma, beta = (variable(name) if name in layer.first_values() else None for name in ("gamma", "beta"))
+    if isinstance(layer, layers.LayerNorm):
+        y = functional.layer_norm(moved, shape, gamma, beta, layer.eps)
+    else:
+        y = functional.rms_norm(moved, shape, gamma, layer.eps)
+    return y.permute([order.index(axis) for axis in range(x.ndim)])
 
 
 def _batch_norm(layer, inputs, variable, training):

@@ -13,12 +13,17 @@ from minitrain.layers.concat import Concat as Concat
 from minitrain.layers.conv2d import Conv2d as Conv2d
 from minitrain.layers.dense import Dense as Dense
 from minitrain.layers.dropout import Dropout as Dropout
+from minitrain.layers.filter_response_norm import FilterResponseNorm as FilterResponseNorm
 from minitrain.layers.flatten import Flatten as Flatten
 from minitrain.layers.global_avg_pool import GlobalAvgPool as GlobalAvgPool
+from minitrain.layers.group_norm import GroupNorm as GroupNorm
+from minitrain.layers.instance_norm import InstanceNorm as InstanceNorm
+from minitrain.layers.layer_norm import LayerNorm as LayerNorm
 from minitrain.layers.leaky_relu import LeakyReLU as LeakyReLU
 from minitrain.layers.max_pool2d import MaxPool2d as MaxPool2d
 from minitrain.layers.prelu import PReLU as PReLU
 from minitrain.layers.relu import ReLU as ReLU
+from minitrain.layers.rms_norm import RMSNorm as RMSNorm
 from minitrain.layers.sigmoid import Sigmoid as Sigmoid
 from minitrain.layers.silu import SiLU as SiLU
 from minitrain.layers.tanh import Tanh as Tanh
