@@ -13,7 +13,7 @@ from nbnorm.kernels.rows.cut import BLOCK_ROWS, cut_of
 from nbnorm.kernels.rows.moments import RowFactors, in_all_lanes, row_factors
 from nbnorm.kernels.runs import Gated
 from nbnorm.simd.masks import load_part, store_part
-from nbnorm.simd.memory import borrowed, flat, item
+from nbnorm.simd.memory import flat, item
 from nbnorm.simd.shuffles import sum_lanes
 from nbnorm.simd.vectors import add, fma, gate, lanes_of, load, multiply, splat, store, subtract
 from nbnorm.simd.widening import add_wide, no_sum, widen_add
@@ -208,18 +208,17 @@ def backward(dy, x, y, stats, gamma, beta, row, gradients):
     rows, length, _ = x.shape
     tasks, tiles = -(-rows // cut.rows), -(-length // FINISHED)
     line = cut.groups * padded(length, x)
+    # Views that do not count references are made within the loops: these arrays are freed after their last use.
     room, kept = np.empty(tasks * 2 * line), np.empty(tasks * KEPT * BLOCK_ROWS, x.dtype)
-    all_sums, all_kept = borrowed(room), borrowed(kept)
     for task in prange(tasks):
         way, k = cut_of(row), np.intp(task)
         gated = Gated(flat(dy), flat(x), flat(y), x.dtype.type(0.0 if way.relu else np.nan), way.by_output)
         affine, known = (flat(gamma), flat(beta)), (flat(stats[0]), flat(stats[1]))
-        sums = all_sums[k * 2 * line : (k + 1) * 2 * line]
-        mine = all_kept[k * KEPT * BLOCK_ROWS : (k + 1) * KEPT * BLOCK_ROWS]
+        sums = flat(room)[k * 2 * line : (k + 1) * 2 * line]
+        mine = flat(kept)[k * KEPT * BLOCK_ROWS : (k + 1) * KEPT * BLOCK_ROWS]
         written = flat(gradients[0]), flat(gradients[3]), length
         _task(k * way.rows, min((k + 1) * way.rows, rows), way, gated, affine, known, sums, mine, written)
     for task in prange(cut.groups * tiles):
         group, column = np.intp(task) // tiles, np.intp(task) % tiles * FINISHED
         columns = (group * padded(length, x) + column, group * length + column, min(FINISHED, length - column))
-        _finish(borrowed(all_sums), line, tasks, columns, flat(gradients[1]), flat(gradients[2]))
-    room[0] = kept[0] = 0.0  # a use of them after what was borrowed from them: they are freed after their last use
+        _finish(flat(room), line, tasks, columns, flat(gradients[1]), flat(gradients[2]))
