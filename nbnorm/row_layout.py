@@ -13,6 +13,7 @@ import numpy as np
 
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import FLOATS, expect_float, expect_integer, expect_shape, expect_writable, mismatch
+from nbnorm.kernels.rows.turn import turn
 from nbnorm.layout import Copied, as_array, empty, may_share_memory, ndarray, plain, takes
 
 __all__ = [
@@ -47,7 +48,14 @@ class RowLayout(NamedTuple):
         return self.flat(array)
 
     def flat(self, array: Array) -> Array:
-        return plain(_moved(array, self.order)).reshape(self.view)
+        moved = _moved(array, self.order)
+        parts = None if moved.flags.carray else _matrices_of(moved)
+        if parts is None:
+            return plain(moved).reshape(self.view)
+        result = np.empty(self.view, self.dtype)
+        number, rows, columns = parts.shape
+        turn.for_work(array.size)(plain(parts), result.reshape(number, columns, rows))
+        return result
 
     def new(self) -> Array:
         """A new array that lies in memory as x does."""
@@ -84,6 +92,39 @@ class RowLayout(NamedTuple):
 
 def _moved(array: Array, order: Order | None) -> Array:
     return array if order is None else array.transpose(order)
+
+
+# Elements from which on a copy is worth a kernel of its own.
+TURNED_FROM = 4096
+
+
+def _matrices_of(array: Array) -> Array | None:
+    """An array whose last axes have changed places with those before them in memory, as the matrices that are there.
+
+    None where it is another one, or a small one. (N, C, H, W) with the channels last in memory gives (N, H * W, C).
+    """
+    memory = _memory_of(array) if array.size >= TURNED_FROM else None
+    if memory is None:
+        return None
+    ndim = len(memory)
+    a = next(axis for axis in range(ndim) if memory[axis] != axis)
+    b = memory[a]
+    if memory[a:] != (*range(b, ndim), *range(a, b)):
+        return None
+    shape = array.shape
+    return array.transpose(memory).reshape(math.prod(shape[:a]), math.prod(shape[b:]), math.prod(shape[a:b]))
+
+
+class Turned(Copied):
+    """`Copied` to where the axes lie in another order."""
+
+    def done(self) -> None:
+        matrices = _matrices_of(self.target)
+        if matrices is None or not matrices.flags.carray:
+            super().done()
+            return
+        number, rows, columns = matrices.shape
+        turn.for_work(matrices.size)(self.flat.reshape(number, columns, rows), matrices)
 
 
 @lru_cache(maxsize=1024)
@@ -213,7 +254,7 @@ def output(
     moved = _moved(target, layout.order)
     if moved.flags.carray and not _disturbs(target, inputs, same):
         return given, moved.reshape(layout.view), None
-    copied = Copied(moved, layout.view)
+    copied = Turned(moved, layout.view)
     return given, copied.flat, copied
 
 

@@ -6,12 +6,15 @@ import time
 import numpy as np
 
 from nbnorm.batch_norm import batch_norm_backward, batch_norm_forward, batch_norm_infer
+from nbnorm.group_norm import group_norm_backward, group_norm_forward
 from nbnorm.jit.checks import FLOATS, mismatch
+from nbnorm.layer_norm import layer_norm_backward, layer_norm_forward
 
 __all__ = ["warmup"]
 
-# One shape for each choice of kernel: serial and parallel, rows of values and columns of channels.
-SHAPES = ((2, 2, 3), (2, 2), (8, 64, 64), (64, 512))
+# One shape for each choice of kernel: serial and parallel, rows of values and columns of channels; of copies, too, of
+# which small arrays need none.
+SHAPES = ((2, 2, 3), (2, 2), (2, 64, 64), (8, 64, 128), (64, 512))
 
 
 def warmup(dtypes: tuple[str, ...] = ("float32",)) -> None:
@@ -42,6 +45,11 @@ def _run(x: np.ndarray) -> None:
     batch_norm_backward(x, x, stats, channel, channel)
     batch_norm_backward(x, x, None, channel, channel, running_mean=channel, running_var=channel)
     batch_norm_infer(x, channel, channel)
+    if x.ndim == 3:  # the kernels of all norms of rows: by element, by channel, and the copy of the channels
+        _, rows = layer_norm_forward(x, axes=(1,))
+        layer_norm_backward(x, x, rows, axes=(1,))
+        _, groups = group_norm_forward(x, 2, channel, channel)
+        group_norm_backward(x, x, groups, channel, channel)
 
 
 def _show(text: str) -> None:

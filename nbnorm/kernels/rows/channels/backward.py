@@ -15,7 +15,7 @@ from nbnorm.kernels.runs import Channel, Gated
 from nbnorm.kernels.statistics import gradient_sums
 from nbnorm.kernels.sums import gated_at, gated_part_at, in_lanes
 from nbnorm.simd.masks import load_part, store_part
-from nbnorm.simd.memory import borrowed, flat
+from nbnorm.simd.memory import flat
 from nbnorm.simd.shuffles import sum_lanes
 from nbnorm.simd.vectors import add, fma, lanes_of, load, multiply, splat, store, subtract
 from nbnorm.simd.widening import no_sum, widen_add
@@ -166,8 +166,8 @@ def backward(dy, x, y, stats, parameters, row, gradients):
     cut = cut_of(row)
     rows, channels, length = x.shape
     every = cut.groups * channels
+    # Views that do not count references are made within the loops: this array is freed after its last use.
     room = np.empty(3 * rows * channels)
-    sums = borrowed(room)
     for task in prange(-(-rows // cut.rows)):
         way = cut_of(row)
         gated = Gated(flat(dy), flat(x), flat(y), x.dtype.type(np.nan), way.by_output)
@@ -176,11 +176,10 @@ def backward(dy, x, y, stats, parameters, row, gradients):
         first = np.intp(task) * way.rows
         for k in range(first, min(first + way.rows, rows)):
             given = (stats[0][k] if way.centered else 0.0), stats[1][k]
-            _row(k, (rows, channels, length), way, gated, own, given, sums, written)
+            _row(k, (rows, channels, length), way, gated, own, given, flat(room), written)
     for task in prange(-(-every // FINISHED)):
         first = np.intp(task) * FINISHED
         last = min(first + FINISHED, every)
-        _finish(sums, 0, (rows * channels, every, first, last), flat(gradients[1]))
-        _finish(sums, 1, (rows * channels, every, first, last), flat(gradients[2]))
-        _finish(sums, 2, (rows * channels, every, first, last), flat(gradients[3]))
-    room[0] = 0.0  # a use of it after what was borrowed from it: it is freed after its last use
+        _finish(flat(room), 0, (rows * channels, every, first, last), flat(gradients[1]))
+        _finish(flat(room), 1, (rows * channels, every, first, last), flat(gradients[2]))
+        _finish(flat(room), 2, (rows * channels, every, first, last), flat(gradients[3]))

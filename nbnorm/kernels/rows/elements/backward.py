@@ -4,7 +4,7 @@ A block of rows is summed and differentiated at once. Sums over rows of a column
 to those of the task in float64.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from nbnorm.kernels.rows.cut import BLOCK_ROWS, cut_of
 from nbnorm.kernels.rows.moments import RowFactors, in_all_lanes, row_factors
 from nbnorm.kernels.runs import Gated
 from nbnorm.simd.masks import load_part, store_part
-from nbnorm.simd.memory import borrowed, flat, item
+from nbnorm.simd.memory import flat, item
 from nbnorm.simd.shuffles import sum_lanes
 from nbnorm.simd.vectors import add, fma, gate, lanes_of, load, multiply, splat, store, subtract
 from nbnorm.simd.widening import add_wide, no_sum, widen_add
@@ -46,9 +46,11 @@ def padded(length, x):
 def _gradient(gated, affine, i, j, factors, low):
     """g, x_hat and gamma of a vector."""
     x_hat = fma(subtract(load(gated.x, i), factors.center), factors.scale, factors.shift)
-    w = load(affine[0], j)
-    v = load(gated.y, i) if gated.by_output else fma(x_hat, w, load(affine[1], j))
-    return gate(v, low, load(gated.dy, i)), x_hat, w
+    w, g = load(affine[0], j), load(gated.dy, i)
+    if gated.floor == gated.floor:  # not a NaN, which lets all pass
+        v = load(gated.y, i) if gated.by_output else fma(x_hat, w, load(affine[1], j))
+        g = gate(v, low, g)
+    return g, x_hat, w
 
 
 @device
@@ -67,17 +69,21 @@ def _sums(gated, affine, dresidual, first, own, length, factors):
     lanes, kept, low = lanes_of(gated.x), in_all_lanes(factors), splat(gated.floor)
     sums = products = no_sum(gated.x)
     i, j, end = first, own, first + length
-    while i + 2 * lanes <= end:
+    while i + 4 * lanes <= end:
         g0, h0, w0 = _gradient(gated, affine, i, j, kept, low)
         g1, h1, w1 = _gradient(gated, affine, i + lanes, j + lanes, kept, low)
+        g2, h2, w2 = _gradient(gated, affine, i + 2 * lanes, j + 2 * lanes, kept, low)
+        g3, h3, w3 = _gradient(gated, affine, i + 3 * lanes, j + 3 * lanes, kept, low)
         if dresidual.size > 0:
             store(dresidual, i, g0)
             store(dresidual, i + lanes, g1)
-        g0, g1 = multiply(g0, w0), multiply(g1, w1)
-        sums = widen_add(sums, add(g0, g1))
-        products = widen_add(products, fma(g1, h1, multiply(g0, h0)))
-        i += 2 * lanes
-        j += 2 * lanes
+            store(dresidual, i + 2 * lanes, g2)
+            store(dresidual, i + 3 * lanes, g3)
+        g0, g1, g2, g3 = multiply(g0, w0), multiply(g1, w1), multiply(g2, w2), multiply(g3, w3)
+        sums = widen_add(sums, add(add(g0, g1), add(g2, g3)))
+        products = widen_add(products, fma(g3, h3, fma(g2, h2, fma(g1, h1, multiply(g0, h0)))))
+        i += 4 * lanes
+        j += 4 * lanes
     while i < end:
         rest = min(end - i, lanes)
         g0, h0, w0 = _gradient_part(gated, affine, i, j, rest, kept, low)
@@ -117,40 +123,81 @@ def _kept_factors(kept, k):
     return in_all_lanes(RowFactors(item(kept, k), item(kept, k + 1), item(kept, k + 2)))
 
 
+class Taken(NamedTuple):
+    """What a row's dx takes away, in all lanes: dx = scale * gamma * g + offset + x_hat * slope."""
+
+    factors: RowFactors
+    offset: Any
+    slope: Any
+
+
 @device
-def _differentiated(g, x_hat, w, scale, kept, k):
-    """dx = scale * gamma * g - offset - x_hat * slope"""
-    v = fma(multiply(g, w), scale, splat(item(kept, k + 3)))
-    return fma(x_hat, splat(item(kept, k + 4)), v)
+def _taken(kept, r):
+    """The same of row r of a block."""
+    k = r * KEPT
+    return Taken(_kept_factors(kept, k), splat(item(kept, k + 3)), splat(item(kept, k + 4)))
+
+
+@device
+def _row_full(gated, affine, dx, i, j, taken, low):
+    """dx of a vector; returns g and x_hat."""
+    g, x_hat, w = _gradient(gated, affine, i, j, taken.factors, low)
+    if dx.size > 0:
+        store(dx, i, fma(x_hat, taken.slope, fma(multiply(g, w), taken.factors.scale, taken.offset)))
+    return g, x_hat
+
+
+@device
+def _row_part(gated, affine, dx, i, j, rest, taken, low):
+    """The same of the first lanes of a vector."""
+    g, x_hat, w = _gradient_part(gated, affine, i, j, rest, taken.factors, low)
+    if dx.size > 0:
+        v = fma(x_hat, taken.slope, fma(multiply(g, w), taken.factors.scale, taken.offset))
+        store_part(dx, i, rest, v)
+    return g, x_hat
+
+
+@device
+def _differentiate_four(gated, affine, dx, sums, block, kept, r):
+    """`_differentiate` of the whole vectors of rows r to r + 3: the same operations, with all they need at hand."""
+    first, pitch, _, own, own_sums, length = block
+    lanes, low, line = lanes_of(gated.x), splat(gated.floor), sums.size // 2
+    t0, t1, t2, t3 = _taken(kept, r), _taken(kept, r + 1), _taken(kept, r + 2), _taken(kept, r + 3)
+    i, j, k = first + r * pitch, own, own_sums
+    end = own + length
+    while j + lanes <= end:
+        g0, h0 = _row_full(gated, affine, dx, i, j, t0, low)
+        g1, h1 = _row_full(gated, affine, dx, i + pitch, j, t1, low)
+        g2, h2 = _row_full(gated, affine, dx, i + 2 * pitch, j, t2, low)
+        g3, h3 = _row_full(gated, affine, dx, i + 3 * pitch, j, t3, low)
+        add_wide(sums, k, fma(g3, h3, fma(g2, h2, fma(g1, h1, multiply(g0, h0)))))
+        add_wide(sums, line + k, add(add(add(g0, g1), g2), g3))
+        i += lanes
+        j += lanes
+        k += lanes
 
 
 @device
 def _differentiate(gated, affine, dx, sums, block, kept):
     """dx of a block of rows; the sums over its rows of g x_hat and of g go to `sums`, in float64."""
     first, pitch, count, own, own_sums, length = block
-    x, lanes, low = gated.x, lanes_of(gated.x), splat(gated.floor)
-    zero, line = splat(x.dtype.type(0)), sums.size // 2
-    for column in range(0, length, lanes):
-        rest = min(length - column, lanes)
-        i, j = first + column, own + column
-        all_dgamma = all_dbeta = no_sum(x)
-        for r0 in range(0, count, ROWS_OF_SUM):
-            dgamma = dbeta = zero
-            for r in range(r0, min(r0 + ROWS_OF_SUM, count)):
-                factors = _kept_factors(kept, r * KEPT)
+    lanes, low, line = lanes_of(gated.x), splat(gated.floor), sums.size // 2
+    for r in range(0, count, ROWS_OF_SUM):
+        fast = r + ROWS_OF_SUM <= count
+        if fast:
+            _differentiate_four(gated, affine, dx, sums, block, kept, r)
+        for column in range(length // lanes * lanes if fast else 0, length, lanes):
+            rest = min(length - column, lanes)
+            dgamma = dbeta = splat(gated.x.dtype.type(0))
+            for row in range(r, min(r + ROWS_OF_SUM, count)):
+                i = first + row * pitch + column
                 if rest == lanes:
-                    g, x_hat, w = _gradient(gated, affine, i, j, factors, low)
-                    if dx.size > 0:
-                        store(dx, i, _differentiated(g, x_hat, w, factors.scale, kept, r * KEPT))
+                    g, x_hat = _row_full(gated, affine, dx, i, own + column, _taken(kept, row), low)
                 else:
-                    g, x_hat, w = _gradient_part(gated, affine, i, j, rest, factors, low)
-                    if dx.size > 0:
-                        store_part(dx, i, rest, _differentiated(g, x_hat, w, factors.scale, kept, r * KEPT))
+                    g, x_hat = _row_part(gated, affine, dx, i, own + column, rest, _taken(kept, row), low)
                 dgamma, dbeta = fma(g, x_hat, dgamma), add(dbeta, g)
-                i += pitch
-            all_dgamma, all_dbeta = widen_add(all_dgamma, dgamma), widen_add(all_dbeta, dbeta)
-        add_wide(sums, own_sums + column, all_dgamma)
-        add_wide(sums, line + own_sums + column, all_dbeta)
+            add_wide(sums, own_sums + column, dgamma)
+            add_wide(sums, line + own_sums + column, dbeta)
 
 
 @device
@@ -208,18 +255,17 @@ def backward(dy, x, y, stats, gamma, beta, row, gradients):
     rows, length, _ = x.shape
     tasks, tiles = -(-rows // cut.rows), -(-length // FINISHED)
     line = cut.groups * padded(length, x)
+    # Views that do not count references are made within the loops: these arrays are freed after their last use.
     room, kept = np.empty(tasks * 2 * line), np.empty(tasks * KEPT * BLOCK_ROWS, x.dtype)
-    all_sums, all_kept = borrowed(room), borrowed(kept)
     for task in prange(tasks):
         way, k = cut_of(row), np.intp(task)
         gated = Gated(flat(dy), flat(x), flat(y), x.dtype.type(0.0 if way.relu else np.nan), way.by_output)
         affine, known = (flat(gamma), flat(beta)), (flat(stats[0]), flat(stats[1]))
-        sums = all_sums[k * 2 * line : (k + 1) * 2 * line]
-        mine = all_kept[k * KEPT * BLOCK_ROWS : (k + 1) * KEPT * BLOCK_ROWS]
+        sums = flat(room)[k * 2 * line : (k + 1) * 2 * line]
+        mine = flat(kept)[k * KEPT * BLOCK_ROWS : (k + 1) * KEPT * BLOCK_ROWS]
         written = flat(gradients[0]), flat(gradients[3]), length
         _task(k * way.rows, min((k + 1) * way.rows, rows), way, gated, affine, known, sums, mine, written)
     for task in prange(cut.groups * tiles):
         group, column = np.intp(task) // tiles, np.intp(task) % tiles * FINISHED
         columns = (group * padded(length, x) + column, group * length + column, min(FINISHED, length - column))
-        _finish(borrowed(all_sums), line, tasks, columns, flat(gradients[1]), flat(gradients[2]))
-    room[0] = kept[0] = 0.0  # a use of them after what was borrowed from them: they are freed after their last use
+        _finish(flat(room), line, tasks, columns, flat(gradients[1]), flat(gradients[2]))
