@@ -58,6 +58,8 @@ def _apply(layer, inputs, variable, training):
             )  # fmt: skip
         case layers.ReLU():
             return functional.relu(x)
+        case layers.ReLU6():
+            return functional.relu6(x)
         case layers.PReLU():
             return functional.prelu(x, variable("weight"))
         case layers.LeakyReLU():
