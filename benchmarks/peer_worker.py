@@ -64,7 +64,7 @@ def sklearn_call(net: str, task: str, batch: int, threads: int) -> Call:
     x, labels = NETS[net].data(max(batch, 10))
     model = MLPClassifier((100,), solver="adam", alpha=0.0, batch_size=len(x))
     labels[:10] = np.arange(10)
-    model.partial_fit(x, labels, np.arange(10))
+    model.partial_fit(x, labels, classes=np.arange(10))
     x = x[:batch]
     return (lambda: model.predict_proba(x)) if task == "inference" else (lambda: model.partial_fit(x, labels))
 
