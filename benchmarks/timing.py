@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,12 +21,26 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Timing", "geometric_mean", "installed", "interleave", "machine", "markdown", "settle", "write_json"]
+__all__ = [
+    "SelfTimed",
+    "Timing",
+    "geometric_mean",
+    "installed",
+    "interleave",
+    "machine",
+    "markdown",
+    "seconds_of",
+    "settle",
+    "write_json",
+]
 
 PERCENTILE = 20
 BRIEF = 0.005  # seconds
 REST = 0.005  # seconds after which the threads of other libraries have stopped spinning on the cores
-PEERS = ("numba", "numpy", "scipy", "torch", "jax", "onnxruntime")
+PEERS = (
+    "numba", "numpy", "scipy", "torch", "jax", "onnxruntime", "openvino", "keras", "tensorflow-cpu", "mlx",
+    "scikit-learn",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,27 @@ class Timing:
         return self.p20 * 1e3
 
 
+class SelfTimed(ABC):
+    """A call that takes its own time: one in another process, whose way there and back is not to be measured."""
+
+    @abstractmethod
+    def seconds(self, repeat: int) -> float:
+        """Call so many times; the seconds that it took."""
+
+    def __call__(self) -> float:
+        return self.seconds(1)
+
+
+def seconds_of(call: Callable[[], object], repeat: int = 1) -> float:
+    """Return the seconds of so many calls."""
+    if isinstance(call, SelfTimed):
+        return call.seconds(repeat)
+    start = time.perf_counter()
+    for _ in range(repeat):
+        call()
+    return time.perf_counter() - start
+
+
 def interleave(
     calls: Mapping[str, Callable[[], object]], *, runs: int = 30, warmup: int = 3, seconds: float = 4.0
 ) -> dict[str, Timing]:
@@ -53,9 +89,7 @@ def interleave(
     for name, call in calls.items():
         for _ in range(warmup):
             call()
-        start = time.perf_counter()
-        call()
-        once = max(time.perf_counter() - start, 1e-7)
+        once = max(seconds_of(call), 1e-7)
         repeats[name] = max(1, math.ceil(50e-6 / once))
         if once < BRIEF:
             brief.add(name)
@@ -68,10 +102,7 @@ def interleave(
             call, repeat = calls[name], repeats[name]
             if name in brief:
                 settle(call)
-            start = time.perf_counter()
-            for _ in range(repeat):
-                call()
-            times[name].append((time.perf_counter() - start) / repeat)
+            times[name].append(seconds_of(call, repeat) / repeat)
     return {
         name: Timing(float(np.percentile(each, PERCENTILE)), float(np.median(each)), count)
         for name, each in times.items()

@@ -68,10 +68,16 @@ def _module(layer: layers.Layer, shapes: list[tuple[int, ...]]) -> nn.Module | N
             return kind(channels, eps=layer.eps, momentum=layer.momentum)
         case layers.ReLU():
             return nn.ReLU(inplace=True)
+        case layers.ReLU6():
+            return nn.ReLU6(inplace=True)
         case layers.Sigmoid():
             return nn.Sigmoid()
         case layers.MaxPool2d():
             return nn.MaxPool2d(layer.kernel_size, layer.stride, layer.padding)
+        case layers.AvgPool2d():
+            return nn.AvgPool2d(
+                layer.kernel_size, layer.stride, layer.padding, count_include_pad=layer.count_include_pad
+            )
         case layers.Flatten():
             return nn.Flatten()
         case layers.Add() | layers.Concat() | layers.GlobalAvgPool():

@@ -13,6 +13,14 @@ def leaky_relu_backward(dy, x, slope=0.0):
     return np.where(x <= 0, slope * dy, dy)
 
 
+def capped_relu(x, top):
+    return np.where(np.isnan(x), x, np.clip(x, 0, top))
+
+
+def capped_relu_backward(dy, x, top):
+    return np.where((x <= 0) | (x >= top), 0, dy)
+
+
 def sigmoid(x):
     return np.where(x < 0, np.exp(np.minimum(x, 0)), 1.0) / (1.0 + np.exp(-np.abs(x)))
 

@@ -63,6 +63,8 @@ def _apply(layer, inputs, variable, training):
             return torch.maximum(gamma * x / torch.sqrt(mean + layer.eps) + beta, tau)
         case layers.ReLU():
             return functional.relu(x)
+        case layers.ReLU6():
+            return functional.relu6(x)
         case layers.PReLU():
             return functional.prelu(x, variable("weight"))
         case layers.LeakyReLU():

@@ -77,12 +77,12 @@ def run_info(arguments: argparse.Namespace) -> int:
 
 
 def run_warmup(arguments: argparse.Namespace) -> int:
-    """Run a step of every kind of net once, so that all kernels are compiled and on disk."""
+    """Run a step of every small net once, so that its kernels are compiled and on disk."""
     shared.use_threads(arguments.threads)
     helpers = None if arguments.jobs is None else arguments.jobs - 1
     with offered(calls_of_warmup, arguments.dtype, processes=helpers):
         nbnorm.warmup((arguments.dtype,))
-        for name in models.MODELS:
+        for name in models.SMALL_MODELS:
             start = time.perf_counter()
             for model in _models(name, arguments.dtype):
                 x, y = _batch(model)
@@ -96,7 +96,7 @@ def run_warmup(arguments: argparse.Namespace) -> int:
 def calls_of_warmup(dtype: str) -> list[Callable[[], Any]]:
     """Return the calls of what `run_warmup` runs, in order, for processes that compile the same kernels meanwhile."""
     calls: list[Callable[[], Any]] = []
-    for name in models.MODELS:
+    for name in models.SMALL_MODELS:
         for model in _models(name, dtype):
             x, y = _batch(model)
             objective = Objective(model, losses.SoftmaxCrossEntropy())
@@ -109,7 +109,7 @@ def calls_of_warmup(dtype: str) -> list[Callable[[], Any]]:
 
 def _models(name: str, dtype: str) -> list[Model]:
     """Return a net for each form of a kernel: small work and large work run in different ones."""
-    return [models.MODELS[name](input_shape=(1, size, size), classes=10, dtype=dtype) for size in (8, 32)]
+    return [models.SMALL_MODELS[name](input_shape=(1, size, size), classes=10, dtype=dtype) for size in (8, 32)]
 
 
 def _optimizers() -> tuple[optimizers.Optimizer, ...]:

@@ -47,6 +47,30 @@ def leaky_relu_backward(dy, sign, slope, dx):
             target[i] = factor * gradient[i] if signs[i] <= zero else gradient[i]
 
 
+@kernel
+def capped_relu(x, top, y):
+    """y = min(max(x, 0), top); shapes (n,). NaN stays NaN."""
+    zero, most = x.dtype.type(0), x.dtype.type(top)
+    for block in prange((x.size + BLOCK - 1) // BLOCK):
+        source = x[block * BLOCK : (block + 1) * BLOCK]
+        target = y[block * BLOCK : (block + 1) * BLOCK]
+        for i in range(source.size):
+            above = zero if source[i] <= zero else source[i]
+            target[i] = most if above >= most else above
+
+
+@kernel
+def capped_relu_backward(dy, y, top, dx):
+    """dx = 0 where y <= 0 or y >= top, dy elsewhere; shapes (n,). y may be x."""
+    zero, most = dy.dtype.type(0), dy.dtype.type(top)
+    for block in prange((dy.size + BLOCK - 1) // BLOCK):
+        gradient = dy[block * BLOCK : (block + 1) * BLOCK]
+        value = y[block * BLOCK : (block + 1) * BLOCK]
+        target = dx[block * BLOCK : (block + 1) * BLOCK]
+        for i in range(gradient.size):
+            target[i] = zero if (value[i] <= zero) | (value[i] >= most) else gradient[i]
+
+
 @device
 def sigmoid_span(x, y, begin, end):
     """y[begin : end] = sigmoid(x[begin : end]); y may be x."""

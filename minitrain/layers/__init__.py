@@ -23,6 +23,7 @@ from minitrain.layers.leaky_relu import LeakyReLU as LeakyReLU
 from minitrain.layers.max_pool2d import MaxPool2d as MaxPool2d
 from minitrain.layers.prelu import PReLU as PReLU
 from minitrain.layers.relu import ReLU as ReLU
+from minitrain.layers.relu6 import ReLU6 as ReLU6
 from minitrain.layers.rms_norm import RMSNorm as RMSNorm
 from minitrain.layers.sigmoid import Sigmoid as Sigmoid
 from minitrain.layers.silu import SiLU as SiLU

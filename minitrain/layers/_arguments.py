@@ -10,6 +10,8 @@ from minitrain.initializers import Initializer
 from minitrain.layer import Layer, Shape, describe
 from nbnorm.jit.checks import expect_integer, mismatch
 
+MOST_AXES = 32  # of an array
+
 
 def initializer(name: str, value: Any) -> Initializer:
     """Return `value`, which must be an Initializer."""
@@ -21,7 +23,7 @@ def initializer(name: str, value: Any) -> Initializer:
 def checked_axes(value: Any) -> tuple[int, ...]:
     """Return axes of an array, batch axis included, as a tuple of different integers, none of them the batch axis."""
     given = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-    axes = tuple(expect_integer("axes", axis, -math.inf) for axis in given)
+    axes = tuple(expect_integer("axes", axis, -MOST_AXES, MOST_AXES) for axis in given)
     if not axes or len(set(axes)) < len(axes) or 0 in axes:
         raise ValueError(
             mismatch("axes", "one or more different axes, counted from either end, without 0", repr(value))
@@ -42,6 +44,6 @@ def expect_several_pixels(layer: Layer, shape: Shape) -> None:
     """Raise ValueError unless the shape is (N, C, *spatial) with two values or more in a channel of a sample."""
     if len(shape) < 3 or math.prod(shape[2:]) < 2:
         raise ValueError(
-            f"{type(layer).__name__}: expected an input of shape (N, C, *spatial) with two values or more in each channel "
-            f"of a sample, got {describe(shape)}"
+            f"{type(layer).__name__}: expected an input of shape (N, C, *spatial) with two values or more in each "
+            f"channel of a sample, got {describe(shape)}"
         )

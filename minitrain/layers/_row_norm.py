@@ -126,14 +126,14 @@ class RowNorm(Layer):
         if t.dx is not None:
             dx, store = (t.dx.reshape(here.view), None) if here.order is None else (dy, _stored(dy, here, t.dx))
         wanted = [getattr(t, f"d{name}") if name in names else None for name in ("gamma", "beta", "tau")]
-        sums = [none if each is None else each.reshape(-1) for each in wanted]
+        dgamma, dbeta, dtau = (none if each is None else each.reshape(-1) for each in wanted)
         stats, centered = (t.mean, t.inv_std), self.centered
 
         def run() -> None:
             if load is not None and load_too is not None:
                 load()
                 load_too()
-            gradients = (dx, *sums, no_array)
+            gradients = (dx, dgamma, dbeta, dtau, no_array)
             rows.backward(dy, x, no_array, stats, parameters, here.groups, centered, False, False, gradients)
             if store is not None:
                 store()

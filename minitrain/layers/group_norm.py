@@ -12,7 +12,7 @@ from nbnorm.jit.checks import expect_boolean, expect_integer, expect_number, set
 
 @dataclass(frozen=True)
 class GroupNorm(RowNorm):
-    """y = gamma (x - mean) / sqrt(var + eps) + beta, over groups of neighbouring channels of each sample of (N, C, ...).
+    """y = gamma (x - mean) / sqrt(var + eps) + beta, over groups of channels of each sample of x (N, C, *spatial).
 
     Wu & He, "Group normalization", 2018 (arXiv:1803.08494). Each channel has a gamma and a beta: one group is not
     `LayerNorm`, which has these for each element.

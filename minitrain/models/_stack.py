@@ -20,6 +20,7 @@ from minitrain.layers import (
     MaxPool2d,
     PReLU,
     ReLU,
+    ReLU6,
     Sigmoid,
     Tanh,
 )
@@ -33,6 +34,7 @@ Activation = str | Layer
 
 ACTIVATIONS: dict[str, Layer] = {
     "relu": ReLU(),
+    "relu6": ReLU6(),
     "leaky_relu": LeakyReLU(),
     "prelu": PReLU(),
     "sigmoid": Sigmoid(),
@@ -117,7 +119,7 @@ class Stack:
 
     def initializer(self) -> Initializer:
         """Return what weights before an activation start from: He for the family of ReLU, Glorot for the others."""
-        if isinstance(self._activation, (ReLU, LeakyReLU, PReLU)):
+        if isinstance(self._activation, (ReLU, ReLU6, LeakyReLU, PReLU)):
             return He(scale=self._weight_scale)
         return Glorot(scale=self._weight_scale)
 

@@ -35,6 +35,19 @@ def test_leaky_relu(dtype, slope):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_capped_relu(dtype):
+    for x in inputs(dtype):
+        x[-1] = 2.0
+        y = apply(elementwise.capped_relu, x, 2.0)
+        np.testing.assert_array_equal(y, reference.capped_relu(x, 2.0))
+        dy = np.random.default_rng(1).standard_normal(x.size).astype(dtype)
+        for read in (x, y):
+            dx = np.full_like(x, -7)
+            elementwise.capped_relu_backward.serial(dy, read, 2.0, dx)
+            np.testing.assert_array_equal(dx, reference.capped_relu_backward(dy, x, 2.0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("kernel", "exact", "backward", "derivative"),
     [

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minitrain.initializers import Constant
 from minitrain.layer import Spec
-from minitrain.layers import LeakyReLU, PReLU, ReLU, Sigmoid, SiLU, Tanh
+from minitrain.layers import LeakyReLU, PReLU, ReLU, ReLU6, Sigmoid, SiLU, Tanh
 from minitrain.testing import BoundLayer
 
 SHAPES = st.lists(st.integers(1, 7), min_size=1, max_size=5).map(tuple)
@@ -20,6 +20,7 @@ def test_agree_with_torch(shape, slope):
     from torch_layer import agrees
 
     agrees(ReLU(), [shape], torch.relu)
+    agrees(ReLU6(), [shape], torch.nn.functional.relu6)
     agrees(LeakyReLU(slope), [shape], lambda x: torch.nn.functional.leaky_relu(x, slope))
     agrees(Sigmoid(), [shape], torch.sigmoid)
     agrees(Tanh(), [shape], torch.tanh)
@@ -42,7 +43,7 @@ def test_prelu_starts_as_torch_does_and_is_not_penalized():
     assert PReLU(weight_init=Constant(0.1)).declare(Spec((2, 5))).params["weight"].shape == (1,)
 
 
-@pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(), LeakyReLU(-0.5), PReLU(), Sigmoid(), SiLU(), Tanh()])
+@pytest.mark.parametrize("layer", [ReLU(), ReLU6(), LeakyReLU(), LeakyReLU(-0.5), PReLU(), Sigmoid(), SiLU(), Tanh()])
 def test_nan_and_infinity_come_through(layer):
     bound = BoundLayer(layer, [(2, 3)])
     bound.tensors.x[0] = [np.nan, np.inf, -np.inf]
@@ -51,6 +52,7 @@ def test_nan_and_infinity_come_through(layer):
     x, weight = torch.tensor(bound.tensors.x), torch.tensor(bound.groups["params"].get("weight", [0.0]))
     exact = {
         ReLU: torch.relu,
+        ReLU6: torch.nn.functional.relu6,
         LeakyReLU: lambda x: torch.nn.functional.leaky_relu(x, layer.negative_slope),
         PReLU: lambda x: torch.nn.functional.prelu(x, weight),
         Sigmoid: torch.sigmoid,
@@ -58,6 +60,17 @@ def test_nan_and_infinity_come_through(layer):
         Tanh: torch.tanh,
     }[type(layer)](x)
     np.testing.assert_allclose(bound.tensors.y, exact, rtol=1e-14, atol=1e-300)
+
+
+def test_relu6_ends_at_6():
+    torch = pytest.importorskip("torch")
+    bound = BoundLayer(ReLU6(), [(2, 4)])
+    bound.tensors.x[...] = [[-1.0, 0.0, 3.0, 6.0], [5.9, 6.1, 1e9, -1e9]]
+    x = torch.tensor(bound.tensors.x, requires_grad=True)
+    y = torch.nn.functional.relu6(x)
+    np.testing.assert_array_equal(bound.forward()["y"], y.detach())
+    y.backward(torch.tensor(bound.groups["output_gradients"]["dy"]))
+    np.testing.assert_array_equal(bound.backward()["dx0"], x.grad)
 
 
 def test_errors():
