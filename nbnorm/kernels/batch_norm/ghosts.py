@@ -21,8 +21,8 @@ from nbnorm.simd.vectors import VECTOR_BYTES
 
 __all__ = ["backward", "count", "forward", "of_samples"]
 
-# Tasks from which on all ghosts are done at once: with fewer, threads would idle that can share a ghost. Found on 2
-# cores of an AVX2 EPYC, 2026-11.
+# Tasks from which on all ghosts are done at once: with fewer, threads would idle that can share a ghost. Not
+# tuned: as many as there are whole channels in a plain cut.
 SIDE_BY_SIDE = 16
 # Elements of a ghost of columns up to which they are done at once in any case: one after the other, each would be too
 # little for several threads.
