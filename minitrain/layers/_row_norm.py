@@ -84,8 +84,8 @@ class RowNorm(Layer):
                    "inv_std": array((here.view[0],), "float64")},
             scratch=moved,
             backward_scratch={f"{name}_too": each for name, each in moved.items()},
-            backward_reads=("x",),
-            may_share={"dx": ("dy", "x")},
+            backward_reads=("x0",),
+            may_share={"dx0": ("dy", "x0")},
         )  # fmt: skip
 
     def flops(self, *shapes: Shape) -> int:
@@ -119,14 +119,19 @@ class RowNorm(Layer):
     def bind_backward(self, t: Tensors) -> None:
         here = self.rows(t.x.shape)
         parameters, names = self._parameters(t, here.own), self.first_values()
-        no_array, none = nothing(t.y.dtype, 3), nothing(t.y.dtype)
+        no_array = nothing(t.y.dtype, 3)
         load, x = _loaded(t.x, here, None if here.order is None else t.moved)
         load_too, dy = _loaded(t.dy, here, None if here.order is None else t.moved_too)
         dx, store = no_array, None
         if t.dx is not None:
             dx, store = (t.dx.reshape(here.view), None) if here.order is None else (dy, _stored(dy, here, t.dx))
-        wanted = [getattr(t, f"d{name}") if name in names else None for name in ("gamma", "beta", "tau")]
-        dgamma, dbeta, dtau = (none if each is None else each.reshape(-1) for each in wanted)
+        # What nobody wants has memory, too: the kernels sum it in any case.
+        size = math.prod(here.own)
+        dgamma, dbeta = (
+            np.empty(size, t.y.dtype) if each is None else each.reshape(-1)
+            for each in (getattr(t, f"d{name}") if name in names else None for name in ("gamma", "beta"))
+        )
+        dtau = nothing(t.y.dtype) if "tau" not in names else np.empty(size, t.y.dtype) if t.dtau is None else t.dtau
         stats, centered = (t.mean, t.inv_std), self.centered
 
         def run() -> None:
