@@ -113,9 +113,10 @@ def backward(
         (("dy", dy), ("x", array), ("y", y), ("gamma", gamma), ("beta", beta), ("tau", tau), ("out.dx", dx),
          ("out.dresidual", dresidual), ("stats", stats[0]), ("stats", stats[1])),
     )  # fmt: skip
+    room = np.empty(kernels.backward_room(layout.view, layout.groups, layout.dtype.itemsize, tau is not None))
     kernels.backward(
         upstream, layout.flat(array), result, stats, parameters, layout.groups, centered, activation is not None,
-        y is not None, (flat_dx, flat_dgamma, flat_dbeta, flat_dtau, flat_dresidual),
+        y is not None, room, (flat_dx, flat_dgamma, flat_dbeta, flat_dtau, flat_dresidual),
     )  # fmt: skip
     for part in (copied_dresidual, copied_dx, moved_dgamma, moved_dbeta, moved_dtau):
         if part is not None:

@@ -77,13 +77,15 @@ class RowNorm(Layer):
         x = only_input(self, inputs)
         here = self.rows(x)
         moved = {} if here.order is None else {"moved": array(x)}
+        # A model's dtype is not known yet: float32 rows are padded to more elements, and divided in the same way.
+        room = rows.backward_room(here.view, here.groups, np.dtype(np.float32).itemsize, "tau" in self.first_values())
         return Declaration(
             outputs={"y": Spec(x)},
             params={name: Buffer(here.own, fill=Constant(value)) for name, value in self.first_values().items()},
             saved={"mean": array((here.view[0] if self.centered else 0,), "float64"),
                    "inv_std": array((here.view[0],), "float64")},
             scratch=moved,
-            backward_scratch={f"{name}_too": each for name, each in moved.items()},
+            backward_scratch={f"{name}_too": each for name, each in moved.items()} | {"room": array((room,), "float64")},
             backward_reads=("x0",),
             may_share={"dx0": ("dy", "x0")},
         )  # fmt: skip
@@ -139,7 +141,7 @@ class RowNorm(Layer):
                 load()
                 load_too()
             gradients = (dx, dgamma, dbeta, dtau, no_array)
-            rows.backward(dy, x, no_array, stats, parameters, here.groups, centered, False, False, gradients)
+            rows.backward(dy, x, no_array, stats, parameters, here.groups, centered, False, False, t.room, gradients)
             if store is not None:
                 store()
 

@@ -1,5 +1,5 @@
 """Norms over rows of C-contiguous arrays: arrays in, arrays out, no checks. See `dispatch`."""
 
-from nbnorm.kernels.rows.dispatch import backward, forward
+from nbnorm.kernels.rows.dispatch import backward, backward_room, forward
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "backward_room", "forward"]

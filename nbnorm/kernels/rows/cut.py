@@ -11,7 +11,7 @@ import numpy as np
 from nbnorm.jit import device
 from nbnorm.jit.arrays import Array
 
-__all__ = ["BLOCK_ROWS", "TASKS", "TASKS_WITH_SUMS", "Cut", "Rows", "cut", "cut_of"]
+__all__ = ["BLOCK_ROWS", "TASKS", "TASKS_WITH_SUMS", "Cut", "Rows", "cut", "cut_of", "rows_of_task"]
 
 # Elements of a task, at least: fewer take less time than a thread needs to begin them.
 TASK_ELEMENTS = 16 * 1024
@@ -51,10 +51,14 @@ class Rows(NamedTuple):
     itemsize: int
 
 
+def rows_of_task(rows: Rows, unit: int, tasks: int) -> int:
+    """Return how many rows a task has: a multiple of `unit`, so that there are about so many tasks."""
+    each = max(min(-(-TASK_ELEMENTS // rows.length), rows.number), -(-rows.number // tasks), 1)
+    return -(-each // unit) * unit
+
+
 @lru_cache(maxsize=1024)
 def cut(rows: Rows, unit: int, tasks: int, centered: bool, relu: bool, by_output: bool) -> Array:
     """Cut rows into about so many tasks of a multiple of `unit` rows: a row of int64, see `cut_of`."""
-    number, length, groups, itemsize = rows
-    each = max(min(-(-TASK_ELEMENTS // length), number), -(-number // tasks), 1)
-    streaming = number * length * itemsize >= STREAM_BYTES
-    return np.array(Cut(-(-each // unit) * unit, groups, centered, relu, by_output, streaming), np.int64)
+    streaming = rows.number * rows.length * rows.itemsize >= STREAM_BYTES
+    return np.array(Cut(rows_of_task(rows, unit, tasks), rows.groups, centered, relu, by_output, streaming), np.int64)

@@ -23,6 +23,11 @@ from nbnorm.simd.widening import no_sum, widen_add
 FINISHED = 64  # channels whose sums a task adds up: fewer take less time than a thread needs to begin them
 
 
+def room_of(rows: int, channels: int) -> int:
+    """Return how many float64 `backward` wants room for: three sums of each channel of each row."""
+    return 3 * rows * channels
+
+
 @device
 def _sums(gated, dresidual, first, length, factors):
     """Sums of g and of g (x - center) over a channel of a row, in float64; g goes to dresidual unless that is empty."""
@@ -157,17 +162,15 @@ def _finish(sums, which, columns, target):
 
 
 @kernel
-def backward(dy, x, y, stats, parameters, row, gradients):
+def backward(dy, x, y, stats, parameters, row, room, gradients):
     """Gradients of `forward`; what the floor kept back is computed anew from x, or taken from y.
 
-    stats = (mean, inv_std), parameters = (gamma, beta, tau). Written: gradients = (dx, dgamma, dbeta, dtau, dresidual),
-    of which an empty dx or dresidual is not wanted; dtau is empty without tau.
+    stats = (mean, inv_std), parameters = (gamma, beta, tau), room = at least `room_of` float64. Written: gradients =
+    (dx, dgamma, dbeta, dtau, dresidual), of which an empty dx or dresidual is not wanted; dtau is empty without tau.
     """
     cut = cut_of(row)
     rows, channels, length = x.shape
     every = cut.groups * channels
-    # Views that do not count references are made within the loops: this array is freed after its last use.
-    room = np.empty(3 * rows * channels)
     for task in prange(-(-rows // cut.rows)):
         way = cut_of(row)
         gated = Gated(flat(dy), flat(x), flat(y), x.dtype.type(np.nan), way.by_output)

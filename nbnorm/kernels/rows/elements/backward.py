@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbnorm.jit import device, kernel, prange
-from nbnorm.kernels.rows.cut import BLOCK_ROWS, cut_of
+from nbnorm.kernels.rows.cut import BLOCK_ROWS, Rows, cut_of
 from nbnorm.kernels.rows.moments import RowFactors, in_all_lanes, row_factors
 from nbnorm.kernels.runs import Gated
 from nbnorm.simd.masks import load_part, store_part
-from nbnorm.simd.memory import flat, item
+from nbnorm.simd.memory import flat, item, reinterpreted
 from nbnorm.simd.shuffles import sum_lanes
-from nbnorm.simd.vectors import add, fma, gate, lanes_of, load, multiply, splat, store, subtract
+from nbnorm.simd.vectors import VECTOR_BYTES, add, fma, gate, lanes_of, load, multiply, splat, store, subtract
 from nbnorm.simd.widening import add_wide, no_sum, widen_add
 
 FINISHED = 1024  # columns whose sums a task adds up: fewer take less time than a thread needs to begin them
@@ -40,6 +40,13 @@ class Block(NamedTuple):
 def padded(length, x):
     """Elements of a row, rounded up to whole vectors: what the sums of a group take."""
     return -(-length // lanes_of(x)) * lanes_of(x)
+
+
+def room_of(rows: Rows, rows_of_task: int) -> int:
+    """Return how many float64 `backward` wants room for: each task's sums of two gradients, and what a block keeps."""
+    lanes = VECTOR_BYTES // rows.itemsize
+    sums = 2 * rows.groups * -(-rows.length // lanes) * lanes
+    return -(-rows.number // rows_of_task) * (sums + KEPT * BLOCK_ROWS)
 
 
 @device
@@ -245,24 +252,23 @@ def _finish(sums, line, tasks, columns, dgamma, dbeta):
 
 
 @kernel
-def backward(dy, x, y, stats, gamma, beta, row, gradients):
+def backward(dy, x, y, stats, gamma, beta, row, room, gradients):
     """Gradients of `forward`; what the ReLU cut off is computed anew from x, or taken from y.
 
-    stats = (mean, inv_std). Written: gradients = (dx, dgamma, dbeta, dresidual), of which an empty dx or dresidual is
-    not wanted.
+    stats = (mean, inv_std), room = at least `room_of` float64. Written: gradients = (dx, dgamma, dbeta, dresidual), of
+    which an empty dx or dresidual is not wanted.
     """
     cut = cut_of(row)
     rows, length, _ = x.shape
     tasks, tiles = -(-rows // cut.rows), -(-length // FINISHED)
     line = cut.groups * padded(length, x)
-    # Views that do not count references are made within the loops: these arrays are freed after their last use.
-    room, kept = np.empty(tasks * 2 * line), np.empty(tasks * KEPT * BLOCK_ROWS, x.dtype)
     for task in prange(tasks):
         way, k = cut_of(row), np.intp(task)
         gated = Gated(flat(dy), flat(x), flat(y), x.dtype.type(0.0 if way.relu else np.nan), way.by_output)
         affine, known = (flat(gamma), flat(beta)), (flat(stats[0]), flat(stats[1]))
         sums = flat(room)[k * 2 * line : (k + 1) * 2 * line]
-        mine = flat(kept)[k * KEPT * BLOCK_ROWS : (k + 1) * KEPT * BLOCK_ROWS]
+        here = tasks * 2 * line + k * KEPT * BLOCK_ROWS
+        mine = reinterpreted(flat(room)[here : here + KEPT * BLOCK_ROWS], x)
         written = flat(gradients[0]), flat(gradients[3]), length
         _task(k * way.rows, min((k + 1) * way.rows, rows), way, gated, affine, known, sums, mine, written)
     for task in prange(cut.groups * tiles):
