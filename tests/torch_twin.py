@@ -49,6 +49,16 @@ def _apply(layer, inputs, variable, training):
             return functional.linear(x, variable("weight"), variable("bias") if layer.bias else None)
         case layers.BatchNorm():
             return _batch_norm(layer, inputs, variable, training)
+        case layers.ConditionalBatchNorm():
+            momentum = layer.momentum
+            if momentum is None:
+                momentum = 1.0 / max(variable("num_batches").add_(training).item(), 1)
+            running = variable("running_mean"), variable("running_var")
+            y = functional.batch_norm(x, *running, None, None, training, momentum, layer.eps)
+            gamma, beta = (
+                variable(name)[inputs[1]].reshape(*x.shape[:2], *[1] * (x.ndim - 2)) for name in ("gamma", "beta")
+            )
+            return gamma * y + beta
         case layers.ReLU():
             return functional.relu(x)
         case layers.PReLU():

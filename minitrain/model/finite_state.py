@@ -53,8 +53,8 @@ def warn_of_state(model: Kept) -> None:
     broken = [name for name, value in model.state.items() if value.dtype in FLOATS and not np.isfinite(value).all()]
     if broken:
         warnings.warn(
-            f"{', '.join(broken)}: not finite after this batch, so that predictions will be constant or NaN; its inputs "
-            "are too large for running statistics of this dtype: scale the data, or use dtype='float64'",
+            f"{', '.join(broken)}: not finite after this batch, so that predictions will be constant or NaN; its "
+            "inputs are too large for running statistics of this dtype: scale the data, or use dtype='float64'",
             RuntimeWarning,
             stacklevel=3,
         )
