@@ -80,8 +80,9 @@ def forward(
         cuts = _cuts(x.shape, size, x.itemsize, 1)
         run.for_work(x.size)(x, residual, affine, (moved[0], moved[1]), eps, relu, size, cuts, (stats[0], stats[1]), y)
         for old, new in zip(running, moved, strict=True):
-            for ghost in new if old.size else ():
-                old[...] = (1.0 - momentum) * old + momentum * ghost
+            if old.size:
+                left = (1.0 - momentum) ** np.arange(len(new), -1, -1)  # of what was there before each ghost
+                old[...] = left[0] * old + (momentum * left[1:, None] * new).sum(axis=0)
         return
     for g, ghost in enumerate(of_samples(len(x), size)):
         added = residual[ghost] if residual.size else residual

@@ -37,7 +37,7 @@ def _finish(x, c, chunks, parameters, slots, stats):
 
 
 @device
-def _sum(x, cut, chunk, where, first, last, slots):
+def add_sums(x, cut, chunk, where, first, last, slots):
     """Sums of a chunk of each of the channels from `first` up to `last`."""
     images, channels, length = x.shape
     xs, kept = flat(x), reinterpreted(slots, x)
@@ -65,7 +65,7 @@ def forward_task(phase, task, cut, x, residual, parameters, relu, slots, stats, 
     last = first + cut.group if first + cut.group < channels else channels
     where = range_of(chunk, cut.chunks, images, length)
     if phase & SUM:
-        _sum(x, cut, chunk, where, first, last, slots)
+        add_sums(x, cut, chunk, where, first, last, slots)
     if phase == WHOLE:
         for c in range(first, last):
             _finish(x, c, cut.chunks, parameters, slots, stats)

@@ -56,7 +56,7 @@ def _move_running(parameters, means, variances, unbiased, c0, c1):
 
 
 @device
-def _sum(x, columns, sums, factors):
+def add_sums(x, columns, sums, factors):
     """Sums of some columns, of a chunk of the rows."""
     channels, lanes, line = x.shape[1], lanes_of(x), line_of(x, x.shape[1])
     clear_sums(x, sums, line, columns)
@@ -73,7 +73,7 @@ def forward_task(phase, task, cut, x, residual, parameters, relu, working, stats
     rows, channels, _ = x.shape
     columns = columns_of(task, cut, rows, channels)
     if phase & SUM:
-        _sum(x, columns, sums, factors)
+        add_sums(x, columns, sums, factors)
     if phase & FINISH:
         c0, c1 = finished_by(task, channels) if phase == FINISH else (columns.c0, columns.c1)
         add_chunks(sums, line_of(x, channels), -(-rows // cut.height), c0, c1)

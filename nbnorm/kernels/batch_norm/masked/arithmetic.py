@@ -5,7 +5,7 @@ from nbnorm.kernels import statistics
 from nbnorm.kernels.sums import VECTORS_OF_SUM, gated_at, gated_part_at, in_lanes
 from nbnorm.simd.kept import keep
 from nbnorm.simd.masks import load_part, store_part
-from nbnorm.simd.memory import prefetch_for_store
+from nbnorm.simd.memory import elements_to_boundary, prefetch_for_store
 from nbnorm.simd.vectors import add, fma, lanes_of, load, maximum, multiply, splat, store, subtract
 from nbnorm.simd.widening import add_wide, no_sum, widen_add
 
@@ -181,6 +181,10 @@ def normalize_valid(x, residual, y, row, mark, factors, low, ahead):
     lanes, (first, length), (marks, first_mark) = lanes_of(x), row, mark
     center, scale, shift = factors
     shifted, i, end = first_mark - first, first, first + length
+    head = min(elements_to_boundary(y, i), length)
+    if head > 0:
+        store_part(y, i, head, keep(_normalized(x, residual, i, head, factors, low), marks, shifted + i))
+        i += head
     while i + lanes <= end:
         if ahead > 0:
             prefetch_for_store(y, i + ahead)
@@ -195,11 +199,23 @@ def normalize_valid(x, residual, y, row, mark, factors, low, ahead):
 
 
 @device
+def _differentiated(gated, i, rest, factors, low):
+    own, slope, offset = factors
+    g, d = gated_part_at(gated, i, rest, own, low)
+    return multiply(own.scale, fma(d, slope, subtract(g, offset)))
+
+
+@device
 def differentiate_valid(gated, dx, row, mark, factors, low, ahead):
     """dx = scale * (g - offset - (x - center) * slope) in a row, as in `normalize_valid`; the slope is negated."""
     lanes, (first, length), (marks, first_mark) = lanes_of(gated.x), row, mark
     own, slope, offset = factors
     shifted, i, end = first_mark - first, first, first + length
+    head = min(elements_to_boundary(dx, i), length)
+    if head > 0:
+        v = _differentiated(gated, i, head, factors, low)
+        store_part(dx, i, head, keep(v, marks, shifted + i))
+        i += head
     while i + lanes <= end:
         if ahead > 0:
             prefetch_for_store(dx, i + ahead)
@@ -208,8 +224,7 @@ def differentiate_valid(gated, dx, row, mark, factors, low, ahead):
         store(dx, i, keep(v, marks, shifted + i))
         i += lanes
     if i < end:
-        g, d = gated_part_at(gated, i, end - i, own, low)
-        v = multiply(own.scale, fma(d, slope, subtract(g, offset)))
+        v = _differentiated(gated, i, end - i, factors, low)
         store_part(dx, i, end - i, keep(v, marks, shifted + i))
 
 
