@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import FLOATS, expect_float, expect_integer, expect_shape, expect_writable, mismatch
+from nbnorm.jit.checks import FLOATS, expect_float, expect_integer, expect_shape, mismatch
 from nbnorm.kernels.rows.turn import turn
-from nbnorm.layout import Copied, as_array, empty, may_share_memory, ndarray, plain, takes
+from nbnorm.layout import as_array, empty, plain, takes
 
 __all__ = [
-    "RowLayout", "axes_of", "expect_several", "layout_of_axes", "layout_of_channels", "layout_of_filters", "output",
-    "vector_output",
+    "RowLayout", "axes_of", "expect_several", "layout_of_axes", "layout_of_channels", "layout_of_filters",
+    "matrices_of", "moved_axes",
 ]  # fmt: skip
 
 Order = tuple[int, ...]
@@ -48,8 +48,8 @@ class RowLayout(NamedTuple):
         return self.flat(array)
 
     def flat(self, array: Array) -> Array:
-        moved = _moved(array, self.order)
-        parts = None if moved.flags.carray else _matrices_of(moved)
+        moved = moved_axes(array, self.order)
+        parts = None if moved.flags.carray else matrices_of(moved)
         if parts is None:
             return plain(moved).reshape(self.view)
         result = np.empty(self.view, self.dtype)
@@ -61,7 +61,7 @@ class RowLayout(NamedTuple):
         """A new array that lies in memory as x does."""
         if self.memory is None:
             return empty(self.shape, self.dtype)
-        return _moved(empty(tuple(self.shape[axis] for axis in self.memory), self.dtype), _inverse(self.memory))
+        return moved_axes(empty(tuple(self.shape[axis] for axis in self.memory), self.dtype), _inverse(self.memory))
 
     def vector(self, name: str, value: Any) -> Array:
         """The kernels' view of gamma, beta or the like, in one row."""
@@ -70,7 +70,7 @@ class RowLayout(NamedTuple):
         array = as_array(name, value)
         expect_shape(name, array.shape, self.own)
         expect_float(name, array, self.dtype)
-        return plain(_moved(array, self.own_order)).reshape(-1)
+        return plain(moved_axes(array, self.own_order)).reshape(-1)
 
     def filled(self, value: float) -> Array:
         """What stands for a parameter that is not given; not to be written into."""
@@ -80,17 +80,18 @@ class RowLayout(NamedTuple):
         """What the kernels wrote for each row, as it is returned."""
         if self.rows_order is None:
             return flat.reshape(self.rows)
-        return _moved(flat.reshape([self.rows[axis] for axis in self.rows_order]), _inverse(self.rows_order))
+        return moved_axes(flat.reshape([self.rows[axis] for axis in self.rows_order]), _inverse(self.rows_order))
 
     def read_statistic(self, name: str, value: Any) -> Array:
         """The kernels' view of a statistic, float64 for each row."""
         array = as_array(name, value)
         expect_shape(name, array.shape, self.rows)
         expect_float(name, array, FLOATS[1])
-        return plain(_moved(array, self.rows_order)).reshape(-1)
+        return plain(moved_axes(array, self.rows_order)).reshape(-1)
 
 
-def _moved(array: Array, order: Order | None) -> Array:
+def moved_axes(array: Array, order: Order | None) -> Array:
+    """The array with its axes in this order; None is the one that they have."""
     return array if order is None else array.transpose(order)
 
 
@@ -98,7 +99,7 @@ def _moved(array: Array, order: Order | None) -> Array:
 TURNED_FROM = 4096
 
 
-def _matrices_of(array: Array) -> Array | None:
+def matrices_of(array: Array) -> Array | None:
     """An array whose last axes have changed places with those before them in memory, as the matrices that are there.
 
     None where it is another one, or a small one. (N, C, H, W) with the channels last in memory gives (N, H * W, C).
@@ -113,18 +114,6 @@ def _matrices_of(array: Array) -> Array | None:
         return None
     shape = array.shape
     return array.transpose(memory).reshape(math.prod(shape[:a]), math.prod(shape[b:]), math.prod(shape[a:b]))
-
-
-class Turned(Copied):
-    """`Copied` to where the axes lie in another order."""
-
-    def done(self) -> None:
-        matrices = _matrices_of(self.target)
-        if matrices is None or not matrices.flags.carray:
-            super().done()
-            return
-        number, rows, columns = matrices.shape
-        turn.for_work(matrices.size)(self.flat.reshape(number, columns, rows), matrices)
 
 
 @lru_cache(maxsize=1024)
@@ -231,69 +220,3 @@ def _layout_of_filters(shape: tuple[int, ...], dtype: np.dtype[Any], memory: Ord
     order = memory if memory is not None and memory[0] == 0 else None
     view = (shape[0], 1, math.prod(shape[1:]))
     return RowLayout(shape, dtype, memory, order, view, shape[:1], None, shape[:1], None, shape[0])
-
-
-Output = tuple[Any, Array, Copied | None]
-
-
-def output(
-    name: str, layout: RowLayout, given: Any, inputs: tuple[Any, ...] = (), same: tuple[Any, ...] = ()
-) -> Output:
-    """The array for a result, `given` where there is one; what the kernels write; what is to be `done` afterwards.
-
-    As `layout.output`: inputs are not to be disturbed, those in `same` may be the very same memory.
-    """
-    if given is None:
-        given = target = layout.new()
-        inputs = same = ()
-    else:
-        target = as_array(name, given)
-        expect_shape(name, target.shape, layout.shape)
-        expect_float(name, target, layout.dtype)
-        expect_writable(name, target)
-    moved = _moved(target, layout.order)
-    if moved.flags.carray and not _disturbs(target, inputs, same):
-        return given, moved.reshape(layout.view), None
-    copied = Turned(moved, layout.view)
-    return given, copied.flat, copied
-
-
-def _disturbs(target: Array, inputs: tuple[Any, ...], same: tuple[Any, ...]) -> bool:
-    """Whether writing `target` would change what is still to be read."""
-    for value in inputs:
-        if value is not None and may_share_memory(target, value if type(value) is ndarray else as_array("out", value)):
-            return True
-    for value in same:
-        if value is None or value is target:
-            continue
-        array = value if type(value) is ndarray else as_array("out", value)
-        alike = array.ctypes.data == target.ctypes.data and array.strides == target.strides
-        if may_share_memory(target, array) and not alike:
-            return True
-    return False
-
-
-class MovedParameter:
-    """An array like gamma that a call writes and that does not lie as the kernels take it."""
-
-    def __init__(self, target: Array, layout: RowLayout) -> None:
-        self.target = _moved(target, layout.own_order)
-        self.flat = np.empty(target.size, layout.dtype)
-
-    def done(self) -> None:
-        np.copyto(self.target, self.flat.reshape(self.target.shape))
-
-
-def vector_output(name: str, layout: RowLayout, given: Any) -> tuple[Any, Array, MovedParameter | None]:
-    """An array like gamma that a call writes, the caller's or a new one; what the kernels write; what is to be done."""
-    if given is None:
-        given = target = np.empty(layout.own, layout.dtype)
-    else:
-        target = as_array(name, given)
-        expect_shape(name, target.shape, layout.own)
-        expect_float(name, target, layout.dtype)
-        expect_writable(name, target)
-    if layout.own_order is None and target.flags.carray:
-        return given, target.reshape(-1), None
-    moved = MovedParameter(target, layout)
-    return given, moved.flat, moved

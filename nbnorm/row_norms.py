@@ -8,7 +8,8 @@ from nbnorm.jit.arrays import Array, nothing
 from nbnorm.jit.checks import expect_number, expect_one_of, mismatch
 from nbnorm.kernels import rows as kernels
 from nbnorm.layout import expect_apart
-from nbnorm.row_layout import RowLayout, output, vector_output
+from nbnorm.row_layout import RowLayout
+from nbnorm.row_outputs import output, vector_output
 
 __all__ = ["Given", "NormGradients", "backward", "forward", "gradients_of", "number_of", "parts_of", "read_stats"]
 
