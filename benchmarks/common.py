@@ -54,12 +54,29 @@ def normal(shape, dtype="float32", seed=0):
     return np.random.default_rng(seed).standard_normal(shape, dtype)
 
 
+def _bound_plan(model, shapes, training):
+    """`layer_plan` in a tree whose models have no `bind`."""
+    from minitrain.compile.plan import Plan
+
+    gradients = model.gradients if training else None
+    plan = Plan(model.graph, shapes[0][0], model.dtype, model.params, model.state, gradients, share_memory=False,
+                input_gradients=training)  # fmt: skip
+    plan.load([normal(shape, seed=number) for number, shape in enumerate(shapes)])
+    plan.forward()
+    if training:
+        plan.output_gradient[...] = normal(plan.output.shape, seed=9)
+        plan.backward()
+    return plan
+
+
 def layer_plan(layer, *shapes, training=True):
     """Bind one layer to memory of its own, with the gradients of its inputs, run it once, and return the plan."""
     from minitrain import Input, Model
 
     inputs = [Input(shape[1:], name=f"x{number}") for number, shape in enumerate(shapes)]
     model = Model(inputs, layer(*inputs), seed=0)
+    if not hasattr(model, "bind"):  # a tree that the gate holds this one against
+        return _bound_plan(model, shapes, training)
     run = model.bind(dict(zip(model.input_shapes, shapes, strict=True)), training=training, input_gradients=training,
                      keep=training)  # fmt: skip
     run.forward([normal(shape, seed=number) for number, shape in enumerate(shapes)])

@@ -1,4 +1,4 @@
-"""The results of a norm of rows: the caller's arrays or new ones, and what is to be done where they cannot be written."""
+"""The results of a norm of rows: the caller's arrays or new ones, and what is to be done where kernels write others."""
 
 from typing import Any
 

@@ -155,8 +155,8 @@ class Normalization(Layer):
         return shapes[0]
 
     def is_masked(self, t: Tensors) -> bool:
-        """Whether the second input says which values are valid."""
-        return len(t.xs) > 1 and not self.adds_residual
+        """Whether the second input says which values are valid; floats are a residual, or moments of x."""
+        return len(t.xs) > 1 and t.xs[1].dtype.kind != "f"
 
     def bind_forward(self, t: Tensors) -> None:
         self.expect_statistics(t)

@@ -85,7 +85,9 @@ class RowNorm(Layer):
             saved={"mean": array((here.view[0] if self.centered else 0,), "float64"),
                    "inv_std": array((here.view[0],), "float64")},
             scratch=moved,
-            backward_scratch={f"{name}_too": each for name, each in moved.items()} | {"room": array((room,), "float64")},
+            backward_scratch={
+                "room": array((room,), "float64"), **{f"{name}_too": each for name, each in moved.items()}
+            },
             backward_reads=("x0",),
             may_share={"dx0": ("dy", "x0")},
         )  # fmt: skip

@@ -32,10 +32,10 @@ LONGEST_EPOCHS, LONGEST_STEPS = 200, 2000
 # high to stay at. With early stopping 0.3 ends sooner, gains 0.7 % on iris and loses 0.3 % on digits and 0.005 of R2 on
 # diabetes; 0.03 ends later, loses 1.3 % on iris and gains nothing but 0.4 % on wine.
 CONSTANT_SHARE = 0.1
-# Operations of a step's forward pass, up to which it runs on one thread. On 2 idle cores of the same machine two threads
-# make a training step of a dense net 1.1 times as fast at 0.5 million, 1.6 times at 10 and 23 million, 2 times at 65
-# million. With a busy program beside it, as other jobs of a search are, they wait for each other: 20 times as slow at
-# 23 million, 6 times at 65 million. So small nets leave that gain alone, and large ones take it.
+# Operations of a step's forward pass, up to which it runs on one thread. On 2 idle cores of the same machine two
+# threads make a training step of a dense net 1.1 times as fast at 0.5 million, 1.6 times at 10 and 23 million, 2 times
+# at 65 million. With a busy program beside it, as other jobs of a search are, they wait for each other: 20 times as
+# slow at 23 million, 6 times at 65 million. So small nets leave that gain alone, and large ones take it.
 SERIAL_FLOPS = 20_000_000
 
 INFERENCE_BATCHES = (32, 64, 128, 256)

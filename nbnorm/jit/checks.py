@@ -73,10 +73,13 @@ def expect_number(
 
 def expect_integer(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
     """Return an integer of at least `low` and, where that is given, at most `high` as an int."""
-    value = _without_axis(value)
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(mismatch(name, "an integer", repr(value)))
-    integer = int(value)
+    if type(value) is int:  # the usual case
+        integer = value
+    else:
+        value = _without_axis(value)
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise TypeError(mismatch(name, "an integer", repr(value)))
+        integer = int(value)
     if integer < low or (high is not None and integer > high):
         bounds = f">= {low}" if high is None else f"from {low} to {high}"
         raise ValueError(mismatch(name, f"an integer {bounds}", integer))

@@ -20,6 +20,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import numba
+
 from nbnorm.jit.internals.load import Reading, read_load
 from nbnorm.jit.internals.threads import current_threads, set_threads
 
@@ -74,7 +76,7 @@ class Sharing:
         """
         if self._clock() >= self._next:
             self._look()
-        if self.free == math.inf:
+        if self.free + SLACK >= numba.config.NUMBA_NUM_THREADS:  # more threads never run
             return 0
         there = current_threads()
         wanted = self.threads(there)

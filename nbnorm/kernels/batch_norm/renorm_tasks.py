@@ -128,8 +128,10 @@ def forward_columns(x, residual, affine, running, rule, relu, row, stats, y):
     """`channels_last.forward` renormalized: as `forward_rows`, for (M, C, 1)."""
     cut = columns_cut_of(row)
     rows, channels, _ = x.shape
-    room, kept, corrected = np.empty(cut.slots), np.empty(column_loops.FACTORS * channels, x.dtype), np.empty(
-        2 * channels, x.dtype
+    room, kept, corrected = (
+        np.empty(cut.slots),
+        np.empty(column_loops.FACTORS * channels, x.dtype),
+        np.empty(2 * channels, x.dtype),
     )
     x, residual, y, working = borrowed(x), borrowed(residual), borrowed(y), (borrowed(room), borrowed(kept))
     stats = borrowed(stats[0]), borrowed(stats[1]), borrowed(stats[2]), borrowed(stats[3])
@@ -141,5 +143,7 @@ def forward_columns(x, residual, affine, running, rule, relu, row, stats, y):
         phase = WHOLE if chunks == 1 else 1 << k
         tasks = -(-channels // FINISHED) if phase == FINISH else -(-channels // cut.width) * chunks
         for task in prange(tasks):
-            _task_of_columns(phase, np.intp(task), columns_cut_of(row), x, residual, parameters, relu, working, stats, y)
+            _task_of_columns(
+                phase, np.intp(task), columns_cut_of(row), x, residual, parameters, relu, working, stats, y
+            )
     room[0] = kept[0] = corrected[0] = 0.0  # a use of them after what was borrowed from them

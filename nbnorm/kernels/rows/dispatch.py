@@ -14,7 +14,54 @@ of a matrix::
         x_hat = (x - mean) / np.sqrt(var + eps)
         return gamma * x_hat + beta, mean, var
 
-    def by_elements(length: int, with_tau: bool) -> bool:
+    def backward(g, x_hat, var, gamma, eps):
+        h = gamma * g
+        dx = h - h.mean(1, keepdims=True) - x_hat * (h * x_hat).mean(1, keepdims=True)
+        return dx / np.sqrt(var + eps), (g * x_hat).sum(0), g.sum(0)
+
+The kernels go further from it step by step:
+
+- A row is summed, normalized and left at once, while it is in the nearest cache; tasks are ranges of rows.
+- Mean and variance come from deviations from a shift near the mean (`moments`): squares of large means do not cancel.
+- Sums of a block in the type of x, of blocks in float64: as fast as the one and as exact as the other.
+- Backward goes over blocks of rows (`elements`): the gradients of parameters are summed down them in registers. Tasks
+  have sums of their own, which are added in order.
+- Where scale and shift are those of a channel (`channels`), the sums of channels are those of their parameters, too.
+
+Arrays are (rows, length, 1) where scale and shift are those of an element of the row, (rows, channels of a row, length)
+where they are those of a channel. `groups` rows are a sample: row k has the parameters of row k % groups. An array that
+is not wanted or not given is empty. All results are overwritten. The bits of a result do not depend on the number of
+threads, nor on whether the serial form was chosen.
+"""
+
+from typing import Any
+
+from nbnorm.kernels.rows import channels, elements
+from nbnorm.kernels.rows.cut import BLOCK_ROWS, TASKS, TASKS_WITH_SUMS, Rows, cut, rows_of_task
+
+__all__ = ["backward", "backward_room", "forward"]
+
+
+def forward(
+    x: Any, residual: Any, parameters: tuple[Any, Any, Any], groups: int, eps: float, centered: bool, relu: bool,
+    mean: Any, inv_std: Any, y: Any,
+) -> None:  # fmt: skip
+    """Write mean, inv_std and y; parameters = (gamma, beta, tau). y may be x or residual."""
+    size = x.size
+    if size == 0:
+        return
+    number, across, length = x.shape
+    rows = Rows(number, across * length, groups, x.itemsize)
+    gamma, beta, tau = parameters
+    if by_elements(length, tau.size > 0):
+        row = cut(rows, groups, TASKS, centered, relu, False)
+        elements.forward.forward.for_work(size)(x, residual, gamma, beta, eps, row, mean, inv_std, y)
+    else:
+        row = cut(rows, 1, TASKS, centered, relu, False)
+        channels.forward.forward.for_work(size)(x, residual, gamma, beta, tau, eps, row, mean, inv_std, y)
+
+
+def by_elements(length: int, with_tau: bool) -> bool:
     """Return whether scale and shift are those of an element of the row."""
     return length == 1 and not with_tau
 
