@@ -131,7 +131,7 @@ def bind_forward(norm: Norm, t: Tensors, momentum: Callable[[], float]) -> Call:
     def renormalized() -> None:
         weight = momentum()
         limits = norm.renorm.limits(int(t.num_batches[0]) - 1)  # type: ignore[union-attr]
-        renorm.forward(x, residual, affine, running, (weight, eps), limits, relu, (*stats, t.r, t.d), y)
+        t.r[...], t.d[...] = renorm.forward(x, residual, affine, running, (weight, eps), limits, relu, stats, y)
 
     def unmoved() -> None:
         dispatch.forward(x, residual, *affine, none, none, 0.0, eps, relu, *stats, y)

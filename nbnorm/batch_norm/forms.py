@@ -72,9 +72,8 @@ def forward_of_form(
     else:
         stats = BatchNormStats(np.empty(channels), np.empty(channels))
         if limits is not None:
-            stats = RenormStats(*stats, np.empty(channels), np.empty(channels))
-            found = *stats, stats.r, stats.d
-            renorm.forward(flat_x, added, scale_shift, moving, numbers, limits, relu, found, flat_y)  # type: ignore[arg-type]
+            found = renorm.forward(flat_x, added, scale_shift, moving, numbers, limits, relu, stats, flat_y)  # type: ignore[arg-type]
+            stats = RenormStats(*stats, *found)
         elif channels:
             masked.forward(flat_x, added, valid, scale_shift, moving, numbers, relu, stats, flat_y)  # type: ignore[arg-type]
     for each in (*moved, copied):

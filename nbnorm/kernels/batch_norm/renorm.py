@@ -11,12 +11,23 @@ Ioffe, "Batch Renormalization", 2017 (arXiv:1702.03275).
 
 from typing import Any
 
-from nbnorm.kernels.batch_norm import channels_first, channels_last, dispatch, renorm_tasks
+import numpy as np
 
-__all__ = ["backward", "forward"]
+from nbnorm.jit.arrays import nothing
+from nbnorm.kernels.batch_norm import dispatch
+
+__all__ = ["backward", "corrected", "corrections", "forward"]
 
 
-def _corrected(affine: tuple[Any, Any], r: Any, d: Any) -> tuple[Any, Any]:
+def corrections(stats: tuple[Any, Any], running: tuple[Any, Any], eps: float, limits: tuple[float, float]) -> Any:
+    """Return r and d, float64 (C,)."""
+    mean, inv_std = stats
+    rmax, dmax = limits
+    inverse = 1.0 / np.sqrt(running[1].astype(np.float64) + eps)
+    return np.clip(inverse / inv_std, 1.0 / rmax, rmax), np.clip((mean - running[0]) * inverse, -dmax, dmax)
+
+
+def corrected(affine: tuple[Any, Any], r: Any, d: Any) -> tuple[Any, Any]:
     """Return gamma and beta of the batch norm that does the same."""
     gamma, beta = affine
     return (gamma * r).astype(gamma.dtype), (beta + gamma * d).astype(beta.dtype)
@@ -24,23 +35,23 @@ def _corrected(affine: tuple[Any, Any], r: Any, d: Any) -> tuple[Any, Any]:
 
 def forward(
     x: Any, residual: Any, affine: tuple[Any, Any], running: tuple[Any, Any], rule: tuple[float, float],
-    limits: tuple[float, float], relu: bool, stats: tuple[Any, Any, Any, Any], y: Any,
-) -> None:  # fmt: skip
-    """`batch_norm.forward` with renormalization by running statistics, which are then moved.
+    limits: tuple[float, float], relu: bool, stats: tuple[Any, Any], y: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    """`batch_norm.forward` with renormalization by running statistics that are then moved; returns r and d."""
+    (mean, inv_std), (momentum, eps), none = stats, rule, nothing(x.dtype)
+    dispatch.statistics(x, *affine, none, none, 0.0, eps, mean, inv_std)
+    r, d = corrections(stats, running, eps, limits)
+    spread = inv_std**-2.0
+    dispatch.infer(x, residual, *corrected(affine, r, d), mean, spread - eps, eps, relu, y)
+    move(running, mean, np.maximum(spread - eps, 0.0), x.size // x.shape[1], momentum)
+    return r, d
 
-    Written: stats = (mean, inv_std, r, d), and y.
-    """
-    if x.size == 0:
-        return
-    images, channels, length = x.shape
-    numbers = *rule, *limits
-    if length == 1:
-        row = channels_last.cut.cut(images, channels, x.itemsize)
-        run = renorm_tasks.forward_columns
-    else:
-        row = channels_first.cut.cut(images, channels, length, x.itemsize, 1)
-        run = renorm_tasks.forward_rows
-    run.for_work(x.size)(x, residual, affine, running, numbers, relu, row, stats, y)
+
+def move(running: tuple[Any, Any], mean: Any, var: Any, count: int, momentum: float) -> None:
+    """Move the running statistics towards mean and biased variance of `count` values."""
+    running_mean, running_var = running
+    running_mean[...] = (1.0 - momentum) * running_mean + momentum * mean
+    running_var[...] = (1.0 - momentum) * running_var + momentum * (var * (count / (count - 1)))
 
 
 def backward(
@@ -51,6 +62,6 @@ def backward(
     r, d = corrections
     dx, dgamma, dbeta, dresidual = gradients
     dispatch.backward(
-        dy, x, y, *stats, *_corrected(affine, r, d), relu, residual_given, dx, dgamma, dbeta, dresidual
+        dy, x, y, *stats, *corrected(affine, r, d), relu, residual_given, dx, dgamma, dbeta, dresidual
     )  # fmt: skip
     dgamma[...] = r * dgamma + d * dbeta

@@ -131,7 +131,10 @@ def _kept_factors(kept, k):
 
 
 class Taken(NamedTuple):
-    """What a row's dx takes away, in all lanes: dx = scale * gamma * g + offset + x_hat * slope."""
+    """What a row's dx takes away, in all lanes: dx = scale * (gamma * g - offset - x_hat * slope).
+
+    Both are taken away before what is left is scaled: of a constant row nothing is left, however large the scale.
+    """
 
     factors: RowFactors
     offset: Any
@@ -146,11 +149,16 @@ def _taken(kept, r):
 
 
 @device
+def _derivative(g, x_hat, w, taken):
+    return multiply(taken.factors.scale, fma(x_hat, taken.slope, subtract(multiply(g, w), taken.offset)))
+
+
+@device
 def _row_full(gated, affine, dx, i, j, taken, low):
     """dx of a vector; returns g and x_hat."""
     g, x_hat, w = _gradient(gated, affine, i, j, taken.factors, low)
     if dx.size > 0:
-        store(dx, i, fma(x_hat, taken.slope, fma(multiply(g, w), taken.factors.scale, taken.offset)))
+        store(dx, i, _derivative(g, x_hat, w, taken))
     return g, x_hat
 
 
@@ -159,8 +167,7 @@ def _row_part(gated, affine, dx, i, j, rest, taken, low):
     """The same of the first lanes of a vector."""
     g, x_hat, w = _gradient_part(gated, affine, i, j, rest, taken.factors, low)
     if dx.size > 0:
-        v = fma(x_hat, taken.slope, fma(multiply(g, w), taken.factors.scale, taken.offset))
-        store_part(dx, i, rest, v)
+        store_part(dx, i, rest, _derivative(g, x_hat, w, taken))
     return g, x_hat
 
 
@@ -228,9 +235,8 @@ def _task(first, last, cut, gated, affine, stats, sums, kept, gradients):
                 total, product = _sums(gated, affine, dresidual, k * length, own, length, factors)
                 if not -np.inf < total + product < np.inf:
                     total, product = _sums_in_double(passed, affine, k * length, own, length, factors)
-                scale = -inv_std[k] / length
-                offset = as_values(total * scale if cut.centered else 0.0)
-                _keep(kept, count * KEPT, factors, offset, as_values(product * scale))
+                offset = as_values(total / length if cut.centered else 0.0)
+                _keep(kept, count * KEPT, factors, offset, as_values(-product / length))
                 count += 1
             rows = Block((block + group) * length, groups * length, count, own, group * padded(length, dx), length)
             _differentiate(passed, affine, dx, sums, rows, kept)
