@@ -61,6 +61,16 @@ def _apply(layer, inputs, variable, training):
             gamma, beta, tau = (variable(name).view(-1, *[1] * (x.ndim - 2)) for name in ("gamma", "beta", "tau"))
             mean = x.square().mean(dim=tuple(range(2, x.ndim)), keepdim=True)
             return torch.maximum(gamma * x / torch.sqrt(mean + layer.eps) + beta, tau)
+        case layers.ConditionalBatchNorm():
+            momentum = layer.momentum
+            if momentum is None:
+                momentum = 1.0 / max(variable("num_batches").add_(training).item(), 1)
+            running = variable("running_mean"), variable("running_var")
+            y = functional.batch_norm(x, *running, None, None, training, momentum, layer.eps)
+            gamma, beta = (
+                variable(name)[inputs[1]].reshape(*x.shape[:2], *[1] * (x.ndim - 2)) for name in ("gamma", "beta")
+            )
+            return gamma * y + beta
         case layers.ReLU():
             return functional.relu(x)
         case layers.ReLU6():

@@ -10,6 +10,7 @@ from minitrain.layers.add import Add as Add
 from minitrain.layers.avg_pool2d import AvgPool2d as AvgPool2d
 from minitrain.layers.batch_norm import BatchNorm as BatchNorm
 from minitrain.layers.concat import Concat as Concat
+from minitrain.layers.conditional_batch_norm import ConditionalBatchNorm as ConditionalBatchNorm
 from minitrain.layers.conv2d import Conv2d as Conv2d
 from minitrain.layers.dense import Dense as Dense
 from minitrain.layers.dropout import Dropout as Dropout

@@ -29,7 +29,7 @@ def room_of(rows: int, channels: int) -> int:
 
 
 @device
-def _sums(gated, dresidual, first, length, factors):
+def sums_of_channel(gated, dresidual, first, length, factors):
     """Sums of g and of g (x - center) over a channel of a row, in float64; g goes to dresidual unless that is empty."""
     lanes, kept, low = lanes_of(gated.x), in_lanes(factors), splat(gated.floor)
     sums = products = no_sum(gated.x)
@@ -92,7 +92,7 @@ def _derivative(g, d, gamma, line):
 
 
 @device
-def _differentiate(gated, dx, first, length, factors, gamma, line):
+def differentiate_channel(gated, dx, first, length, factors, gamma, line):
     """dx over a channel of a row; the last vector as in `forward`."""
     lanes, kept, low = lanes_of(gated.x), in_lanes(factors), splat(gated.floor)
     w, line = splat(gamma), Line(splat(line.inv_std), splat(line.slope), splat(line.offset))
@@ -127,7 +127,7 @@ def _row(k, shape, cut, gated, parameters, stats, sums, written):
         with_floor = Gated(gated.dy, x, gated.y, floor_of(x, tau, own + c, cut.relu), gated.by_output)
         if tau.size > 0:
             sums[2 * rows * channels + k * channels + c] = _sum_of_blocked(with_floor, i, length, factors)
-        s, p = _sums(with_floor, dresidual, i, length, factors)
+        s, p = sums_of_channel(with_floor, dresidual, i, length, factors)
         if not -np.inf < s + p < np.inf:
             passed = Gated(dresidual, x, gated.y, as_values(np.nan), False) if done else with_floor
             s, p = gradient_sums(passed, Channel(1, rows * channels, length, k * channels + c), factors)
@@ -144,7 +144,7 @@ def _row(k, shape, cut, gated, parameters, stats, sums, written):
         factors = channel_factors(x, mean, inv_std, gamma, beta, own + c)
         floor = as_values(np.nan) if done else floor_of(x, tau, own + c, cut.relu)
         passed = Gated(dresidual if done else gated.dy, x, gated.y, floor, gated.by_output and not done)
-        _differentiate(passed, dx, (k * channels + c) * length, length, factors, gamma[own + c], line)
+        differentiate_channel(passed, dx, (k * channels + c) * length, length, factors, gamma[own + c], line)
 
 
 @device

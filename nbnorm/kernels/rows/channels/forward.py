@@ -12,7 +12,7 @@ from nbnorm.simd.masks import load_part, store_part
 from nbnorm.simd.memory import elements_to_boundary, flat, item, stream
 from nbnorm.simd.vectors import add, fma, lanes_of, load, maximum, splat, store, subtract
 
-__all__ = ["channel_factors", "floor_of"]
+__all__ = ["channel_factors", "floor_of", "normalize_channel"]
 
 
 @device
@@ -39,7 +39,7 @@ def _normalized(x, residual, i, factors, low):
 
 
 @device
-def _normalize(x, residual, y, first, length, factors, floor, streaming):
+def normalize_channel(x, residual, y, first, length, factors, floor, streaming):
     """A channel of a row. The last vector overlaps the one before it: it is computed first, because y may be x."""
     lanes, low, kept = lanes_of(x), splat(floor), in_all_lanes(factors)
     i, end = first, first + length
@@ -85,4 +85,4 @@ def forward(x, residual, gamma, beta, tau, eps, row, mean, inv_std, y):
             for c in range(channels):
                 factors = channel_factors(xs, average, inv, gammas, betas, own + c)
                 floor = floor_of(xs, taus, own + c, way.relu)
-                _normalize(xs, added, result, (k * channels + c) * length, length, factors, floor, way.streaming)
+                normalize_channel(xs, added, result, (k * channels + c) * length, length, factors, floor, way.streaming)
