@@ -105,6 +105,13 @@ class RowNorm(Layer):
         return gamma, beta, t.tau if "tau" in names else nothing(t.y.dtype)
 
     def bind_forward(self, t: Tensors) -> None:
+        t.run_forward = self.bound_forward(t)
+
+    def bind_backward(self, t: Tensors) -> None:
+        t.run_backward = self.bound_backward(t)
+
+    def bound_forward(self, t: Tensors, relu: bool = False) -> Call:
+        """Return the call that writes y and the statistics; with a ReLU, y is never below 0."""
         here = self.rows(t.x.shape)
         parameters = self._parameters(t, here.own)
         eps, centered, none = self.epsilon(t.y.dtype), self.centered, nothing(t.y.dtype, 3)
@@ -114,13 +121,14 @@ class RowNorm(Layer):
         def run() -> None:
             if load is not None:
                 load()
-            rows.forward(x, none, parameters, here.groups, eps, centered, False, t.mean, t.inv_std, y)
+            rows.forward(x, none, parameters, here.groups, eps, centered, relu, t.mean, t.inv_std, y)
             if store is not None:
                 store()
 
-        t.run_forward = run
+        return run
 
-    def bind_backward(self, t: Tensors) -> None:
+    def bound_backward(self, t: Tensors, relu: bool = False) -> Call:
+        """Return the call that writes the gradients; what a ReLU kept back is found from x."""
         here = self.rows(t.x.shape)
         parameters, names = self._parameters(t, here.own), self.first_values()
         no_array = nothing(t.y.dtype, 3)
@@ -143,11 +151,11 @@ class RowNorm(Layer):
                 load()
                 load_too()
             gradients = (dx, dgamma, dbeta, dtau, no_array)
-            rows.backward(dy, x, no_array, stats, parameters, here.groups, centered, False, False, t.room, gradients)
+            rows.backward(dy, x, no_array, stats, parameters, here.groups, centered, relu, False, t.room, gradients)
             if store is not None:
                 store()
 
-        t.run_backward = run
+        return run
 
     def forward(self, t: Tensors) -> None:
         t.run_forward()

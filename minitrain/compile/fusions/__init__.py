@@ -15,12 +15,13 @@ from minitrain.compile.fusions.frozen_batch_norm import frozen_batch_norm
 from minitrain.compile.fusions.frozen_conv2d_batch_norm import frozen_conv2d_batch_norm
 from minitrain.compile.fusions.inference_conv2d import inference_conv2d
 from minitrain.compile.fusions.moments import moments
+from minitrain.compile.fusions.row_norm_relu import row_norm_relu
 from minitrain.compile.rewrite import Pattern, rewrite
 from minitrain.graph.graph import Graph
 
 __all__ = ["ALWAYS", "FREEZING", "INFERENCE", "TRAINING", "freeze", "fuse", "fuse_for_inference", "fuse_for_training"]
 
-ALWAYS: tuple[Pattern, ...] = (batch_norm_relu, batch_norm_add_relu)
+ALWAYS: tuple[Pattern, ...] = (batch_norm_relu, batch_norm_add_relu, row_norm_relu)
 FREEZING: tuple[Pattern, ...] = (frozen_batch_norm,)
 TRAINING: tuple[Pattern, ...] = (frozen_conv2d_batch_norm, batch_norm_relu_conv2d, conv2d_relu, moments)
 INFERENCE: tuple[Pattern, ...] = (inference_conv2d,)
