@@ -45,6 +45,13 @@ def _apply(layer, inputs, variable, training):
             return functional.conv2d(
                 x, variable("weight"), bias, layer.stride, layer.padding, layer.dilation, layer.groups
             )
+        case layers.WeightStandardizedConv2d():
+            weight, bias = variable("weight"), variable("bias") if layer.bias else None
+            var, mean = torch.var_mean(weight, dim=(1, 2, 3), correction=0, keepdim=True)
+            weight = (weight - mean) / torch.sqrt(var + layer.eps)
+            if layer.gain:
+                weight = weight * variable("gain")[:, None, None, None]
+            return functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
         case layers.Dense():
             return functional.linear(x, variable("weight"), variable("bias") if layer.bias else None)
         case layers.BatchNorm():

@@ -29,6 +29,7 @@ from minitrain.layers.rms_norm import RMSNorm as RMSNorm
 from minitrain.layers.sigmoid import Sigmoid as Sigmoid
 from minitrain.layers.silu import SiLU as SiLU
 from minitrain.layers.tanh import Tanh as Tanh
+from minitrain.layers.weight_standardized_conv2d import WeightStandardizedConv2d as WeightStandardizedConv2d
 
 # The fixed set that a saved graph may name: loading looks classes up here and imports nothing.
 LAYERS: dict[str, type[Layer]] = layers_of(globals())
