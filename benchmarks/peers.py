@@ -15,9 +15,10 @@ from benchmarks.nets import NETS, chosen
 from benchmarks.remote import OTHERS
 from benchmarks.side_by_side import TORCH
 from benchmarks.timing import installed, machine, write_json
+from nbnorm.jit.sharing import sharing
 
-SUITES = ("batch-norm", "norms", "conv", "training-step", "inference")
-OF_NETS = ("training-step", "inference")
+SUITES = ("batch-norm", "norms", "conv", "training-step", "inference", "busy")
+OF_NETS = ("training-step", "inference", "busy")
 PEERS = (*TORCH, *OTHERS)
 
 
@@ -44,6 +45,7 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     numba.set_num_threads(options.threads)
+    sharing.enable(False)  # the peers that run in processes of their own are not what it is for
     if installed("torch"):
         import torch
 

@@ -63,8 +63,13 @@ class Sharing:
         self._read = read
         self._clock = clock
         self._before: Reading | None = None
-        self._next = -math.inf if enabled else math.inf
         self._looking = threading.Lock()
+        self.enable(enabled)
+
+    def enable(self, enabled: bool) -> None:
+        """Look from now on, or always run all threads: for whoever measures something else beside other processes."""
+        self._before, self.free = None, math.inf
+        self._next = -math.inf if enabled else math.inf
 
     def begin(self) -> int:
         """Let no more threads of Numba run than pay now; return what `end` wants to know.

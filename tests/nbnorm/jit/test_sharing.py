@@ -148,3 +148,19 @@ def test_training_beside_busy_processes_runs_on_one_thread():
     seen, there = result.stdout.split("] ")
     assert "1" in seen.strip("[").split(", ")
     assert there == f"{cores} True\n"
+
+
+def test_it_can_be_turned_off_and_on(machine, sharing):
+    sharing.begin()
+    machine.pass_time(INTERVAL, 1.0)
+    sharing.end(sharing.begin())
+    sharing.enable(False)
+    reads = machine.reads
+    machine.pass_time(INTERVAL, 1.0)
+    assert sharing.begin() == 0
+    assert (machine.reads, sharing.free) == (reads, math.inf)
+    sharing.enable(True)
+    assert sharing.begin() == 0  # nothing is known yet
+    machine.pass_time(INTERVAL, 1.0)
+    sharing.end(sharing.begin())
+    assert sharing.free == pytest.approx(1.0)
