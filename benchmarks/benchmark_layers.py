@@ -5,8 +5,15 @@ from minitrain import layers
 from .common import Timed, layer_plan, once, use_threads
 
 INPUTS = {2: (64, 784), 3: (64, 28, 28), 4: (64, 32, 28, 28)}  # in place of the example's, by the number of axes
-LARGER = {"Dense": {"out_features": 128}}  # arguments that are too small in the example to be worth measuring
-NOT_HERE = {"Conv2d": "benchmark_conv.py", "Flatten": "a view in both directions"}
+LARGER = {
+    "Dense": {"out_features": 128},
+    "GroupNorm": {"groups": 8},
+}  # arguments that are too small in the example to be worth measuring
+NOT_HERE = {
+    "Conv2d": "benchmark_conv.py",
+    "ConditionalBatchNorm": "one of its inputs is labels",
+    "Flatten": "a view in both directions",
+}
 
 
 def case(name):

@@ -22,27 +22,13 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from sklearn import datasets
-from sklearn.base import is_regressor
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import KFold, StratifiedKFold
-from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from benchmarks.timing import PERCENTILE, REST, geometric_mean, installed, interleave, machine, markdown, write_json
-from minitrain.sklearn import NetClassifier, NetRegressor
 
 __all__ = ["DATA", "run"]
 
-DATA: dict[str, Callable[..., Any]] = {
-    "iris": datasets.load_iris,
-    "wine": datasets.load_wine,
-    "breast_cancer": datasets.load_breast_cancer,
-    "digits": datasets.load_digits,
-    "diabetes": datasets.load_diabetes,
-    "linnerud": datasets.load_linnerud,  # 20 samples, which tell nothing about each other: any score is chance
-}
+DATA = ("iris", "wine", "breast_cancer", "digits", "diabetes", "linnerud")
+# Of linnerud's 20 samples none tells anything about another: any score is chance.
 REGRESSIONS = ("diabetes", "linnerud")
 OURS = "minitrain"
 
@@ -68,6 +54,12 @@ class Measured(NamedTuple):
 
 def candidates(name: str, parameters: Mapping[str, Any], peers: bool) -> dict[str, Callable[[int], Any]]:
     """Return what makes each estimator from a seed."""
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from minitrain.sklearn import NetClassifier, NetRegressor
+
     net, mlp = (NetRegressor, MLPRegressor) if name in REGRESSIONS else (NetClassifier, MLPClassifier)
     ours = {OURS: lambda seed: net(random_state=seed, **parameters)}
     theirs = {
@@ -79,7 +71,11 @@ def candidates(name: str, parameters: Mapping[str, Any], peers: bool) -> dict[st
 
 def measure(name: str, makers: Mapping[str, Callable[[int], Any]], seeds: int, folds: int = 5) -> dict[str, Measured]:
     """Fit every candidate in every fold, `seeds` times."""
-    X, y = DATA[name](return_X_y=True)
+    from sklearn import datasets
+    from sklearn.base import is_regressor
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
     names = list(makers)
     for make in makers.values():  # loads kernels and libraries
         make(0).fit(X, y)
@@ -116,6 +112,8 @@ def _prediction(estimator: Any, X: Any) -> Callable[[], object]:
 
 def run(names: Sequence[str], seeds: int, parameters: Mapping[str, Any], peers: bool = True) -> dict[str, Any]:
     """Measure the data sets; print the table and return what it was made of."""
+    from sklearn.exceptions import ConvergenceWarning
+
     results: dict[str, dict[str, Measured]] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the peers say it of most of these, with their defaults

@@ -5,19 +5,21 @@ from types import ModuleType
 
 __all__ = ["require"]
 
-# The smallest extra that installs a package.
+# The extra that installs a package.
 EXTRAS = {
     "rich": "app",
     "matplotlib": "app",
     "PIL": "app",
-    "sklearn": "sklearn",
+    "sklearn": "app",
     "safetensors": "app",
     "pooch": "app",
 }
 
 
-def require(module: str, purpose: str) -> ModuleType:
+def require(module: str, purpose: str, extra: str | None = None) -> ModuleType:
     """Import and return an optional module, such as "matplotlib.pyplot".
+
+    `extra` installs it where that is another one than usual.
 
     Raises
     ------
@@ -35,6 +37,7 @@ def require(module: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != package:
             raise  # the package is here, but something it needs is not: its own message says what
-        what = f'"minitrain[{EXTRAS[package]}]"' if package in EXTRAS else package
+        extra = extra or EXTRAS.get(package)
+        what = package if extra is None else f'"minitrain[{extra}]"'
         message = f"{purpose} needs the package {package}: pip install {what}"
         raise ImportError(message, name=package) from error

@@ -145,10 +145,11 @@ class ConditionalBatchNorm(Layer):
         x, dy, label = as_3d(t.xs[0]), as_3d(t.dy), t.xs[1]
         dx = nothing(t.y.dtype, 3) if t.dxs[0] is None else as_3d(t.dxs[0])
         differentiate = by_class.backward.for_work(x.size)
+        stats = t.mean, t.inv_std
         wanted = [(to, found) for to, found in ((t.dgamma, t.dgammas), (t.dbeta, t.dbetas)) if to is not None]
 
         def run() -> None:
-            differentiate(dy, x, label, t.gamma, t.mean, t.inv_std, t.sums, t.lines, dx, t.dgammas, t.dbetas)
+            differentiate(dy, x, label, t.gamma, stats, t.sums, t.lines, dx, (t.dgammas, t.dbetas))
             for to, found in wanted:
                 np.copyto(to, found)
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
-from minitrain.initializers import Constant, He, Initializer
+from minitrain.initializers import Constant
 from minitrain.kernels import conv2d
 from minitrain.kernels.calls import Call, in_order
-from minitrain.layer import Buffer, Declaration, Example, Layer, Shape, Spec, Tensors, array
-from minitrain.layers.conv2d import Conv2d
+from minitrain.layer import Buffer, Declaration, Example, Shape, Spec, Tensors, array
+from minitrain.layers._convolution import Convolution
 from nbnorm.jit.arrays import Array, nothing
 from nbnorm.jit.checks import expect_boolean, expect_number, set_checked
 from nbnorm.kernels import rows
 
 
 @dataclass(frozen=True)
-class WeightStandardizedConv2d(Layer):
+class WeightStandardizedConv2d(Convolution):
     """`Conv2d` whose filters have mean 0 and variance 1: gain (w - mean) / sqrt(var + eps), before it computes.
 
     For nets with group norm and small batches: what batch norm does to the loss's landscape, without a batch. A norm
@@ -44,17 +43,8 @@ class WeightStandardizedConv2d(Layer):
     (32, 28, 28)
     """
 
-    out_channels: int
-    kernel_size: int | tuple[int, int]
-    stride: int | tuple[int, int] = 1
-    padding: int | tuple[int, int] | Literal["same"] = 0
-    dilation: int | tuple[int, int] = 1
-    groups: int = 1
-    bias: bool = True
     gain: bool = False
     eps: float = 1e-6
-    weight_init: Initializer = field(default_factory=He)
-    bias_init: Initializer = field(default_factory=Constant)
 
     prefix: ClassVar[str] = "conv"
     examples: ClassVar[list[Example]] = [
@@ -65,20 +55,11 @@ class WeightStandardizedConv2d(Layer):
     ]
 
     def __post_init__(self) -> None:
-        checked = self._conv
-        names = ("out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias")
-        set_checked(self, **{name: getattr(checked, name) for name in names})
+        super().__post_init__()
         set_checked(self, gain=expect_boolean("gain", self.gain), eps=expect_number("eps", self.eps, 0.0))
 
-    @property
-    def _conv(self) -> Conv2d:
-        return Conv2d(
-            self.out_channels, self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.bias,
-            self.weight_init, self.bias_init,
-        )  # fmt: skip
-
     def declare(self, *inputs: Spec) -> Declaration:
-        declared = self._conv.declare(*inputs)
+        declared = super().declare(*inputs)
         kernel = declared.params["weight"].shape
         if kernel[1] * kernel[2] * kernel[3] < 2:
             raise ValueError("WeightStandardizedConv2d: expected at least 2 weights in a filter, got 1")
@@ -99,12 +80,6 @@ class WeightStandardizedConv2d(Layer):
             },
         )
 
-    def flops(self, *shapes: Shape) -> int:
-        return self._conv.flops(*shapes)
-
-    def algorithms(self, *shapes: Shape, dtype: np.dtype) -> Mapping[str, str]:
-        return self._conv.algorithms(*shapes, dtype=dtype)
-
     def _parameters(self, t: Tensors) -> tuple[Array, Array, Array]:
         """Return gain, shift and floor as the kernels take them."""
         gain = t.gain if self.gain else np.ones(self.out_channels, t.y.dtype)
@@ -119,31 +94,30 @@ class WeightStandardizedConv2d(Layer):
         )  # fmt: skip
 
     def bind_forward(self, t: Tensors) -> None:
-        conv = self._conv
         t.run_forward = in_order(
             self._standardization(t, t.mean, t.inv_std, t.standard_weight),
             conv2d.forward(
-                conv.geometry(t.x.shape), t.x, t.standard_weight, conv.bias_of(t), t.forward_scratch, t.y
+                self.geometry(t.x.shape), t.x, t.standard_weight, self.bias_of(t), t.forward_scratch, t.y
             ),
         )  # fmt: skip
 
     def bind_infer(self, t: Tensors) -> None:
-        conv, geometry = self._conv, self._conv.geometry(t.x.shape)
+        geometry = self.geometry(t.x.shape)
         mean, inv_std = np.empty((2, self.out_channels))
         standard_weight = np.empty_like(t.weight)
         t.run_derive = in_order(
             self._standardization(t, mean, inv_std, standard_weight),
-            conv2d.prepare_weight(geometry, standard_weight, conv.bias_of(t), t.packed_weight),
+            conv2d.prepare_weight(geometry, standard_weight, self.bias_of(t), t.packed_weight),
         )
         t.run_infer = conv2d.convolution(geometry, t.x, t.packed_weight, None, None, False, t.forward_scratch, t.y)
 
     def bind_backward(self, t: Tensors) -> None:
-        conv, geometry, scratch = self._conv, self._conv.geometry(t.x.shape), t.backward_scratch
+        geometry, scratch = self.geometry(t.x.shape), t.backward_scratch
         dgain = t.dgain if self.gain else None
         learns = t.dweight is not None or dgain is not None
         t.run_backward = in_order(
             conv2d.weight_gradient(
-                geometry, t.dy, t.x, scratch, t.dstandard_weight if learns else None, conv.dbias_of(t)
+                geometry, t.dy, t.x, scratch, t.dstandard_weight if learns else None, self.dbias_of(t)
             ),
             self._gradients_of_weight(t, dgain) if learns else None,
             None

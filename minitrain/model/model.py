@@ -99,6 +99,7 @@ class Model(Freezing, Ways, sealed=True):
 
     _inference_graph: Graph
     _derived: DerivedArrays | None
+    _last_held: tuple[tuple[Shape, ...], Held] | None
 
     def __init__(
         self,
@@ -138,7 +139,7 @@ class Model(Freezing, Ways, sealed=True):
         self._inference_graph = fuse_for_inference(fuse_graph(graph)) if fuse else graph
         self._derived = None
         self._plans = Plans(self._make_plan)
-        self._last_held: tuple[tuple[Shape, ...], Held] | None = None
+        self._last_held = None
         _models.add(self)
 
     # ------------------------------------------------------------------------------------------------- what it is

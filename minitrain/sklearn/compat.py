@@ -13,7 +13,7 @@ from minitrain.optional import require
 
 __all__ = ["CallbackSupport", "begin_fit", "has_callbacks", "validate_data", "with_callbacks"]
 
-sklearn = require("sklearn", "minitrain.sklearn")
+sklearn = require("sklearn", "minitrain.sklearn", extra="sklearn")
 
 try:
     from sklearn.utils.validation import validate_data

@@ -248,7 +248,9 @@ def test_show_config_and_warmup(capsys):
     assert "float32 ready" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["batch_norm", "folding", "config"])
+@pytest.mark.parametrize(
+    "module", ["batch_norm", "batch_norm.training", "batch_norm.inference", "batch_norm.gradients", "folding", "config"]
+)
 def test_the_examples_of_the_docstrings(module):
     failed, attempted = doctest.testmod(importlib.import_module(f"nbnorm.{module}"))
     assert attempted

@@ -87,29 +87,30 @@ def _tables(shape, c, label, gamma, stats, sums, gradients, lines):
 
 
 @kernel
-def backward(dy, x, label, gamma, mean, inv_std, sums, lines, dx, dgamma, dbeta):
-    """Write dx (not where it is empty) and the gradients of the tables, which are float64.
+def backward(dy, x, label, gamma, stats, sums, lines, dx, tables):
+    """Write dx (not where it is empty) and tables = (dgamma, dbeta), float64 (classes, C).
 
-    mean, inv_std: float64 (C,). Room: sums, float64 (N * C * `SUMS`,), and lines, float64 (C * `SUMS`,). dx may be dy.
+    stats = (mean, inv_std), float64 (C,). Room: sums, float64 (N * C * `SUMS`,), and lines, float64 (C * `SUMS`,). dx
+    may be dy.
     """
     images, channels, length = x.shape
     height = _samples_of_task(images, channels * length)
     for task in prange(-(-images // height)):
         nan = x.dtype.type(np.nan)
         gated = Gated(flat(dy), flat(x), flat(x)[:0], nan, False)
-        tables, stats = (flat(gamma), flat(gamma)), (flat(mean), flat(inv_std))
+        affine, known = (flat(gamma), flat(gamma)), (flat(stats[0]), flat(stats[1]))
         first = np.intp(task) * height
         for n in range(first, min(first + height, images)):
-            _sums(gated, (images, channels, length), n, label, tables, stats, flat(sums))
+            _sums(gated, (images, channels, length), n, label, affine, known, flat(sums))
     for task in prange(channels):
-        stats, gradients = (flat(mean), flat(inv_std)), (flat(dgamma), flat(dbeta))
+        known, gradients = (flat(stats[0]), flat(stats[1])), (flat(tables[0]), flat(tables[1]))
         _tables(
-            (images, channels, length), np.intp(task), label, flat(gamma), stats, flat(sums), gradients, flat(lines)
+            (images, channels, length), np.intp(task), label, flat(gamma), known, flat(sums), gradients, flat(lines)
         )
     for task in prange(-(-images // height) if dx.size > 0 else 0):
         as_values = x.dtype.type
         gated = Gated(flat(dy), flat(x), flat(x)[:0], as_values(np.nan), False)
-        gammas = flat(gamma)
+        gammas, mean, inv_std = flat(gamma), flat(stats[0]), flat(stats[1])
         first = np.intp(task) * height
         for n in range(first, min(first + height, images)):
             own = np.intp(label[n]) * channels

@@ -160,7 +160,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
 def test_every_layer_can_be_saved(tmp_path):
     for cls in LAYERS.values():
         for number, example in enumerate(cls.examples):
-            inputs = [Input(shape[1:]) for shape in example.shapes]
+            inputs = [Input(spec.shape[1:], spec.dtype) for spec in example.inputs]
             model = Model(inputs, cls(**example.arguments)(*inputs))
             model.save(tmp_path / "net")
             assert Model.load(tmp_path / "net").graph == model.graph, (cls, number)

@@ -15,7 +15,9 @@ SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 def kinds(model):
     """Names of the layers' classes in order, with Conv2d and Dense marked where they have a bias."""
     return [
-        type(node.layer).__name__ + ("+" if getattr(node.layer, "bias", False) else "") for node in model.graph.nodes
+        type(node.layer).__name__
+        + ("+" if isinstance(node.layer, (layers.Conv2d, layers.Dense)) and node.layer.bias else "")
+        for node in model.graph.nodes
     ]
 
 

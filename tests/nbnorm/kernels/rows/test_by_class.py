@@ -38,7 +38,7 @@ def run(form, x, dy, gamma, beta, label, mean, var, inv_std, dx=None):
     y, sums, lines = np.empty_like(x), np.empty(by_class.SUMS * images * channels), np.empty(by_class.SUMS * channels)
     dx, dgamma, dbeta = np.empty_like(x) if dx is None else dx, *np.full((2, *gamma.shape), np.nan)
     getattr(by_class.forward, form)(x, label, gamma, beta, mean, var, EPS, y)
-    getattr(by_class.backward, form)(dy, x, label, gamma, mean, inv_std, sums, lines, dx, dgamma, dbeta)
+    getattr(by_class.backward, form)(dy, x, label, gamma, (mean, inv_std), sums, lines, dx, (dgamma, dbeta))
     return y, dx, dgamma, dbeta
 
 
