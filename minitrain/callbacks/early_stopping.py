@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from minitrain.callbacks._monitor import Mode, Monitor
@@ -52,6 +52,7 @@ class EarlyStopping(Callback):
         self.best_epoch: int | None = None
         self._best_weights: tuple[Any, Any] | None = None
         self._waited = 0
+        self._stop: Callable[[], None] | None = None  # of the training that is going on
 
     @property
     def best(self) -> float | None:
@@ -65,6 +66,7 @@ class EarlyStopping(Callback):
         self._monitor = Monitor(*self._settings)
         self._monitor.begin(trainer)
         self.best_epoch, self._best_weights, self._waited = None, None, 0
+        self._stop = trainer.stop
 
     def on_epoch_end(self, trainer: Learner, epoch: int, values: Mapping[str, float]) -> None:
         if self._monitor.improves(values):
@@ -77,6 +79,7 @@ class EarlyStopping(Callback):
             trainer.stop()
 
     def on_train_end(self, trainer: Learner) -> None:
+        self._stop = None
         if self._best_weights is not None:
             trainer.model.flat_params[...], trainer.model.flat_state[...] = self._best_weights
             self._best_weights = None
@@ -97,3 +100,5 @@ class EarlyStopping(Callback):
         self._monitor.restore_state(state)
         self.best_epoch, self._waited, weights = state["best_epoch"], int(state["waited"]), state["weights"]
         self._best_weights = None if weights is None or not self.restore_best else (weights[0], weights[1])
+        if self._stop is not None and self._waited >= self.patience:
+            self._stop()  # the training that is resumed had ended here

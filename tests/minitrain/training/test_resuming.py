@@ -70,6 +70,19 @@ def test_a_fit_after_ctrl_c_goes_on_in_the_same_epoch():
     assert everything(trainer) == everything(whole)
 
 
+def test_a_training_that_early_stopping_ended_has_ended(tmp_path):
+    def callbacks(path):
+        return [EarlyStopping("loss", patience=1, min_delta=9.0), Checkpoint(path)]
+
+    whole = make_trainer(small_net(dropout=True), optimizers.Adam(RATE))
+    assert len(whole.fit(X, Y, 9, **FIT, callbacks=callbacks(tmp_path / "whole.safetensors"))) == 2
+    again = loaded(tmp_path / "whole.safetensors")
+    assert again.epoch == 2
+    rest = again.fit(X, Y, 7, **FIT, callbacks=callbacks(tmp_path / "again.safetensors"))
+    assert len(rest) == 0
+    assert everything(again) == everything(whole)
+
+
 @pytest.mark.parametrize("other", [{"batch_size": 16}, {"shuffle": False}, {"seed": 3}])
 def test_an_epoch_with_other_batches_begins_anew_and_says_so(other):
     trainer = make_trainer()
