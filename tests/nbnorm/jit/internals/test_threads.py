@@ -13,7 +13,7 @@ from nbnorm.jit.internals import door, threads
 
 # One thread compiles all the time, another runs a kernel, while the main thread forks: each child compiles and runs.
 FORKS = """
-import os, signal, threading, time
+import faulthandler, os, threading, time
 import numpy as np
 from nbnorm.jit import kernel, prange
 
@@ -41,7 +41,7 @@ def run_on():
     while not over:
         compute(run, 1, 1000)
 
-others = [threading.Thread(target=compile_on), threading.Thread(target=run_on)]
+others = [threading.Thread(target=work, daemon=True) for work in (compile_on, run_on)]
 for thread in others:
     thread.start()
 while compiled < 1:
@@ -49,7 +49,7 @@ while compiled < 1:
 for number in range(6):
     pid = os.fork()
     if pid == 0:
-        signal.alarm(100)
+        faulthandler.dump_traceback_later(60, exit=True)
         try:
             compute(make(number).serial, number)
             compute(make(number + 10), number + 10)
@@ -71,7 +71,7 @@ def test_children_of_a_process_that_compiles_and_computes(tmp_path, layer):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": "/proc/nowhere"}
     environment["NUMBA_THREADING_LAYER"] = layer
     result = subprocess.run(
-        [sys.executable, tmp_path / "forks.py"], env=environment, capture_output=True, text=True, timeout=500
+        [sys.executable, tmp_path / "forks.py"], env=environment, capture_output=True, text=True, timeout=300
     )
     assert result.stdout.split() == ["done"], result.stderr
     assert not result.stderr
