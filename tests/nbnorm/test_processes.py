@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
+from vector_widths import OTHER
 
 HERE = Path(__file__).parent
 
@@ -69,9 +70,7 @@ def test_one_thread():
 
 
 def test_simd_widths():
-    processes = {
-        width: start("accuracy", NBNORM_VECTOR_BYTES=width, NUMBA_NUM_THREADS="1") for width in ("16", "32", "64")
-    }
+    processes = {width: start("accuracy", NBNORM_VECTOR_BYTES=width, NUMBA_NUM_THREADS="1") for width in OTHER}
     for width, process in processes.items():
         code, output = lines(process)
         assert code == 0, output

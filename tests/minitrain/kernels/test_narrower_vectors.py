@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from vector_widths import NARROWER
 
 WIDTHS = """
 import numpy as np, test_dense as d, test_elementwise as e, test_epilogue as t
@@ -23,7 +24,7 @@ np.testing.assert_allclose(softmax_cross_entropy.serial(z, labels, none, 0.0, no
 """
 
 
-@pytest.mark.parametrize("vector_bytes", ["16", "32"])
+@pytest.mark.parametrize("vector_bytes", NARROWER)
 def test_agrees_with_narrower_vectors(vector_bytes):
     here = Path(__file__).parent
     paths = [*map(str, (here, here / "conv2d", here / "dense")), *sys.path]

@@ -12,6 +12,7 @@ import reference_conv2d as reference
 from conv2d_geometries import DEPTHWISE, GEOMETRIES, geometries, serial_kernels  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vector_widths import NARROWER
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Geometry, Product, algorithm
@@ -151,7 +152,7 @@ for geometry in t.FEW_IMAGES:
 """
 
 
-@pytest.mark.parametrize("vector_bytes", ["16", "32"])
+@pytest.mark.parametrize("vector_bytes", NARROWER)
 def test_agrees_with_narrower_vectors(vector_bytes):
     paths = [str(Path(__file__).parent), *sys.path]
     environment = {**os.environ, "NBNORM_VECTOR_BYTES": vector_bytes, "PYTHONPATH": os.pathsep.join(paths)}

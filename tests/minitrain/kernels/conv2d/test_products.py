@@ -18,6 +18,7 @@ from conv2d_geometries import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vector_widths import NARROWER
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Geometry, Product, algorithm
@@ -176,7 +177,7 @@ for geometry in (t.GEOMETRIES[1], t.GEOMETRIES[3], t.GEOMETRIES[5], t.DEPTHWISE[
 """
 
 
-@pytest.mark.parametrize("vector_bytes", ["16", "32"])
+@pytest.mark.parametrize("vector_bytes", NARROWER)
 def test_agrees_with_narrower_vectors(vector_bytes):
     paths = [str(Path(__file__).parent), *sys.path]
     environment = {**os.environ, "NBNORM_VECTOR_BYTES": vector_bytes, "PYTHONPATH": os.pathsep.join(paths)}

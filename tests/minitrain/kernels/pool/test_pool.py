@@ -10,6 +10,7 @@ import pytest
 import reference_layers as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vector_widths import NARROWER
 
 from minitrain.kernels.pool import narrow as pool_narrow
 from minitrain.kernels.pool import windows as pool
@@ -192,7 +193,7 @@ for dtype in ("float32", "float64"):
 """
 
 
-@pytest.mark.parametrize("vector_bytes", ["16", "32"])
+@pytest.mark.parametrize("vector_bytes", NARROWER)
 def test_agrees_with_narrower_vectors(vector_bytes):
     paths = [str(Path(__file__).parent), *sys.path]
     environment = {**os.environ, "NBNORM_VECTOR_BYTES": vector_bytes, "PYTHONPATH": os.pathsep.join(paths)}

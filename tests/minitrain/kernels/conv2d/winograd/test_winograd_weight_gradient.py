@@ -11,6 +11,7 @@ import pytest
 import reference_conv2d as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vector_widths import OTHER
 
 from minitrain.kernels import conv2d
 from minitrain.kernels.conv2d import Geometry, Product
@@ -157,7 +158,7 @@ for geometry in t.GEOMETRIES:
 """
 
 
-@pytest.mark.parametrize("vector_bytes", ["16", "32", "64"])
+@pytest.mark.parametrize("vector_bytes", OTHER)
 def test_agrees_with_other_vectors(vector_bytes):
     paths = [str(Path(__file__).parent), *sys.path]
     environment = {**os.environ, "NBNORM_VECTOR_BYTES": vector_bytes, "PYTHONPATH": os.pathsep.join(paths)}
