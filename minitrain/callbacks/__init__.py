@@ -7,6 +7,7 @@ from minitrain.callbacks.early_stopping import EarlyStopping
 from minitrain.callbacks.exponential_moving_average import ExponentialMovingAverage
 from minitrain.callbacks.functions import LambdaCallback
 from minitrain.callbacks.mlflow import MLflow
+from minitrain.callbacks.precise_batch_norm import PreciseBatchNorm
 from minitrain.callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
 from minitrain.callbacks.stochastic_weight_average import StochasticWeightAverage
 from minitrain.callbacks.tensorboard import TensorBoard
@@ -21,6 +22,7 @@ __all__ = [
     "LambdaCallback",
     "MLflow",
     "Monitor",
+    "PreciseBatchNorm",
     "ReduceLROnPlateau",
     "StochasticWeightAverage",
     "TensorBoard",

@@ -6,6 +6,7 @@ a saved model may name, what the contract tests run and what the benchmarks meas
 
 from minitrain.layer import Layer
 from minitrain.layers._registered import layers_of
+from minitrain.layers._renorm import Renorm as Renorm
 from minitrain.layers.add import Add as Add
 from minitrain.layers.avg_pool2d import AvgPool2d as AvgPool2d
 from minitrain.layers.batch_norm import BatchNorm as BatchNorm
@@ -33,4 +34,4 @@ from minitrain.layers.weight_standardized_conv2d import WeightStandardizedConv2d
 
 # The fixed set that a saved graph may name: loading looks classes up here and imports nothing.
 LAYERS: dict[str, type[Layer]] = layers_of(globals())
-__all__ = sorted({"LAYERS", *LAYERS})  # type checkers go by the form of the imports
+__all__ = sorted({"LAYERS", "Renorm", *LAYERS})  # type checkers go by the form of the imports

@@ -10,6 +10,7 @@ from minitrain.data.scale import warn_of_other_scales
 from minitrain.data.training_data import TrainingData
 from minitrain.losses import Loss
 from minitrain.objective.probabilities import classes, probabilities
+from minitrain.training.calibration import calibrate_on
 from minitrain.training.callback import Callback
 from minitrain.training.diagnosis import NonFiniteLossError
 from minitrain.training.fitting import Fitting
@@ -200,6 +201,46 @@ class Trainer(Learner, sealed=True):
             self._history, self.stop_requested = fitting.history, False
             fitting.run()
         return fitting.history
+
+    def calibrate(self, x: Any, batch_size: int = 256) -> None:
+        """Set the running statistics of all batch norms to those of the data, exactly: precise batch norm.
+
+        Moving averages lag behind the weights and weigh the last batches most, which shows after few or small batches,
+        with a small momentum, and where weights were averaged. Here mean and variance (unbiased) of what each norm
+        reads in inference are found in float64 over all samples, layer after layer: neither the size nor the order of
+        batches matters, beyond rounding. Dropout is off, frozen norms stay, and nothing changes where anything fails.
+
+        Parameters
+        ----------
+        x : array of shape (samples, *input shape), a sequence or mapping of arrays for several inputs, or what gives
+            batches (x, y), as `fit` takes it
+            As a training sees it, without augmentation. It is read once for each norm that follows another.
+        batch_size : int
+            Samples computed at a time: bounds the memory.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Data that do not fit the model, whose statistics are not finite, or with fewer than two values per channel;
+            a generator, which runs dry, where more than one pass is needed.
+        RuntimeError
+            The model is in the middle of a step.
+
+        References
+        ----------
+        Y. Wu and J. Johnson, "Rethinking 'Batch' in BatchNorm", 2021 (arXiv:2105.07576), section 3.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from minitrain import Input, Model, Trainer, layers, losses, optimizers
+        >>> x = np.array([[1.0], [3.0], [8.0]])
+        >>> model = Model((i := Input((1,))), layers.BatchNorm()(i), dtype="float64")
+        >>> Trainer(model, losses.MeanSquaredError(), optimizers.SGD(0.1)).calibrate(x, batch_size=2)
+        >>> float(model.state["bn1.running_mean"][0]), float(model.state["bn1.running_var"][0])
+        (4.0, 13.0)
+        """
+        calibrate_on(self.model, self.objective, x, batch_size)
 
     def predict_proba(self, x: Batch, batch_size: int = 256) -> Any:
         """Return the probability of each class for all samples of `x`, as `minitrain predict` prints them.
