@@ -61,8 +61,10 @@ def _add_net(group: Any) -> None:
     group.add_argument("--depth", type=shared.positive, metavar="N", help="layers of the model plain (default: 20)")
     group.add_argument(
         "--norm",
-        choices=("before", "after", "none"),
-        help="batch norm before or after each activation, or none (default: as the model's authors have it)",
+        choices=("before", "after", "none", *models.NORMS),
+        metavar="NORM",
+        help=f"batch norm before or after each activation, none, or another norm: {', '.join(models.NORMS)} "
+        "(default: batch norm where the model's authors have it)",
     )
     group.add_argument("--activation", default="relu", metavar="NAME", help="relu, leaky_relu, prelu, sigmoid, tanh")
     group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all arrays of the net")

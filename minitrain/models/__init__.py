@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from minitrain.model import Model
+from minitrain.models._norms import KINDS as _KINDS
 from minitrain.models.articles import article_a, article_b, article_c
 from minitrain.models.classic import lenet, mlp, plain
 from minitrain.models.densenet import densenet_bc
@@ -12,6 +13,7 @@ from minitrain.models.wide_resnet import wide_resnet
 
 __all__ = [
     "MODELS",
+    "NORMS",
     "SMALL_MODELS",
     "article_a",
     "article_b",
@@ -35,3 +37,6 @@ _LARGE = (resnet18, resnet34, resnet50, mobilenet_v1, mobilenet_v2, densenet_bc,
 # By name, for the command line. All take input_shape, classes, activation, norm, weight_scale, seed and dtype.
 SMALL_MODELS: dict[str, Callable[..., Model]] = {model.__name__: model for model in _SMALL}  # take seconds to warm up
 MODELS: dict[str, Callable[..., Model]] = {**SMALL_MODELS, **{model.__name__: model for model in _LARGE}}
+
+# What `norm` of each of them may be as text, but for "before" and "after".
+NORMS = tuple(_KINDS)

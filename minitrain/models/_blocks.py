@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from minitrain.graph import Node
-from minitrain.layers import BatchNorm, Conv2d
-from minitrain.models._stack import Norm, Stack
+from minitrain.layers import Conv2d
+from minitrain.models._stack import Stack
 
 __all__ = ["Blocks"]
 
@@ -20,21 +20,12 @@ class Blocks(Stack):
             stride,
             kernel_size // 2,
             groups=groups,
-            bias=self.norm != "before",
+            bias=self.norms.leaves_bias((filters, 1, 1)),
             weight_init=self.initializer(),
             name=name,
         )
         node: Node = layer(x)
         return node
-
-    def normalize(self, name: str, x: Node, place: Norm) -> Node:
-        """Add a batch norm where the net has its norms at this place; else return x."""
-        return BatchNorm(name=name)(x) if self.norm == place else x
-
-    def activate(self, norm_name: str, name: str, x: Node) -> Node:
-        """Add an activation with the norm before or after it."""
-        h = self.activation(name)(self.normalize(norm_name, x, "before"))
-        return self.normalize(norm_name, h, "after")
 
     def convolve_and_activate(
         self, prefix: str, number: int, x: Node, filters: int, kernel_size: int, stride: int = 1, *, groups: int = 1

@@ -1,10 +1,9 @@
-"""Builds nets layer by layer, with batch norm after or before each activation, or without."""
+"""Builds nets layer by layer, with norms after or before each activation, or without."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy.typing as npt
 
@@ -12,9 +11,9 @@ from minitrain.graph import Input, Node
 from minitrain.initializers import Glorot, He, Initializer
 from minitrain.layer import Layer
 from minitrain.layers import (
-    BatchNorm,
     Conv2d,
     Dense,
+    FilterResponseNorm,
     Flatten,
     LeakyReLU,
     MaxPool2d,
@@ -25,11 +24,10 @@ from minitrain.layers import (
     Tanh,
 )
 from minitrain.model import Model
-from nbnorm.jit.checks import expect_one_of
+from minitrain.models._norms import Norm, Norms, Place
 
 __all__ = ["Activation", "Norm", "Stack"]
 
-Norm = Literal["before", "after"] | None
 Activation = str | Layer
 
 ACTIVATIONS: dict[str, Layer] = {
@@ -52,17 +50,26 @@ class Stack:
     ----------
     input_shape : tuple of int
         Without the batch axis.
-    norm : "before", "after" or None
-        Batch norm before or after each activation, or nowhere. Right before a batch norm a layer has no bias: the norm
-        would take it away again.
+    norm
+        As the nets take it, see `models.mlp`. Right before a norm a layer has no bias: batch norm would take it away
+        again, and the others but RMSNorm have a shift of their own.
     activation : str or Layer
         A name such as "relu", or a layer such as `LeakyReLU(0.2)` whose copies are used.
     weight_scale : float
         Multiplies the standard deviation of all first weights.
+    place : "before" or "after"
+        Where the norms are if `norm` does not say it.
     """
 
-    def __init__(self, input_shape: Sequence[int], norm: Norm, activation: Activation, weight_scale: float) -> None:
-        expect_one_of("norm", norm, ("before", "after", None))
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        norm: Norm,
+        activation: Activation,
+        weight_scale: float,
+        place: Place = "before",
+    ) -> None:
+        norms = Norms(norm, place)
         if isinstance(activation, str):
             if activation not in ACTIVATIONS:
                 raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)} or a layer, got {activation!r}")
@@ -71,9 +78,10 @@ class Stack:
             raise TypeError(f"activation: expected a name or a layer, got {activation!r}")
         self.input = Input(input_shape)
         self.node: Node = self.input
-        self.norm = norm
+        self.norms = norms
         self._activation = activation
         self._weight_scale = weight_scale
+        self._normalized = False
         self._count = 0
         self._kinds = {"conv": 0, "dense": 0, "pool": 0}
 
@@ -85,7 +93,7 @@ class Stack:
             kernel_size,
             stride,
             padding,
-            bias=self.norm != "before",
+            bias=self.norms.leaves_bias((filters, 1, 1)),
             weight_init=self.initializer(),
             name=self._next("conv"),
         )
@@ -95,7 +103,8 @@ class Stack:
     def dense(self, features: int) -> None:
         """Add a dense layer with norm and activation; planes are flattened first."""
         self.flatten()
-        layer = Dense(features, bias=self.norm != "before", weight_init=self.initializer(), name=self._next("dense"))
+        bias = self.norms.leaves_bias((features,))
+        layer = Dense(features, bias=bias, weight_init=self.initializer(), name=self._next("dense"))
         self.node = layer(self.node)
         self._activate()
 
@@ -115,6 +124,8 @@ class Stack:
 
     def model(self, seed: int, dtype: npt.DTypeLike) -> Model:
         """Return the model from the input to the last layer."""
+        if self.norms.place is not None and not self._normalized:
+            raise ValueError(f"norm: expected one for vectors in a net without planes, got {self.norms.given!r}")
         return Model(self.input, self.node, seed=seed, dtype=dtype)
 
     def initializer(self) -> Initializer:
@@ -127,18 +138,32 @@ class Stack:
         """Return what the weights of the logits start from."""
         return Glorot(scale=self._weight_scale)
 
+    def normalize(self, name: str, x: Node, place: Place) -> Node:
+        """Add a norm where the net has its norms at this place; else return x."""
+        norm = self.norms.layer(name, x.shape) if self.norms.place == place else None
+        if norm is None:
+            return x
+        self._normalized = True
+        node: Node = norm(x)
+        return node
+
     def activation(self, name: str) -> Layer:
         """Return a copy of the activation under this name."""
         return replace(self._activation, name=name)
 
+    def activate(self, norm_name: str, name: str, x: Node) -> Node:
+        """Add an activation with the norm before or after it.
+
+        The threshold that `FilterResponseNorm` learns is its activation: there is no ReLU right behind one.
+        """
+        h = self.normalize(norm_name, x, "before")
+        if h is x or not (isinstance(h.layer, FilterResponseNorm) and isinstance(self._activation, ReLU)):
+            h = self.activation(name)(h)
+        return self.normalize(norm_name, h, "after")
+
     def _activate(self) -> None:
         self._count += 1
-        norm = BatchNorm(name=f"bn{self._count}")
-        if self.norm == "before":
-            self.node = norm(self.node)
-        self.node = self.activation(f"{self._activation.prefix}{self._count}")(self.node)
-        if self.norm == "after":
-            self.node = norm(self.node)
+        self.node = self.activate(f"bn{self._count}", f"{self._activation.prefix}{self._count}", self.node)
 
     def _next(self, kind: str) -> str:
         self._kinds[kind] += 1

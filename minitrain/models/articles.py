@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from minitrain.layers import Conv2d, GlobalAvgPool
 from minitrain.model import Model
-from minitrain.models._stack import Activation, Norm, Stack
+from minitrain.models._norms import Norm
+from minitrain.models._stack import Activation, Stack
 
 __all__ = ["article_a", "article_b", "article_c"]
 
@@ -28,7 +29,7 @@ def article_a(
     32, 64 and 128 filters (conv1, conv2, conv3); the logits are the means of the last convolution's planes (head). The
     article trains it with Adam at 1e-3. Arguments as for `mlp`.
     """
-    stack = Stack(input_shape, norm, activation, weight_scale)
+    stack = Stack(input_shape, norm, activation, weight_scale, "after")
     for filters in (32, 64, 128):
         stack.conv(filters)
     stack.node = Conv2d(classes, 1, weight_init=stack.head_initializer(), name="head")(stack.node)
@@ -51,7 +52,7 @@ def article_b(
     32 and 64 filters (conv1, conv2), then 128 features with ReLU and batch norm (dense1), then the logits (head). The
     article trains it with Adam and batches of 64. Arguments as for `mlp`.
     """
-    stack = Stack(input_shape, norm, activation, weight_scale)
+    stack = Stack(input_shape, norm, activation, weight_scale, "after")
     for filters in (32, 64):
         stack.conv(filters)
         stack.pool()
@@ -74,7 +75,7 @@ def article_c(
 
     32 filters (conv1), then a dense layer (head). Arguments as for `mlp`.
     """
-    stack = Stack(input_shape, norm, activation, weight_scale)
+    stack = Stack(input_shape, norm, activation, weight_scale, "after")
     stack.conv(32)
     stack.pool()
     stack.head(classes)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from minitrain.layers import GlobalAvgPool
 from minitrain.model import Model
-from minitrain.models._stack import Activation, Norm, Stack
+from minitrain.models._norms import Norm
+from minitrain.models._stack import Activation, Stack
 from nbnorm.jit.checks import expect_integer, expect_one_of
 
 __all__ = ["lenet", "mlp", "plain"]
@@ -40,8 +41,13 @@ def mlp(
         Width of each hidden layer.
     activation : str or Layer
         "relu", "leaky_relu", "prelu", "sigmoid", "tanh", or a layer whose copies are used.
-    norm : "before", "after" or None
-        Batch norm before or after each activation, or nowhere.
+    norm : "before", "after", None, str, Layer, function, or a pair of one of these and a place
+        Batch norm before or after each activation, or no norm. Or another one: "batch", "group" (at most 32 groups, of
+        at least 8 channels), "layer" (over a whole sample, with a scale and a shift for each channel), "instance",
+        "rms" (over the channels of each pixel), "filter_response" (whose threshold replaces a ReLU); a layer such as
+        `layers.BatchNorm(momentum=0.01)`, whose copies are used; or a function without arguments that returns a layer.
+        ("group", "after") says where they are, too; else they are where the net has them. "instance" and
+        "filter_response" leave vectors as they are: what they normalize is a plane.
     weight_scale : float
         Multiplies the standard deviation of all first weights.
     seed, dtype

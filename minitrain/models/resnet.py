@@ -10,7 +10,8 @@ from minitrain.graph import Node
 from minitrain.layers import Add, GlobalAvgPool, MaxPool2d
 from minitrain.model import Model
 from minitrain.models._blocks import Blocks
-from minitrain.models._stack import Activation, Norm
+from minitrain.models._norms import Norm
+from minitrain.models._stack import Activation
 
 __all__ = ["resnet18", "resnet20", "resnet34", "resnet50"]
 

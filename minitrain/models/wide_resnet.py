@@ -9,7 +9,8 @@ import numpy.typing as npt
 from minitrain.layers import Add, GlobalAvgPool
 from minitrain.model import Model
 from minitrain.models._blocks import Blocks
-from minitrain.models._stack import Activation, Norm
+from minitrain.models._norms import Norm
+from minitrain.models._stack import Activation
 from nbnorm.jit.checks import expect_integer
 
 __all__ = ["wide_resnet"]
