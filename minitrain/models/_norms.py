@@ -15,8 +15,8 @@ Place = Literal["before", "after"]
 Kind = str | Layer | Callable[..., Layer]
 Norm = Kind | tuple[Kind, Place] | None
 
-# Wu & He 2018, section 3: 32 groups are the default for nets of 64 and more channels. Groups of fewer than 8 channels lose
-# there (table 3), and small nets have few channels: they get fewer groups.
+# Wu & He 2018, section 3: 32 groups are the default for nets of 64 and more channels. Groups of fewer than 8 channels
+# lose there (table 3), and small nets have few channels: they get fewer groups.
 MOST_GROUPS = 32
 LEAST_CHANNELS = 8
 

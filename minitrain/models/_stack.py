@@ -81,7 +81,7 @@ class Stack:
         self.norms = norms
         self._activation = activation
         self._weight_scale = weight_scale
-        self._normalized = False
+        self._normalized = self._left_out = False  # at some place
         self._count = 0
         self._kinds = {"conv": 0, "dense": 0, "pool": 0}
 
@@ -124,7 +124,7 @@ class Stack:
 
     def model(self, seed: int, dtype: npt.DTypeLike) -> Model:
         """Return the model from the input to the last layer."""
-        if self.norms.place is not None and not self._normalized:
+        if self._left_out and not self._normalized:
             raise ValueError(f"norm: expected one for vectors in a net without planes, got {self.norms.given!r}")
         return Model(self.input, self.node, seed=seed, dtype=dtype)
 
@@ -140,8 +140,11 @@ class Stack:
 
     def normalize(self, name: str, x: Node, place: Place) -> Node:
         """Add a norm where the net has its norms at this place; else return x."""
-        norm = self.norms.layer(name, x.shape) if self.norms.place == place else None
+        if self.norms.place != place:
+            return x
+        norm = self.norms.layer(name, x.shape)
         if norm is None:
+            self._left_out = True
             return x
         self._normalized = True
         node: Node = norm(x)

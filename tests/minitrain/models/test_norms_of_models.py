@@ -139,3 +139,9 @@ def test_the_command_line_trains_with_another_norm(tmp_path, capsys):
     assert main(run) == 0
     assert list(norms(Model.load(tmp_path / "run" / "weights.safetensors"))) == ["gn1"]
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("norm", ["before", "after", "layer", "filter_response"])
+def test_a_net_without_activations_has_no_norms(norm):
+    model = models.mlp((4,), 3, hidden=(), norm=norm)
+    assert [node.layer.name for node in model.graph.nodes if node.layer is not None] == ["head"]
