@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from children import hear_hangups
 from paths import ROOT
 
 from minitrain import Model
@@ -89,7 +90,9 @@ def test_force_clears_the_former_run(run, tmp_path):
 
 def start(*arguments):
     command = [sys.executable, "-m", "minitrain", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=hear_hangups
+    )
 
 
 LONG = ["train", "digits", "--model", "mlp", "--epochs", "40", "--batch-size", "64", "--save-every-steps", "3"]

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from children import hear_hangups
 from paths import ROOT
 from small_trainer import everything, make_trainer, small_net
 
@@ -182,7 +183,9 @@ trainer.model.save(folder / f"end-{history.signal}")
 
 def start(folder, delay):
     command = [sys.executable, "-c", SCRIPT, str(folder), str(delay)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=hear_hangups
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
