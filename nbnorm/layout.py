@@ -195,6 +195,24 @@ def _disturbs(target: Array, inputs: tuple[Any, ...], same: tuple[Any, ...]) -> 
     return False
 
 
+def are_apart(written: tuple[Any, Any], read: tuple[Any, ...]) -> bool:
+    """Whether at first sight a call's arrays, where not None, share no memory: they are no views, and different ones.
+
+    It takes half a microsecond. To compare the memory of all pairs takes as long as the norm of a small layer.
+    """
+    for array in written:
+        if array is not None:
+            if type(array) is not ndarray or array.base is not None:
+                return False
+            for other in read:
+                if other is array:
+                    return False
+    for other in read:
+        if other is not None and (type(other) is not ndarray or other.base is not None):
+            return False
+    return written[0] is not written[1]
+
+
 def expect_apart(name: str, written: Any, others: tuple[tuple[str, Any], ...]) -> None:
     """Raise ValueError where an array that a call writes lies in the memory of another one that it reads or writes.
 

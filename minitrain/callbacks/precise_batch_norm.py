@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from minitrain.data.stream import is_stream
-from minitrain.training.calibration import calibrate_on
 from minitrain.training.callback import Callback
+from minitrain.training.statistics.calibration import calibrate_on
 from minitrain.training.step import Learner
 from nbnorm.jit.checks import expect_integer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from minitrain.layer import Tensors
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_number, mismatch
 
-__all__ = ["DEFAULT_MOMENTUM", "momentum_of", "move_significant", "weight_of_batch"]
+__all__ = ["DEFAULT_MOMENTUM", "momentum_of", "move_by", "move_significant", "weight_of_batch"]
 
 DEFAULT_MOMENTUM = 0.1
 
@@ -85,3 +86,23 @@ def move_significant(
         old[...] = old + (beyond + floor * (change - beyond))
         moved |= beyond != 0.0
     return float(moved.mean()) if moved.size else 0.0
+
+
+def move_by(norm: Any, t: Any, count: int, batch: tuple[Array, Array]) -> None:
+    """Move a norm's running statistics as its training does for a batch of `count` values of a channel.
+
+    Parameters
+    ----------
+    norm : BatchNorm or ConditionalBatchNorm
+    t : object
+        Its state as attributes, which is changed.
+    batch : pair of arrays (C,) of float64
+        Mean and biased variance.
+    """
+    weight, running = norm.bind_momentum(t)(), (t.running_mean, t.running_var)
+    mean, var = batch[0], batch[1] * (count / (count - 1))
+    if getattr(norm, "threshold", None) is not None:
+        t.moved_share[0] = move_significant(running, (mean, var), count, norm.threshold, weight)
+        return
+    for old, new in zip(running, (mean, var), strict=True):
+        old[...] = (1.0 - weight) * old.astype(np.float64) + weight * new

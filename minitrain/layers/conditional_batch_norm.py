@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -108,7 +109,7 @@ class ConditionalBatchNorm(Layer):
 
     def bind_forward(self, t: Tensors) -> None:
         x, y, label = as_3d(t.xs[0]), as_3d(t.y), t.xs[1]
-        count, momentum, eps = x.size // x.shape[1], weight_of_batch(self.momentum, False, t), self.eps
+        count, momentum, eps = x.size // x.shape[1], self.bind_momentum(t), self.eps
         if count < 2:
             raise ValueError(
                 "ConditionalBatchNorm: training needs two or more values per channel, "
@@ -125,6 +126,10 @@ class ConditionalBatchNorm(Layer):
             normalize(x, label, t.gamma, t.beta, t.mean, t.inv_std**-2.0 - eps, eps, y)
 
         t.run_forward = run
+
+    def bind_momentum(self, t: Tensors) -> Callable[[], float]:
+        """Return the call that gives the weight of the batch that comes."""
+        return weight_of_batch(self.momentum, False, t)
 
     def bind_infer(self, t: Tensors) -> None:
         x, y, label = as_3d(t.xs[0]), as_3d(t.y), t.xs[1]

@@ -31,6 +31,7 @@ from minitrain.optimizers import AccumulatedGradients, Optimizer, all_finite
 from minitrain.training.ahead import offered_step
 from minitrain.training.diagnosis import Failure, NonFiniteLossError, explain
 from minitrain.training.history import History
+from minitrain.training.statistics.of_batches import PooledMove, Pools, forward_into
 from minitrain.training.trained import Trained
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_integer
@@ -110,6 +111,7 @@ class Learner(Trained, sealed=True):
         self._scales: tuple[Scale, ...] = ()
         self._callback_states: _OfThis[Callable[[], list[CallbackState]]] = _OfThis()  # of the fit that runs
         self._finite_checks: _OfThis[tuple[Callable[[], bool], ...]] = _OfThis()
+        self._pools: _OfThis[Pools] = _OfThis()  # what the norms find for each batch is added to these
         self._state_before = np.empty_like(model.flat_state)  # touched by whoever holds the model's plan alone
         self._seen: set[tuple[Shape, ...]] = set()
         self._held_before = _Plans()
@@ -186,7 +188,7 @@ class Learner(Trained, sealed=True):
         model = self.model
         np.copyto(self._state_before, model.flat_state)
         try:
-            plan.forward()
+            self._forward(plan)
             losses = self.objective(plan.outputs, targets, plan.output_gradients, weights)
             loss = losses[0]
             finite = math.isfinite(loss)
@@ -207,7 +209,7 @@ class Learner(Trained, sealed=True):
     def learn_from(self, batches: Sequence[DataBatch], tally: Tally | None = None) -> float:
         """Update once on the gradients of several batches, averaged over their samples; return the mean of the losses.
 
-        Batch norm takes the statistics of each batch by itself.
+        Batch norm normalizes each batch by itself. Its running statistics move once, by those of all batches pooled.
         """
         if len(batches) == 1:
             (batch,) = batches
@@ -216,13 +218,16 @@ class Learner(Trained, sealed=True):
         model = self.model
         sums = AccumulatedGradients(model.flat_gradients, model.parameter_runs.trained)
         np.copyto(self._state_before, model.flat_state)
-        total = 0.0
+        total, statistics = 0.0, PooledMove(model)
         try:
-            for batch in batches:
-                with self.held(batch.shapes) as plan:
-                    losses = self._pass(plan, batch, tally)
-                    sums.add(batch.size)
-                total += batch.size * losses[0]
+            with self.gathering(statistics.pools):
+                for batch in batches:
+                    with self.held(batch.shapes) as plan:
+                        losses = self._pass(plan, batch, tally)
+                        sums.add(batch.size)
+                    total += batch.size * losses[0]
+                    statistics.undo()
+            statistics.move()
             sums.average()
             self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, model.parameter_runs)
         except BaseException:  # also Ctrl-C: half a step leaves no trace
@@ -234,7 +239,7 @@ class Learner(Trained, sealed=True):
     def _pass(self, plan: Plan, batch: DataBatch, tally: Tally | None) -> tuple[float, ...]:
         """Leave the gradients of one batch of several in the model; return its losses."""
         targets, weights = batch.load(plan), batch.weights
-        plan.forward()
+        self._forward(plan)
         losses = self.objective(plan.outputs, targets, plan.output_gradients, weights)
         finite = math.isfinite(losses[0])
         if finite:
@@ -246,6 +251,21 @@ class Learner(Trained, sealed=True):
         if not finite:
             raise self._not_finite(losses, batch.inputs(), targets)
         return losses
+
+    def _forward(self, plan: Plan) -> None:
+        if self._pools:
+            forward_into(plan, self._pools)
+        else:
+            plan.forward()
+
+    @contextlib.contextmanager
+    def gathering(self, pools: Pools) -> Iterator[None]:
+        """Add to `pools`, by the names of running means, what norms find for the batches that are trained on."""
+        self._pools.append(pools)
+        try:
+            yield
+        finally:
+            self._pools[:] = [each for each in self._pools if each is not pools]
 
     def _not_finite(self, losses: Sequence[float], xb: Batch, targets: Sequence[Array]) -> NonFiniteLossError:
         self._restore_state()

@@ -10,13 +10,13 @@ from minitrain.data.scale import warn_of_other_scales
 from minitrain.data.training_data import TrainingData
 from minitrain.losses import Loss
 from minitrain.objective.probabilities import classes, probabilities
-from minitrain.training.calibration import calibrate_on
 from minitrain.training.callback import Callback
 from minitrain.training.diagnosis import NonFiniteLossError
 from minitrain.training.fitting import Fitting
 from minitrain.training.history import History
 from minitrain.training.learning_rate_finder import LearningRateFinder, find_learning_rate
 from minitrain.training.profile import LayerProfile, format_profile, profile_plan
+from minitrain.training.statistics.calibration import calibrate_on
 from minitrain.training.step import Batch, Learner, Targets
 from nbnorm.jit.checks import expect_integer
 
@@ -163,7 +163,8 @@ class Trainer(Learner, sealed=True):
             Share of the samples that is held out and validated on, drawn from the seed, every class alike.
         accumulate : int
             Batches whose gradients are averaged over their samples for one update; it is these together that
-            callbacks, and `steps`, take for one batch. Batch norm takes the statistics of each batch by itself.
+            callbacks, and `steps`, take for one batch. Batch norm normalizes each of them by itself; its running
+            statistics move once, by those of all of them pooled.
         augment : list of Augmentation
             Changes that are made to samples as they are trained on, one after the other, such as
             `[augment.Flip(), augment.Shift(2)]`: see `minitrain.augment`. Validation sees them as they are.

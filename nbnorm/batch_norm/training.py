@@ -9,7 +9,7 @@ from nbnorm.batch_norm.parts import ACTIVATIONS, BatchNormStats, scale_and_shift
 from nbnorm.jit.arrays import nothing
 from nbnorm.jit.checks import expect_number, expect_one_of, mismatch
 from nbnorm.kernels import batch_norm as kernels
-from nbnorm.layout import Copied, MovedVector, as_array, expect_apart, layout_of, ndarray, output
+from nbnorm.layout import Copied, MovedVector, are_apart, as_array, expect_apart, layout_of, ndarray, output
 
 __all__ = ["batch_norm_forward"]
 
@@ -119,7 +119,8 @@ def batch_norm_forward(
     means = nothing(dtype) if running_mean is None else layout.moved("running_mean", running_mean)
     variances = nothing(dtype) if running_var is None else layout.moved("running_var", running_var)
     added = nothing(dtype, 3) if residual is None else layout.read("residual", residual)
-    if running_mean is not None or running_var is not None:
+    moves = running_mean is not None or running_var is not None
+    if moves and not are_apart((running_mean, running_var), (array, gamma, beta, residual)):
         read = (("x", array), ("gamma", gamma), ("beta", beta), ("residual", residual))
         if running_mean is not None:
             expect_apart("running_mean", running_mean, (*read, ("running_var", running_var)))

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from minitrain import layers
 from minitrain.compile.inference_gradient import leading_to, learning_nothing
@@ -26,59 +24,16 @@ from minitrain.layers._arrays import as_3d
 from minitrain.model import Model
 from minitrain.model.activations import batches as in_batches
 from minitrain.objective.objective import Objective
+from minitrain.training.statistics.norms import Norm, norms_of
+from minitrain.training.statistics.pooled import Pooled
 from nbnorm.jit.arrays import Array, nothing
 from nbnorm.jit.checks import expect_integer, mismatch
 from nbnorm.kernels import batch_norm
 
 __all__ = ["calibrate_on"]
 
-NORMS = (layers.BatchNorm, layers.ConditionalBatchNorm)
 MOST_PLANS = 8  # of different shapes, kept at a time
 Batches = Callable[[], Iterable[Sequence[Array]]]
-
-
-@dataclass
-class Pooled:
-    """Count, mean and sum of squared deviations of what came so far, each channel by itself, in float64."""
-
-    count: int = 0
-    mean: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
-    squares: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
-
-    def add(self, count: int, mean: Array, var: Array) -> None:
-        """Take mean and biased variance of `count` values more (Chan, Golub and LeVeque 1979)."""
-        if not count:
-            return
-        total = self.count + count
-        step = mean - self.mean if self.count else mean
-        shift = step * (self.count * (count / total)) * step if self.count else 0.0
-        self.squares = self.squares + var * count + shift
-        self.mean = self.mean + step * (count / total) if self.count else mean.copy()
-        self.count = total
-
-
-@dataclass(frozen=True)
-class Norm:
-    """Running statistics, and the calls of the layer that they belong to."""
-
-    name: str
-    mean: str  #: the model's names
-    var: str
-    calls: tuple[GraphNode, ...]
-
-
-def _norms(graph: Graph) -> dict[str, Norm]:
-    """Find the batch norms whose statistics follow the data, by the name of their running mean."""
-    found: dict[str, Norm] = {}
-    for node in graph.nodes:
-        if not isinstance(node.layer, NORMS) or "running_mean" not in node.layer.statistics:
-            continue
-        mean, var = node.variable("running_mean"), node.variable("running_var")
-        if mean in graph.frozen:
-            continue
-        calls = (*found[mean].calls, node) if mean in found else (node,)
-        found[mean] = Norm(calls[0].name, mean, var, calls)
-    return found
 
 
 def _depths(graph: Graph, norms: Mapping[str, Norm]) -> dict[str, int]:
@@ -94,14 +49,14 @@ def _depths(graph: Graph, norms: Mapping[str, Norm]) -> dict[str, int]:
 
 def _passes(model: Model) -> int:
     """Return how many passes over the data `calibrate` makes."""
-    norms = _norms(model.graph)
+    norms = norms_of(model.graph)
     depths = _depths(model.graph, norms)
     return max((depths[node.name] + 1 for norm in norms.values() for node in norm.calls), default=0)
 
 
 def _calibrate(model: Model, batches: Batches) -> None:
     """Do it on batches that are given anew for each pass, as lists of arrays that were checked."""
-    norms = _norms(model.graph)
+    norms = norms_of(model.graph)
     depths = _depths(model.graph, norms)
     last = _passes(model)
     with model._plans.turn(training=True):
@@ -141,7 +96,7 @@ def _write(model: Model, norm: Norm, found: Pooled, unbiased: dict[str, Array]) 
     """Let the norms that follow see what they see in training: the biased variance, until all are found."""
     if found.count < 2:
         raise ValueError(mismatch(f"{norm.name}: x", "two or more (valid) values per channel", found.count))
-    var = found.squares / found.count
+    var = found.var
     with np.errstate(over="ignore"):
         model.state[norm.mean][...], model.state[norm.var][...] = found.mean, var
         unbiased[norm.var] = (found.squares / (found.count - 1)).astype(model.state[norm.var].dtype)
