@@ -11,6 +11,7 @@ from minitrain.callbacks.precise_batch_norm import PreciseBatchNorm
 from minitrain.callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
 from minitrain.callbacks.stochastic_weight_average import StochasticWeightAverage
 from minitrain.callbacks.tensorboard import TensorBoard
+from minitrain.callbacks.tune_running_statistics import TuneRunningStatistics
 from minitrain.training.callback import Callback
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "ReduceLROnPlateau",
     "StochasticWeightAverage",
     "TensorBoard",
+    "TuneRunningStatistics",
 ]

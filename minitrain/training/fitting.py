@@ -71,7 +71,8 @@ class Fitting:
         trainer.begin_at(position, self._hooks.states)
         last = trainer.epoch + self._epochs
         quiet = np.errstate(over="ignore", invalid="ignore")  # a step looks at its numbers itself
-        with deferred_interrupt(self._announce) as self._interrupt, self._progress, quiet:
+        validating = trainer.validating_on(self._validation)
+        with deferred_interrupt(self._announce) as self._interrupt, self._progress, quiet, validating:
             failure: BaseException | None = None
             try:
                 self._hooks.begin(states)

@@ -112,6 +112,7 @@ class Learner(Trained, sealed=True):
         self._callback_states: _OfThis[Callable[[], list[CallbackState]]] = _OfThis()  # of the fit that runs
         self._finite_checks: _OfThis[tuple[Callable[[], bool], ...]] = _OfThis()
         self._pools: _OfThis[Pools] = _OfThis()  # what the norms find for each batch is added to these
+        self._validation: _OfThis[Samples | Stream] = _OfThis()  # of the fit that runs
         self._state_before = np.empty_like(model.flat_state)  # touched by whoever holds the model's plan alone
         self._seen: set[tuple[Shape, ...]] = set()
         self._held_before = _Plans()
@@ -403,6 +404,27 @@ class Learner(Trained, sealed=True):
         position.sums = position.tally.state() if position.resumes and position.tally is not None else None
         position.tally = None
         self._callback_states.clear()
+
+    @contextlib.contextmanager
+    def validating_on(self, samples: Samples | Stream | None) -> Iterator[None]:
+        """Let `validate` know the validation data of the fit that runs."""
+        self._validation[:] = [] if samples is None else [samples]
+        try:
+            yield
+        finally:
+            self._validation.clear()
+
+    def validate(self) -> dict[str, float]:
+        """Return what `evaluate` does of the validation data of the fit that runs; for callbacks.
+
+        Raises
+        ------
+        RuntimeError
+            No fit with validation data runs.
+        """
+        if not self._validation:
+            raise RuntimeError("validate: expected a fit with validation_data or validation_split to run, got none")
+        return self.evaluate_samples(self._validation[0])
 
     def go_on_from(self, position: Position | None) -> None:
         """Let the next `fit` begin where a checkpoint was saved."""

@@ -16,6 +16,7 @@ from minitrain.training.fitting import Fitting
 from minitrain.training.history import History
 from minitrain.training.learning_rate_finder import LearningRateFinder, find_learning_rate
 from minitrain.training.profile import LayerProfile, format_profile, profile_plan
+from minitrain.training.statistics.adaptation import Method, adapt_to
 from minitrain.training.statistics.calibration import calibrate_on
 from minitrain.training.step import Batch, Learner, Targets
 from nbnorm.jit.checks import expect_integer
@@ -242,6 +243,71 @@ class Trainer(Learner, sealed=True):
         (4.0, 13.0)
         """
         calibrate_on(self.model, self.objective, x, batch_size)
+
+    def adapt(
+        self,
+        x: Batch,
+        method: Method = "statistics",
+        *,
+        batch_size: int = 64,
+        prior: float = 16.0,
+        learning_rate: float = 1e-3,
+        epochs: int = 1,
+    ) -> None:
+        """Fit a trained net to samples that look different from those it was trained on, without labels.
+
+        Noise, blur, another camera: means and variances inside the net are not those of the training any more, and
+        batch norm by its running statistics shifts and scales what is left the wrong way. All of this takes the
+        samples for a fair sample of what comes: where they hold a few of the classes only, it does harm.
+
+        Parameters
+        ----------
+        x : array of shape (samples, *input shape), or a sequence of arrays for several inputs
+        method : {"statistics", "mixture", "tent"}
+            "statistics": the running statistics become those of `x`, as by `calibrate` (Li et al. 2017).
+            "mixture": a weighted mean of both, for few samples: those of the training count for `prior` samples
+            (Schneider et al. 2020).
+            "tent": the statistics of `x`; then scale and shift of all norms, of other kinds than batch norm too, learn
+            to make the entropy of the predictions small (Wang et al. 2021), and the statistics are taken anew.
+        batch_size : int
+            Samples at a time; of the steps of "tent", too.
+        prior : float
+            In samples.
+        learning_rate : float
+            Of the Adam that "tent" trains with.
+        epochs : int
+            Passes of "tent" over `x`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Data that do not fit the model; a net without norms that can be adapted; "tent" of a net that
+            SoftmaxCrossEntropy does not train. Nothing changes where anything fails.
+
+        References
+        ----------
+        Y. Li et al., "Revisiting batch normalization for practical domain adaptation", 2017 (arXiv:1603.04779).
+        S. Schneider et al., "Improving robustness against common corruptions by covariate shift adaptation", 2020
+        (arXiv:2006.16971), section 3. D. Wang et al., "Tent: fully test-time adaptation by entropy minimization", 2021
+        (arXiv:2006.10726).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from minitrain import Trainer, losses, models, optimizers
+        >>> model = models.mlp((4,), classes=3, norm="before", seed=0)
+        >>> trainer = Trainer(model, losses.SoftmaxCrossEntropy(), optimizers.Adam())
+        >>> trainer.adapt(np.random.default_rng(0).standard_normal((50, 4)) * 5, method="tent")
+        """
+        adapt_to(
+            self,
+            x,
+            method,
+            batch_size=batch_size,
+            prior=prior,
+            learning_rate=learning_rate,
+            epochs=epochs,
+        )
 
     def predict_proba(self, x: Batch, batch_size: int = 256) -> Any:
         """Return the probability of each class for all samples of `x`, as `minitrain predict` prints them.
