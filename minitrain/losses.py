@@ -54,6 +54,10 @@ class Loss:
         """
         raise TypeError(f"{type(self).__name__} does not define __call__")
 
+    def of_checked(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
+        """Do what `__call__` does with arrays that are known to fit: in each step of our own losses."""
+        return self(outputs, targets, gradient)
+
     def per_sample(self, outputs: Array, targets: Array) -> Array:
         """Return the loss of each sample, (N,) float64, whose mean is the loss of the batch: what weights are put on.
 
@@ -116,8 +120,11 @@ class SoftmaxCrossEntropy(Loss):
         TypeError
             Labels that are not integers.
         """
-        self.expect_outputs(output_shape)
-        given = as_numbers("targets", targets, LABELS)
+        if len(output_shape) != 2 or output_shape[1] == 1:
+            self.expect_outputs(output_shape)
+        given: Array = targets  # type: ignore[assignment]
+        if type(targets) is not np.ndarray or targets.dtype != INT64:
+            given = as_numbers("targets", targets, LABELS)
         rows, classes = output_shape
         if not rows:
             raise ValueError(mismatch("outputs", "at least one sample", f"shape {output_shape}"))
@@ -132,6 +139,9 @@ class SoftmaxCrossEntropy(Loss):
         _expect_arrays(outputs, gradient)
         if not _is_ready(targets, INT64, outputs.shape[:1]) and not _is_ready(targets, None, outputs.shape):
             targets = self.targets(targets, outputs.shape)
+        return self.of_checked(outputs, targets, gradient)
+
+    def of_checked(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
         none = nothing(outputs.dtype, 2)
         labels, probabilities = (targets, none) if targets.ndim == 1 else (nothing(INT64), targets)
         gradient = none if gradient is None else gradient
@@ -177,6 +187,9 @@ class MeanSquaredError(Loss):
         _expect_arrays(outputs, gradient)
         if not _is_ready(targets, None, outputs.shape):
             targets = self.targets(targets, outputs.shape)
+        return self.of_checked(outputs, targets, gradient)
+
+    def of_checked(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
         run = kernels.mean_squared_error.for_work(outputs.size)
         return float(run(outputs.reshape(-1), targets.reshape(-1), _flat(gradient, outputs)))
 
@@ -230,6 +243,9 @@ class BinaryCrossEntropy(Loss):
         _expect_arrays(outputs, gradient)
         if not _is_ready(targets, None, outputs.shape):
             targets = self.targets(targets, outputs.shape)
+        return self.of_checked(outputs, targets, gradient)
+
+    def of_checked(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
         run = kernels.binary_cross_entropy.for_work(16 * outputs.size)
         return float(run(outputs.reshape(-1), targets.reshape(-1), self.from_logits, _flat(gradient, outputs)))
 

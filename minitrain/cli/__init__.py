@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from minitrain.cli import arguments as shared
-from minitrain.cli import evaluate, info, predict, stability, train
+from minitrain.cli import evaluate, experiments, info, predict, train
 from minitrain.cli.arguments import HelpFormatter
 from minitrain.terminal.interrupts import number_of
 from minitrain.version import __version__
@@ -20,6 +20,7 @@ DESCRIPTION = "Trains small nets on a CPU, and shows what batch normalization do
 EXAMPLES = """\
 examples:
   minitrain stability --out report                        what batch norm does, on handwritten digits (3 minutes)
+  minitrain norms --out report                            norms and forms of batch norm beside each other (10 minutes)
   minitrain train digits --model lenet --epochs 15 --out run
   minitrain evaluate run                                  loss, accuracy, confusion matrix of the trained net
   minitrain predict run images.npy                        classes and probabilities as CSV
@@ -39,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"minitrain {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (stability, train, evaluate, predict, info):
+    for module in (experiments, train, evaluate, predict, info):
         module.add_commands(commands)
     return parser
 

@@ -61,6 +61,8 @@ class Plan(Sealed, sealed=True):
         Written by `backward`, where it was asked for.
     shapes : mapping of name to shape
         Of the inputs.
+    key : tuple of shapes
+        The same without the names.
     batch : int
         Samples in every call.
     arena_size : int
@@ -76,6 +78,7 @@ class Plan(Sealed, sealed=True):
 
     graph: Graph
     shapes: dict[str, Shape]
+    key: tuple[Shape, ...]
     batch: int
     training: bool
     arena_size: int
@@ -103,7 +106,8 @@ class Plan(Sealed, sealed=True):
     ) -> None:
         self.graph = graph
         self.shapes = dict(inputs) if isinstance(inputs, Mapping) else graph.input_shapes(inputs)
-        self.batch = next(iter(self.shapes.values()))[0]
+        self.key = tuple(self.shapes.values())
+        self.batch = self.key[0][0]
         self.training = gradients is not None
         if self.training:
             schedule = schedule_training(
@@ -189,19 +193,24 @@ class Plan(Sealed, sealed=True):
         arrays = x if isinstance(x, (list, tuple)) else (x,)
         if len(arrays) != len(self.inputs):
             raise ValueError(f"x: expected {len(self.inputs)} arrays, got {len(arrays)}")
-        for name, target, given in zip(self.shapes, self.inputs, arrays, strict=True):
-            given, label = np.asarray(given), "x" if len(self.inputs) == 1 else f"x ({name})"
-            if given.shape != target.shape:
-                raise ValueError(
-                    f"{label}: expected shape {describe(target.shape)} with N = {self.batch}, got {given.shape}"
-                )
-            if given.dtype.kind not in KINDS[target.dtype.kind]:
-                raise TypeError(f"{label}: expected an array of {target.dtype}, got dtype {given.dtype}")
-            if given.dtype == target.dtype:
+        for target, given in zip(self.inputs, arrays, strict=True):
+            if type(given) is np.ndarray and given.dtype == target.dtype and given.shape == target.shape:
                 target[...] = given
             else:
-                with np.errstate(over="ignore"):  # the infinity shows in the loss, with words
-                    target[...] = given
+                self._load_other(target, np.asarray(given))
+
+    def _load_other(self, target: Array, given: Array) -> None:
+        """Copy what is to be converted, or tell what is wrong with it."""
+        name = next(name for name, each in zip(self.shapes, self.inputs, strict=True) if each is target)
+        label = "x" if len(self.inputs) == 1 else f"x ({name})"
+        if given.shape != target.shape:
+            raise ValueError(
+                f"{label}: expected shape {describe(target.shape)} with N = {self.batch}, got {given.shape}"
+            )
+        if given.dtype.kind not in KINDS[target.dtype.kind]:
+            raise TypeError(f"{label}: expected an array of {target.dtype}, got dtype {given.dtype}")
+        with np.errstate(over="ignore"):  # the infinity shows in the loss, with words
+            target[...] = given
 
     def forward(self) -> None:
         """Run all layers on the loaded inputs; `outputs` hold the result."""

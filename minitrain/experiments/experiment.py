@@ -71,6 +71,7 @@ class PageText:
     first_choices: tuple[str, ...]  # before those of the experiments
     last_choices: tuple[str, ...]
     sources: tuple[str, ...]
+    explains_outcomes: bool = True  # whether runs are called by the words of `training.OUTCOMES`
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,7 @@ def render(job: Job, results: Results, figures: dict[str, bytes]) -> str:
         "<h2>In short</h2>",
         _table(text.headings, summary_rows(job, results)),
         *_sections(job, results, figures),
-        "<h2>What the words mean</h2>",
-        "<p>What a run is called: the first row that applies, read from the bottom up.</p>",
-        _table(("word", "meaning"), results.outcomes.items()),
+        *_words(results),
         "<h2>How it was measured, and why so</h2>",
         _list(_choices(job, results)),
         "<h2>Settings</h2>",
@@ -74,6 +72,16 @@ def render(job: Job, results: Results, figures: dict[str, bytes]) -> str:
         + "\n".join(part for part in body if part)
         + "\n</body>\n</html>\n"
     )
+
+
+def _words(results: Results) -> list[str]:
+    if not results.outcomes:
+        return []
+    return [
+        "<h2>What the words mean</h2>",
+        "<p>What a run is called: the first row that applies, read from the bottom up.</p>",
+        _table(("word", "meaning"), results.outcomes.items()),
+    ]
 
 
 def _sections(job: Job, results: Results, figures: dict[str, bytes]) -> list[str]:

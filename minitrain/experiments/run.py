@@ -17,6 +17,7 @@ from minitrain.experiments.page import render
 from minitrain.experiments.results import Environment, Results
 from minitrain.experiments.style import styled, to_png
 from minitrain.experiments.summary import print_summary
+from minitrain.experiments.training import OUTCOMES
 from minitrain.experiments.watch import make_watch
 from minitrain.files import write_bytes, write_text
 from nbnorm.jit import serially
@@ -61,7 +62,8 @@ def run_job(job: Job, out: Path, data: Data, settings: Settings, seed: int, show
     ImportError
         matplotlib is not installed.
     """
-    results = Results(seed, settings, data.describe(), Environment.here())
+    outcomes = dict(OUTCOMES) if job.text.explains_outcomes else {}
+    results = Results(seed, settings, data.describe(), Environment.here(), outcomes=outcomes)
     draw_all(job, results)  # nothing yet, but a missing matplotlib shows now and not in three minutes
     began = time.perf_counter()
     total = sum(each.work() for each in settings.of.values())

@@ -97,36 +97,6 @@ class Plans:
         """Return a context manager that gives the plan, and its memory until the end of the block."""
         return Held(self, wanted)
 
-    def enter(self, wanted: Wanted) -> Plan:
-        """Take the memory; `leave` gives it back."""
-        self._lock.acquire()
-        try:
-            depth = self._depth
-            if depth and wanted.training:
-                raise self._refusal()
-            if depth == len(self._levels):
-                self._levels.append(_Level())
-            plan = self._levels[depth].plan(wanted, self._make)
-            if not depth:
-                self._threads = sharing.begin()
-        except BaseException:
-            self._lock.release()
-            raise
-        self._depth = depth + 1
-        if wanted.training:
-            self._training = True
-        return plan
-
-    def leave(self, wanted: Wanted) -> None:
-        """Give the memory back that `enter` took."""
-        self._depth -= 1
-        if not self._depth:
-            sharing.end(self._threads)
-            self._threads = 0
-        if wanted.training:
-            self._training = False
-        self._lock.release()
-
     @contextlib.contextmanager
     def turn(self, training: bool) -> Iterator[None]:
         """Take the model from other threads for a block that runs a plan in memory of its own.
@@ -200,12 +170,39 @@ class Held:
         self._wanted = wanted
 
     def __enter__(self) -> Plan:
-        return self._plans.enter(self._wanted)
+        # One function and not five: a step of a small net takes so little that calls show.
+        plans, wanted = self._plans, self._wanted
+        plans._lock.acquire()
+        try:
+            depth = plans._depth
+            if depth and wanted.training:
+                raise plans._refusal()
+            if depth == len(plans._levels):
+                plans._levels.append(_Level())
+            level = plans._levels[depth]
+            last = level.last
+            plan = last[1] if last is not None and last[0] is wanted else level.plan(wanted, plans._make)
+            if not depth:
+                plans._threads = sharing.begin()
+        except BaseException:
+            plans._lock.release()
+            raise
+        plans._depth = depth + 1
+        if wanted.training:
+            plans._training = True
+        return plan
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._plans.leave(self._wanted)
+        plans = self._plans
+        plans._depth -= 1
+        if not plans._depth and plans._threads:
+            sharing.end(plans._threads)
+            plans._threads = 0
+        if self._wanted.training:
+            plans._training = False
+        plans._lock.release()
 
 
 class _Level:
@@ -214,12 +211,9 @@ class _Level:
     def __init__(self) -> None:
         self._arena = new_arena(0)
         self._plans: OrderedDict[Wanted, Plan] = OrderedDict()
-        self._last: tuple[Wanted, Plan] | None = None  # asked for again and again: by the same object
+        self.last: tuple[Wanted, Plan] | None = None  # asked for again and again: by the same object
 
     def plan(self, wanted: Wanted, make: Callable[[Wanted, Arena], Plan]) -> Plan:
-        last = self._last
-        if last is not None and last[0] is wanted:
-            return last[1]
         plan = self._plans.get(wanted)
         if plan is None:
             plan = make(wanted, self._provide)
@@ -228,7 +222,7 @@ class _Level:
             self._plans[wanted] = plan
         else:
             self._plans.move_to_end(wanted)
-        self._last = wanted, plan
+        self.last = wanted, plan
         return plan
 
     def _provide(self, size: int) -> npt.NDArray[np.uint8]:

@@ -41,6 +41,8 @@ class Term:
         At least 0; of 0, the loss is measured and nothing is trained by it.
     label : str
         What messages call it.
+    is_plain : bool
+        Whether to call the loss is all there is to do.
     """
 
     def __init__(self, output: str, loss: Loss, weight: float, label: str) -> None:
@@ -49,6 +51,7 @@ class Term:
         self.weight = weight
         self.label = label
         self._is_ours = type(loss) in OURS
+        self.is_plain = self._is_ours and weight == 1.0
         self._checked: set[Shape] = set()  # shapes of outputs for which the gradient was seen to be written
 
     def targets(self, given: Any, output_shape: Shape) -> Array:
@@ -182,8 +185,8 @@ class Objective:
             return self._weighted(outputs, targets, gradients, weights)
         only = self.only
         if only is not None:
-            name = only.output
-            return (only(outputs[name], targets[0], None if gradients is None else gradients[name]),)
+            name, call = only.output, only.loss.of_checked if only.is_plain else only
+            return (call(outputs[name], targets[0], None if gradients is None else gradients[name]),)
         losses = [
             term(outputs[term.output], each, None if gradients is None else gradients.get(term.output))
             for term, each in zip(self.terms, targets, strict=True)

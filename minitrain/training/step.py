@@ -111,6 +111,7 @@ class Learner(Trained, sealed=True):
         self._scales: tuple[Scale, ...] = ()
         self._callback_states: _OfThis[Callable[[], list[CallbackState]]] = _OfThis()  # of the fit that runs
         self._finite_checks: _OfThis[tuple[Callable[[], bool], ...]] = _OfThis()
+        self._last_batch: _OfThis[tuple[tuple[Shape, np.dtype[Any]], Held]] = _OfThis()  # its shape and dtype
         self._pools: _OfThis[Pools] = _OfThis()  # what the norms find for each batch is added to these
         self._validation: _OfThis[Samples | Stream] = _OfThis()  # of the fit that runs
         self._state_before = np.empty_like(model.flat_state)  # touched by whoever holds the model's plan alone
@@ -147,8 +148,8 @@ class Learner(Trained, sealed=True):
             batch = GivenBatch(self.model, self.objective, xb, yb, sample_weight)
             expect_some("sample_weight", batch.amounts or [])
             return self.learn_from([batch])
-        arrays = self._checked(xb)
-        with self.held(tuple([each.shape for each in arrays])) as plan:
+        arrays, held = self._arrays_and_plan(xb)
+        with held as plan:
             plan.load(arrays)
             return self.learn(plan, self._batch_targets(yb, plan), lambda: arrays)
 
@@ -180,16 +181,18 @@ class Learner(Trained, sealed=True):
         `batch()` gives those inputs again to look for the cause of a loss that is not finite; `tally` takes the
         losses and the metrics.
         """
-        shapes = tuple(plan.shapes.values())
-        if shapes not in self._seen:
-            self._seen.add(shapes)
+        if plan.key not in self._seen:
+            self._seen.add(plan.key)
             processes = self._compile_processes
-            with offered_step(self.model, shapes, self.objective, self.optimizer, targets, processes):
+            with offered_step(self.model, plan.key, self.objective, self.optimizer, targets, processes):
                 return self.learn(plan, targets, batch, tally, weights)
         model = self.model
         np.copyto(self._state_before, model.flat_state)
         try:
-            self._forward(plan)
+            if self._pools:
+                forward_into(plan, self._pools)
+            else:
+                plan.forward()
             losses = self.objective(plan.outputs, targets, plan.output_gradients, weights)
             loss = losses[0]
             finite = math.isfinite(loss)
@@ -240,7 +243,7 @@ class Learner(Trained, sealed=True):
     def _pass(self, plan: Plan, batch: DataBatch, tally: Tally | None) -> tuple[float, ...]:
         """Leave the gradients of one batch of several in the model; return its losses."""
         targets, weights = batch.load(plan), batch.weights
-        self._forward(plan)
+        forward_into(plan, self._pools)
         losses = self.objective(plan.outputs, targets, plan.output_gradients, weights)
         finite = math.isfinite(losses[0])
         if finite:
@@ -252,12 +255,6 @@ class Learner(Trained, sealed=True):
         if not finite:
             raise self._not_finite(losses, batch.inputs(), targets)
         return losses
-
-    def _forward(self, plan: Plan) -> None:
-        if self._pools:
-            forward_into(plan, self._pools)
-        else:
-            plan.forward()
 
     @contextlib.contextmanager
     def gathering(self, pools: Pools) -> Iterator[None]:
@@ -299,6 +296,17 @@ class Learner(Trained, sealed=True):
             raise ValueError("x: expected at least one sample, got none")
         return arrays
 
+    def _arrays_and_plan(self, xb: Batch) -> tuple[list[Array], Held]:
+        """Check a batch; one like the last is good: checks show in a step of a small net."""
+        for like, held in self._last_batch:
+            if type(xb) is np.ndarray and xb.shape == like[0] and xb.dtype == like[1]:
+                return [xb], held
+        arrays = self._checked(xb)
+        held = self.held(tuple([each.shape for each in arrays]))
+        if len(arrays) == 1 and arrays[0] is xb:
+            self._last_batch[:] = [((arrays[0].shape, arrays[0].dtype), held)]
+        return arrays, held
+
     def held(self, shapes: tuple[Shape, ...]) -> Held:
         """The plan that trains on inputs of these shapes, for a `with` block."""
         held = self._held_before.get(shapes)
@@ -310,7 +318,8 @@ class Learner(Trained, sealed=True):
     def _batch_targets(self, yb: Targets, plan: Plan) -> tuple[Array, ...]:
         only = self.objective.only
         if only is not None and type(yb) is np.ndarray:
-            return (only.targets(yb, plan.outputs[only.output].shape),)
+            targets = only.loss.targets if only.is_plain else only.targets
+            return (targets(yb, plan.outputs[only.output].shape),)
         return self.objective.targets(yb, {name: output.shape for name, output in plan.outputs.items()})
 
     # ---------------------------------------------------------------------------------------------------- whole sets

@@ -81,6 +81,8 @@ class Sharing:
         """
         if self._clock() >= self._next:
             self._look()
+        if self.free == math.inf:
+            return 0
         if self.free + SLACK >= numba.config.NUMBA_NUM_THREADS:  # more threads never run
             return 0
         there = current_threads()
