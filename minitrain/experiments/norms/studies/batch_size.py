@@ -32,7 +32,7 @@ class BatchSizeSettings(NetSettings):
     """All batch sizes see the same number of images; the rate falls with the batch size."""
 
     batch_sizes: tuple[int, ...] = (32, 16, 8, 4, 2)
-    images: int = 8_000
+    images: int = 5_000
     learning_rate: float = 0.1  # at the largest batch size
 
     def steps(self, batch_size: int) -> int:

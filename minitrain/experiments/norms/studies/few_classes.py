@@ -26,7 +26,7 @@ class FewClassesSettings(NetSettings):
 
     classes: tuple[int, ...] = (10, 5, 3, 2)
     batch_size: int = 30
-    steps: int = 450
+    steps: int = 400
     learning_rate: float = 0.05
 
     def work(self) -> float:
