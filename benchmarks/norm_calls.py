@@ -50,6 +50,27 @@ def layer_norm(shape: tuple[int, ...]) -> Pair:
     return forward, backward
 
 
+def batch_norm_forms(shape: tuple[int, ...]) -> Pair:
+    """Our batch norm, plain and in its forms: of valid values (four fifths), in four ghosts, renormalized."""
+    data = Data(shape, shape[1:2])
+    x, dy, gamma, beta, out = data.x, data.dy, data.gamma, data.beta, data.out
+    mask = np.random.default_rng(1).random((shape[0], *shape[2:])) < 0.8
+    forms: dict[str, dict[str, Any]] = {
+        "plain": {}, "masked": {"mask": mask}, "ghosts": {"ghost_size": max(shape[0] // 4, 1)},
+    }  # fmt: skip
+    running = np.zeros(shape[1], np.float32), np.ones(shape[1], np.float32)
+    forward: Calls = {}
+    backward: Calls = {}
+    for name, form in forms.items():
+        _, stats = nbnorm.batch_norm_forward(x, gamma, beta, **form)
+        forward[name] = lambda f=form: nbnorm.batch_norm_forward(x, gamma, beta, *running, out=out, **f)
+        backward[name] = lambda f=form, s=stats: nbnorm.batch_norm_backward(dy, x, s, gamma, beta, out=out, **f)
+    _, stats = nbnorm.batch_norm_forward(x, gamma, beta, *running, renorm=(3.0, 5.0))
+    forward["renorm"] = lambda: nbnorm.batch_norm_forward(x, gamma, beta, *running, out=out, renorm=(3.0, 5.0))
+    backward["renorm"] = lambda: nbnorm.batch_norm_backward(dy, x, stats, gamma, beta, out=out)
+    return forward, backward
+
+
 def channel_norm(shape: tuple[int, ...]) -> Pair:
     """Layer norm over the channels of (N, C, H, W), which PyTorch has for channels last alone."""
     data = Data(shape, shape[1:2])

@@ -39,6 +39,7 @@ SUITES: list[tuple[str, Callable[[tuple[int, ...]], norm_calls.Pair], list[tuple
     ("instance norm", norm_calls.instance_norm, VISION + WAVES),
 ]
 NAMES = ("nbnorm", "nbnorm out=", "PyTorch", "channels_last")
+FORMS = ("plain", "masked", "ghosts", "renorm")
 RATIO = "best / ours"
 LARGE = 64 * 1024  # elements from which the targets hold
 RUNS, SECONDS = 20, 1.0  # timed runs of each call for a shape, fewer when that takes longer
@@ -59,6 +60,31 @@ def measure(make: Callable[[tuple[int, ...]], norm_calls.Pair], shapes: Sequence
     return results
 
 
+def measure_forms(shapes: Sequence[tuple[int, ...]]) -> dict[str, Any]:
+    """Microseconds of plain batch norm, and how many times that its forms take, forward and backward."""
+    results: dict[str, Any] = {"forward": [], "backward": []}
+    for shape in shapes:
+        for rows, calls in zip(results.values(), norm_calls.batch_norm_forms(shape), strict=True):
+            times = {name: each.p20 * 1e6 for name, each in interleave(calls, runs=RUNS, seconds=SECONDS).items()}
+            plain = times.pop("plain")
+            rows.append({"shape": "x".join(map(str, shape)), "plain": plain,
+                         **{name: each / plain for name, each in times.items()}})  # fmt: skip
+    return results
+
+
+def run_forms() -> dict[str, Any]:
+    """Measure and print the tables of the forms."""
+    results: dict[str, Any] = {}
+    for direction, rows in measure_forms(VISION + WAVES).items():
+        results[f"batch norm's forms, {direction}"] = rows
+        print(markdown([f"batch norm, {direction}: plain in us, others in times of it", *FORMS],
+                       [[row["shape"], *(row[name] for name in FORMS)] for row in rows]))  # fmt: skip
+        means = (f"{name} {geometric_mean([row[name] for row in rows]):.2f} (worst {max(row[name] for row in rows):.2f})"
+                 for name in FORMS[1:])  # fmt: skip
+        print(f"\n- geometric means: {', '.join(means)}\n", flush=True)
+    return results
+
+
 def run(compiled: bool = True, suites: Sequence[str] = ()) -> dict[str, Any]:
     """Measure and print all tables, or those of some suites."""
     results: dict[str, Any] = {}
@@ -74,4 +100,6 @@ def run(compiled: bool = True, suites: Sequence[str] = ()) -> dict[str, Any]:
                 print(f"\n- {RATIO}, from 64k elements: geometric mean {geometric_mean(ratios):.2f}, "
                       f"worst {min(ratios):.2f}")  # fmt: skip
             print(flush=True)
+    if not suites or "forms" in suites:
+        results |= run_forms()
     return results

@@ -56,12 +56,21 @@ def made_sweep(values, good):
     }
 
 
+def made_lines():
+    errors = {"batch norm": [[0.1, 0.2], [0.5, 0.7]], "layer norm": [[0.2, 0.2], [0.1, 0.1]]}
+    return [
+        {"panel": f"{kind}, ReLU", "name": name, "values": [5.0, 40.0], "errors": each}
+        for kind in ("dense", "conv")
+        for name, each in errors.items()
+    ]
+
+
 def with_summary(study, sweep):
     return {**sweep, "summary": study.summarize(Entries.from_json(sweep)).to_json()}
 
 
 def made_results():
-    """All four experiments, finished, as in results.json."""
+    """All five experiments, finished, as in results.json."""
     rates = made_sweep([0.01, 0.1, 1.0, 10.0], {"without": [0.01, 0.1], "with": [0.01, 0.1, 1.0]})
     scales = made_sweep([0.1, 1.0, 10.0], {"without": [1.0], "with": [0.1, 1.0, 10.0]})
     sigmoid = {}
@@ -101,6 +110,7 @@ def made_results():
             "learning_rate": with_summary(learning_rate, rates),
             "initialization": with_summary(initialization, scales),
             "ioffe_szegedy": sigmoid,
+            "other_norms": {"lines": made_lines()},
         },
     }
 

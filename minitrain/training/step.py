@@ -303,7 +303,7 @@ class Learner(Trained, sealed=True):
                 return [xb], held
         arrays = self._checked(xb)
         held = self.held(tuple([each.shape for each in arrays]))
-        if len(arrays) == 1 and arrays[0] is xb:
+        if len(arrays) == 1 and arrays[0] is xb and arrays[0].dtype.kind == "f":  # of integers, the values are checked
             self._last_batch[:] = [((arrays[0].shape, arrays[0].dtype), held)]
         return arrays, held
 

@@ -6,6 +6,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from minitrain import models
 from minitrain.experiments.data import Data
-from minitrain.experiments.norms.lines import NetSettings
+from minitrain.experiments.experiment import ExperimentSettings
 from minitrain.experiments.training import batches
 from minitrain.experiments.watch import Watch
 from minitrain.layers import BatchNorm, Renorm
@@ -24,13 +25,22 @@ from minitrain.schedules import Cosine
 from minitrain.training.diagnosis import NonFiniteLossError
 from minitrain.training.trainer import Trainer
 
-__all__ = ["STAGES", "error_of", "few_classes", "net", "renormalized", "shuffled", "train"]
+__all__ = ["STAGES", "NetSettings", "error_of", "few_classes", "net", "renormalized", "shuffled", "train"]
 
 Array = npt.NDArray[Any]
 Batches = Iterable[tuple[Array, Array]]
 STAGES = 3
 MOMENTUM = 0.9
 L2 = 1e-4  # as usual for such nets (He et al. 2016)
+
+
+@dataclass(frozen=True)
+class NetSettings(ExperimentSettings):
+    """The net of a study, and from how many seeds: convolutions in three stages, each twice as wide as the former."""
+
+    depth: int = 8
+    width: int = 16
+    seeds: int = 3
 
 
 def net(settings: NetSettings, data: Data, norm: Any, seed: int) -> Model:

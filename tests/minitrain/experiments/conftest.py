@@ -13,6 +13,7 @@ from minitrain.experiments.stability.records.initialization import ScaleSettings
 from minitrain.experiments.stability.records.ioffe_szegedy import SigmoidSettings
 from minitrain.experiments.stability.records.learning_rate import RateSettings
 from minitrain.experiments.stability.stability import STABILITY
+from minitrain.experiments.stability.studies.other_norms import OtherNormSettings
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,7 @@ def tiny():
             ),
             "initialization": ScaleSettings(depth=3, width=6, scales=(0.1, 10.0), seeds=1, steps=6, batch_size=8),
             "ioffe_szegedy": SigmoidSettings(hidden=(7, 7), seeds=2, steps=8, batch_size=8, measurements=4),
+            "other_norms": OtherNormSettings(depths=(3, 4), steps=3, batch_size=8, seeds=2),
         },
     )
 

@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from minitrain.experiments.data import Data
 from minitrain.experiments.experiment import Experiment, Figure, Row
-from minitrain.experiments.norms.figure import drawing
-from minitrain.experiments.norms.lines import Line, Lines, NetSettings
-from minitrain.experiments.norms.nets import Array, error_of, net, shuffled, train
+from minitrain.experiments.line_figure import drawing
+from minitrain.experiments.lines import Line, Lines
+from minitrain.experiments.norms.nets import Array, NetSettings, error_of, net, shuffled, train
 from minitrain.experiments.training import in_threads
 from minitrain.experiments.watch import Watch
 from minitrain.experiments.words import percent

@@ -31,6 +31,7 @@ class NetSettings(Record):
     batch_size: int
     learning_rates: tuple[float, ...]
     seeds: int
+    steps: int | None = None  # of these nets; None: those of the study
 
     @property
     def runs(self) -> int:
@@ -50,7 +51,7 @@ class DepthSettings(ExperimentSettings):
         NetSettings("dense", width=64, batch_size=64, learning_rates=(0.01, 0.03, 0.1), seeds=2),
         # Most of the time goes here, so one rate: of 0.01 and 0.03 the one that ends with the lower training loss in
         # all but one of the nets that train at all, with and without batch norm.
-        NetSettings("conv", width=8, batch_size=32, learning_rates=(0.03,), seeds=1),
+        NetSettings("conv", width=8, batch_size=32, learning_rates=(0.03,), seeds=3, steps=500),
     )
     activations: tuple[Activation, ...] = ("relu", "sigmoid")
     depths: tuple[int, ...] = (5, 10, 20, 40)
@@ -59,8 +60,14 @@ class DepthSettings(ExperimentSettings):
     probes: int = 9  # steps at which all gradients are measured
 
     def work(self) -> float:
-        layers = sum(nets.runs * nets.layers_of_work(depth) for nets in self.nets for depth in self.depths)
-        return 2.0 * len(self.activations) * layers * self.steps
+        work = sum(
+            nets.runs * nets.layers_of_work(depth) * self.steps_of(nets) for nets in self.nets for depth in self.depths
+        )
+        return 2.0 * len(self.activations) * work
+
+    def steps_of(self, nets: NetSettings) -> int:
+        """Return the steps of each run of these nets."""
+        return self.steps if nets.steps is None else nets.steps
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from minitrain.experiments.stability.studies.depth import DEPTH
 from minitrain.experiments.stability.studies.initialization import INITIALIZATION
 from minitrain.experiments.stability.studies.ioffe_szegedy import IOFFE_SZEGEDY
 from minitrain.experiments.stability.studies.learning_rate import LEARNING_RATE
+from minitrain.experiments.stability.studies.other_norms import OTHER_NORMS
 
 __all__ = ["EXPERIMENTS"]
 
-EXPERIMENTS: tuple[Experiment[Any, Any], ...] = (DEPTH, LEARNING_RATE, INITIALIZATION, IOFFE_SZEGEDY)
+EXPERIMENTS: tuple[Experiment[Any, Any], ...] = (DEPTH, LEARNING_RATE, INITIALIZATION, IOFFE_SZEGEDY, OTHER_NORMS)

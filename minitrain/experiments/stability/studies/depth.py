@@ -56,8 +56,10 @@ def _measure(
             width=nets.width,
             seed=run_seed,
         )
-        recipe = Recipe(settings.steps, Cosine(rate, settings.steps), settings.momentum, nets.batch_size)
-        probe = GradientProbe(data, settings, weight_names(model), every=run_seed == seed)
+        steps = settings.steps_of(nets)
+        recipe = Recipe(steps, Cosine(rate, steps), settings.momentum, nets.batch_size)
+        due = probed(steps, settings.probes) if run_seed == seed else {0}
+        probe = GradientProbe(data, weight_names(model), due)
         watch.run(nets.layers_of_work(case.depth))
         trained = train(model, data, recipe, run_seed, watch, probe)
         return DepthRun(seed=run_seed, learning_rate=rate, gradients=probe.record(), **vars(trained))
@@ -66,24 +68,29 @@ def _measure(
     return DepthNet(**vars(case), **vars(tuned))
 
 
+def probed(steps: int, count: int) -> set[int]:
+    """Return about so many steps from 0 to the last, closer together early on."""
+    later = np.geomspace(1, steps, max(count - 1, 1)).round().astype(int)
+    return {0, *later.tolist()}
+
+
 class GradientProbe:
     """Measures the norm of the gradient of every layer's weights, on one batch that stays the same.
 
     Parameters
     ----------
-    data, settings
+    data
     names : list of str
         The weights.
-    every : bool
-        At about `settings.probes` steps, closer together early on; else at initialization alone.
+    due : set of int
+        The steps at which it measures.
     """
 
-    def __init__(self, data: Data, settings: DepthSettings, names: list[str], every: bool) -> None:
+    def __init__(self, data: Data, names: list[str], due: set[int]) -> None:
         count = min(PROBE_IMAGES, len(data.x_train))
         self._batch = data.x_train[:count], data.y_train[:count]
         self._names = names
-        later = np.geomspace(1, settings.steps, max(settings.probes - 1, 1)).round().astype(int)
-        self._due = {0, *later.tolist()} if every else {0}
+        self._due = due
         self._steps: list[int] = []
         self._norms: list[list[float | None]] = []
 

@@ -110,7 +110,8 @@ def _about_nets(nets: NetSettings) -> str:
     seeds = "1 seed, so no spread is shown" if nets.seeds == 1 else f"{nets.seeds} seeds"
     tried = ", ".join(f"{rate:g}" for rate in nets.learning_rates)
     rates = f"rates {tried}" if len(nets.learning_rates) > 1 else f"the rate {tried} alone, to save time"
-    return f"The {nets.kind} nets have {built}; batches of {nets.batch_size}, {rates}, {seeds}."
+    steps = "" if nets.steps is None else f"{nets.steps} steps, "
+    return f"The {nets.kind} nets have {built}; batches of {nets.batch_size}, {steps}{rates}, {seeds}."
 
 
 def _kind(pair: Pair[DepthNet]) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from minitrain.experiments.data import load_data
 from minitrain.experiments.experiment import Settings
-from minitrain.experiments.norms.lines import Line, Lines
+from minitrain.experiments.lines import Line, Lines
 from minitrain.experiments.norms.nets import few_classes
 from minitrain.experiments.norms.norms import NORMS
 from minitrain.experiments.norms.studies.adaptation import CORRUPTIONS, AdaptationSettings

@@ -29,6 +29,7 @@ def test_writes_results_figures_and_report(outcome):
         "learning_rate.png",
         "initialization.png",
         "ioffe_szegedy.png",
+        "other_norms.png",
     }
 
     def refuse(constant):
@@ -38,7 +39,7 @@ def test_writes_results_figures_and_report(outcome):
     assert written == json.loads(json.dumps(results.to_json()))
     assert written["finished"] is True
     assert {"python", "numpy", "numba", "minitrain", "cores", "threads"} <= set(written["environment"])
-    assert {"depth", "learning_rate", "initialization", "ioffe_szegedy", "figures", "total"} == set(written["seconds"])
+    assert {*(each.name for each in STABILITY.experiments), "figures", "total"} == set(written["seconds"])
     assert written["settings"]["depth"]["depths"] == [3, 6]
 
 
@@ -59,7 +60,7 @@ def test_interrupt_keeps_what_was_finished(data, tiny, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    _, rates, scales, _ = STABILITY.experiments
+    _, rates, scales, *_ = STABILITY.experiments
     job = replace(STABILITY, experiments=(rates, replace(scales, run=interrupted)))
     with pytest.raises(KeyboardInterrupt):
         run_job(job, tmp_path, data, tiny, 0, show_progress=False)

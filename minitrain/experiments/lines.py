@@ -1,4 +1,4 @@
-"""What all studies of the job measure: test errors over a range of one setting, a line for each net or method."""
+"""Results of studies that measure test errors over a range of one setting, a line for each net or method."""
 
 from __future__ import annotations
 
@@ -6,19 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minitrain.experiments.experiment import ExperimentSettings
 from minitrain.experiments.record import Record
 
-__all__ = ["Line", "Lines", "NetSettings"]
-
-
-@dataclass(frozen=True)
-class NetSettings(ExperimentSettings):
-    """The net of a study, and from how many seeds: convolutions in three stages, each twice as wide as the former."""
-
-    depth: int = 8
-    width: int = 16
-    seeds: int = 3
+__all__ = ["Line", "Lines"]
 
 
 @dataclass(frozen=True)

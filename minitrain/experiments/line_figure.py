@@ -1,4 +1,4 @@
-"""The figures of the job: errors over a setting, a panel for each group of lines."""
+"""Figures of test errors over a setting, a panel for each group of lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minitrain.experiments.data import DataSummary
-from minitrain.experiments.norms.lines import Lines
+from minitrain.experiments.lines import Lines
 from minitrain.experiments.style import legend_below, line, new_figure
 
 __all__ = ["drawing"]
