@@ -79,8 +79,10 @@ def run_forms() -> dict[str, Any]:
         results[f"batch norm's forms, {direction}"] = rows
         print(markdown([f"batch norm, {direction}: plain in us, others in times of it", *FORMS],
                        [[row["shape"], *(row[name] for name in FORMS)] for row in rows]))  # fmt: skip
-        means = (f"{name} {geometric_mean([row[name] for row in rows]):.2f} (worst {max(row[name] for row in rows):.2f})"
-                 for name in FORMS[1:])  # fmt: skip
+        means = []
+        for name in FORMS[1:]:
+            ratios = [row[name] for row in rows]
+            means.append(f"{name} {geometric_mean(ratios):.2f} (worst {max(ratios):.2f})")
         print(f"\n- geometric means: {', '.join(means)}\n", flush=True)
     return results
 

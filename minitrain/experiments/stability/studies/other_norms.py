@@ -96,7 +96,7 @@ def about(result: Lines) -> str:
 
 def rows(result: Lines) -> list[Row]:
     """Return the accuracies of the deepest nets."""
-    found = []
+    found: list[Row] = []
     for panel in result.panels:
         lines = [line for line in result.lines if line.panel == panel]
         deepest = lines[0].values[-1]
