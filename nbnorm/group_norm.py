@@ -2,11 +2,14 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from nbnorm import halves
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import expect_integer, mismatch
+from nbnorm.jit.checks import HalfPrecision, expect_integer, mismatch
 from nbnorm.layout import as_array
 from nbnorm.row_layout import layout_of_channels
-from nbnorm.row_norms import Given, NormGradients, forward, gradients_of, number_of, read_stats
+from nbnorm.row_norms import Given, NormGradients, forward, gradients_of, number_of, parts_of, read_stats
 
 __all__ = ["GroupNormStats", "group_norm_backward", "group_norm_forward"]
 
@@ -67,7 +70,16 @@ def group_norm_forward(
     (array([[-1.,  1., -1.,  1.]]), array([[2., 4.]]))
     """
     array = as_array("x", x)
-    layout = layout_of_channels("x", array, expect_integer("groups", groups))
+    groups = expect_integer("groups", groups)
+    try:
+        layout = layout_of_channels("x", array, groups)
+    except HalfPrecision:
+
+        def call(values: Any, **others: Any) -> tuple[Any, GroupNormStats]:
+            return group_norm_forward(values, groups, gamma, beta, eps=eps, activation=activation, **others)
+
+        y, found = halves.forward_by_samples(call, array, residual, out, is_cut=True)
+        return y, GroupNormStats(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     y, mean, inv_std = forward(layout, array, Given(gamma, beta, None, activation), number_of(eps), residual, out)
     return y, GroupNormStats(mean, inv_std)
 
@@ -122,6 +134,15 @@ def group_norm_backward(
         raise ValueError(mismatch("stats.mean", "shape (N, groups)", mean.shape))
     if groups is not None and expect_integer("groups", groups) != mean.shape[1]:
         raise ValueError(mismatch("groups", f"the {mean.shape[1]} of stats", groups))
-    layout = layout_of_channels("x", array, mean.shape[1])
+    try:
+        layout = layout_of_channels("x", array, mean.shape[1])
+    except HalfPrecision:
+
+        def call(dy: Any, values: Any, block: slice, **others: Any) -> NormGradients:
+            own = GroupNormStats(stats.mean[block], stats.inv_std[block])
+            return group_norm_backward(dy, values, own, gamma, beta, activation=activation, **others)
+
+        parts = parts_of(out, "(dx, dgamma, dbeta, dresidual)")
+        return NormGradients(*halves.backward_by_samples(call, (dy, array, y), parts, is_cut=True))
     known = read_stats(layout, stats, GroupNormStats, "group_norm_forward")
     return gradients_of(layout, dy, array, known, Given(gamma, beta, None, activation), y, out)

@@ -2,10 +2,14 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from nbnorm import halves
 from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import HalfPrecision
 from nbnorm.layout import as_array
-from nbnorm.row_layout import layout_of_axes
-from nbnorm.row_norms import Given, NormGradients, forward, gradients_of, number_of, read_stats
+from nbnorm.row_layout import axes_of, layout_of_axes
+from nbnorm.row_norms import Given, NormGradients, forward, gradients_of, number_of, parts_of, read_stats
 
 __all__ = ["LayerNormStats", "layer_norm_backward", "layer_norm_forward"]
 
@@ -81,7 +85,15 @@ def layer_norm_forward(
     array([2., 4.])
     """
     array = as_array("x", x)
-    layout = layout_of_axes("x", array, axes)
+    try:
+        layout = layout_of_axes("x", array, axes)
+    except HalfPrecision:
+
+        def call(values: Any, **others: Any) -> tuple[Any, LayerNormStats]:
+            return layer_norm_forward(values, gamma, beta, axes=axes, eps=eps, activation=activation, **others)
+
+        y, found = halves.forward_by_samples(call, array, residual, out, 0 not in axes_of(axes, array.ndim))
+        return y, LayerNormStats(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     y, mean, inv_std = forward(layout, array, Given(gamma, beta, None, activation), number_of(eps), residual, out)
     return y, LayerNormStats(mean, inv_std)
 
@@ -133,6 +145,18 @@ def layer_norm_backward(
     (array([1., 0., 0.]), array([[ 0.1763, -0.2204,  0.0441]]))
     """
     array = as_array("x", x)
-    layout = layout_of_axes("x", array, axes)
+    try:
+        layout = layout_of_axes("x", array, axes)
+    except HalfPrecision:
+        if not isinstance(stats, LayerNormStats):
+            raise
+        is_cut = 0 not in axes_of(axes, array.ndim)
+
+        def call(dy: Any, values: Any, block: slice, **others: Any) -> NormGradients:
+            own = LayerNormStats(*(each[block] for each in stats)) if is_cut else stats
+            return layer_norm_backward(dy, values, own, gamma, beta, axes=axes, activation=activation, **others)
+
+        parts = parts_of(out, "(dx, dgamma, dbeta, dresidual)")
+        return NormGradients(*halves.backward_by_samples(call, (dy, array, y), parts, is_cut))
     known = read_stats(layout, stats, LayerNormStats, "layer_norm_forward")
     return gradients_of(layout, dy, array, known, Given(gamma, beta, None, activation), y, out)

@@ -4,10 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbnorm import halves
 from nbnorm.jit.arrays import Array
+from nbnorm.jit.checks import HalfPrecision
 from nbnorm.layout import as_array
-from nbnorm.row_layout import layout_of_axes
-from nbnorm.row_norms import Given, NormGradients, forward, gradients_of, number_of, read_stats
+from nbnorm.row_layout import axes_of, layout_of_axes
+from nbnorm.row_norms import Given, NormGradients, forward, gradients_of, number_of, parts_of, read_stats
 
 __all__ = ["RMSNormStats", "rms_norm_backward", "rms_norm_forward"]
 
@@ -59,7 +61,16 @@ def rms_norm_forward(
            [1. , 1. ]])
     """
     array = as_array("x", x)
-    layout = layout_of_axes("x", array, axes)
+    try:
+        layout = layout_of_axes("x", array, axes)
+    except HalfPrecision:
+        eps = halves.epsilon_of(array.dtype) if eps is None else eps
+
+        def call(values: Any, **others: Any) -> tuple[Any, RMSNormStats]:
+            return rms_norm_forward(values, gamma, axes=axes, eps=eps, activation=activation, **others)
+
+        y, found = halves.forward_by_samples(call, array, residual, out, 0 not in axes_of(axes, array.ndim))
+        return y, RMSNormStats(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     eps = float(np.finfo(layout.dtype).eps) if eps is None else number_of(eps)
     y, _, inv_rms = forward(layout, array, Given(gamma, None, None, activation, False), eps, residual, out)
     return y, RMSNormStats(inv_rms)
@@ -96,6 +107,18 @@ def rms_norm_backward(
     array([[ 0.196, -0.028]])
     """
     array = as_array("x", x)
-    layout = layout_of_axes("x", array, axes)
+    try:
+        layout = layout_of_axes("x", array, axes)
+    except HalfPrecision:
+        if not isinstance(stats, RMSNormStats):
+            raise
+        is_cut = 0 not in axes_of(axes, array.ndim)
+
+        def call(dy: Any, values: Any, block: slice, **others: Any) -> NormGradients:
+            own = RMSNormStats(*(each[block] for each in stats)) if is_cut else stats
+            return rms_norm_backward(dy, values, own, gamma, axes=axes, activation=activation, **others)
+
+        parts = parts_of(out, "(dx, dgamma, dbeta, dresidual)")
+        return NormGradients(*halves.backward_by_samples(call, (dy, array, y), parts, is_cut))
     known = read_stats(layout, stats, RMSNormStats, "rms_norm_forward")
     return gradients_of(layout, dy, array, known, Given(gamma, None, None, activation, False), y, out)

@@ -16,9 +16,9 @@ from paths import ROOT
 ROOMS = [
     "nbnorm.jit.files", "nbnorm.jit.sources", "nbnorm.jit.arrays", "nbnorm.jit.checks", "nbnorm.jit.internals",
     "nbnorm.jit", "nbnorm.simd", "nbnorm.kernels", "nbnorm.layout", "nbnorm.row_layout", "nbnorm.row_outputs",
-    "nbnorm.row_norms", "nbnorm.batch_norm", "nbnorm.layer_norm", "nbnorm.rms_norm", "nbnorm.group_norm",
-    "nbnorm.instance_norm", "nbnorm.filter_response_norm", "nbnorm.weight_standardization", "nbnorm.folding",
-    "nbnorm.config", "nbnorm.warmup", "nbnorm.__init__",
+    "nbnorm.halves", "nbnorm.row_norms", "nbnorm.batch_norm", "nbnorm.layer_norm", "nbnorm.rms_norm",
+    "nbnorm.group_norm", "nbnorm.instance_norm", "nbnorm.filter_response_norm",
+    "nbnorm.weight_standardization", "nbnorm.folding", "nbnorm.config", "nbnorm.warmup", "nbnorm.__init__",
     "minitrain.version", "minitrain.optional", "minitrain.files", "minitrain.arrays",
     "minitrain.kernels", "minitrain.initializers", "minitrain.sealed", "minitrain.exclusive",
     "minitrain.spec", "minitrain.layer", "minitrain.testing",

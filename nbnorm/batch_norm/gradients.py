@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nbnorm import halves
 from nbnorm.batch_norm.forms import Form, backward_of_form
 from nbnorm.batch_norm.parts import (
     ACTIVATIONS,
@@ -15,9 +16,9 @@ from nbnorm.batch_norm.parts import (
     scale_and_shift,
 )  # fmt: skip
 from nbnorm.jit.arrays import nothing
-from nbnorm.jit.checks import expect_number, expect_one_of, mismatch
+from nbnorm.jit.checks import FLOATS, HalfPrecision, expect_number, expect_one_of, mismatch
 from nbnorm.kernels import batch_norm as kernels
-from nbnorm.layout import as_array, channel_output, layout_of, ndarray, output
+from nbnorm.layout import Layout, as_array, channel_output, layout_of, ndarray, output
 
 __all__ = ["batch_norm_backward"]
 
@@ -105,7 +106,12 @@ def batch_norm_backward(
     (array([0.5, 0. , 0. ]), array([-1.]))
     """
     array = x if type(x) is ndarray else as_array("x", x)
-    layout = layout_of("x", array)
+    try:
+        layout = layout_of("x", array)
+    except HalfPrecision:
+        if not lengths is mask is ghost_size is None or type(stats) is RenormStats:
+            raise
+        return _of_halves((dy, array, y), stats, (gamma, beta), (running_mean, running_var), (eps, activation), out)
     view = layout.view
     if activation is not None:
         expect_one_of("activation", activation, ACTIVATIONS)
@@ -165,3 +171,23 @@ def batch_norm_backward(
         if part is not None:
             part.done()
     return new_tuple(BatchNormGradients, (dx, dgamma, dbeta, dresidual))
+
+
+def _of_halves(
+    given: tuple[Any, Any, Any], stats: Any, affine: tuple[Any, Any], running: tuple[Any, Any], rule: tuple[Any, Any],
+    out: Any,
+) -> BatchNormGradients:  # fmt: skip
+    """`batch_norm_backward` of arrays of half precision; given = (dy, x, y), rule = (eps, activation)."""
+    shape, (eps, activation) = given[1].shape, rule
+    known = None
+    if stats is not None:
+        if running[0] is not None or running[1] is not None:
+            raise TypeError(mismatch("stats", "None with running_mean and running_var", type(stats).__name__))
+        known = read_stats(Layout(shape, (0, 0, 0), shape[1:2], False, FLOATS[0]), stats, BY_RUNNING_STATISTICS)
+
+    def call(dy: Any, x: Any, own: Any, **others: Any) -> BatchNormGradients:
+        return batch_norm_backward(dy, x, None if own is None else BatchNormStats(*own), **others)
+
+    vectors = {"gamma": affine[0], "beta": affine[1], "running_mean": running[0], "running_var": running[1]}
+    settings = {"eps": eps, "activation": activation}
+    return BatchNormGradients(*halves.backward_by_channels(call, given, vectors, out, settings, parts_of, known))

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from nbnorm import halves
 from nbnorm.batch_norm.forms import valid_of
 from nbnorm.batch_norm.parts import ACTIVATIONS, scale_and_shift
 from nbnorm.jit.arrays import nothing
-from nbnorm.jit.checks import expect_number, expect_one_of
+from nbnorm.jit.checks import HalfPrecision, expect_number, expect_one_of
 from nbnorm.kernels import batch_norm as kernels
 from nbnorm.kernels.batch_norm import masked
 from nbnorm.layout import as_array, layout_of, ndarray, output
@@ -41,7 +42,14 @@ def batch_norm_infer(
            [1.]])
     """
     array = x if type(x) is ndarray else as_array("x", x)
-    layout = layout_of("x", array)
+    try:
+        layout = layout_of("x", array)
+    except HalfPrecision:
+        if not lengths is mask is None:
+            raise
+        vectors = {"running_mean": running_mean, "running_var": running_var, "gamma": gamma, "beta": beta}
+        settings = {"eps": eps, "activation": activation}
+        return halves.forward_by_channels(batch_norm_infer, array, vectors, residual, out, settings)[0]
     if activation is not None:
         expect_one_of("activation", activation, ACTIVATIONS)
     if not (type(eps) is float and eps >= 0.0):

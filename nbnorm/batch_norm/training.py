@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from nbnorm import halves
 from nbnorm.batch_norm.forms import Form, forward_of_form
 from nbnorm.batch_norm.parts import ACTIVATIONS, BatchNormStats, scale_and_shift
 from nbnorm.jit.arrays import nothing
-from nbnorm.jit.checks import expect_number, expect_one_of, mismatch
+from nbnorm.jit.checks import HalfPrecision, expect_number, expect_one_of, mismatch
 from nbnorm.kernels import batch_norm as kernels
 from nbnorm.layout import Copied, MovedVector, are_apart, as_array, expect_apart, layout_of, ndarray, output
 
@@ -40,10 +41,10 @@ def batch_norm_forward(
 
     Parameters
     ----------
-    x : array (N, C, *spatial), float32 or float64
+    x : array (N, C, *spatial), float32 or float64, or float16 or ml_dtypes.bfloat16 where no form is asked for
         Any object that NumPy can view without a copy. Arrays whose channels are the last axis in memory are computed
         as they are and so are their results; other non-contiguous arrays are copied.
-    gamma, beta : array (C,) of x's dtype, optional
+    gamma, beta : array (C,) of x's dtype, or of float32 where x has half precision, optional
         Scale and shift; ones and zeros by default.
     running_mean, running_var : array (C,) of x's dtype, optional
         Updated in place: ``running = (1 - momentum) * running + momentum * batch``, with the unbiased variance.
@@ -107,7 +108,13 @@ def batch_norm_forward(
             Form(lengths, mask, ghost_size, renorm),
         )  # fmt: skip
     array = x if type(x) is ndarray else as_array("x", x)
-    layout = layout_of("x", array)
+    try:
+        layout = layout_of("x", array)
+    except HalfPrecision:
+        vectors = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
+        settings = {"momentum": momentum, "eps": eps, "activation": activation}
+        y, found = halves.forward_by_channels(batch_norm_forward, array, vectors, residual, out, settings)
+        return y, BatchNormStats(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     view, dtype = layout.view, layout.dtype
     if view[0] * view[2] < 2:
         raise ValueError(mismatch("x", "at least 2 values per channel in training", f"shape {layout.shape}"))

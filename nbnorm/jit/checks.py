@@ -13,8 +13,19 @@ from typing import Any, TypeVar
 import numpy as np
 
 __all__ = [
-    "FLOATS", "expect_boolean", "expect_float", "expect_integer", "expect_number", "expect_one_of", "expect_pair",
-    "expect_shape", "expect_writable", "mismatch", "set_checked",
+    "FLOATS",
+    "HalfPrecision",
+    "expect_boolean",
+    "expect_float",
+    "expect_integer",
+    "expect_number",
+    "expect_one_of",
+    "expect_pair",
+    "expect_shape",
+    "expect_writable",
+    "is_half",
+    "mismatch",
+    "set_checked",
 ]  # fmt: skip
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -32,12 +43,22 @@ def expect_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -
         raise ValueError(mismatch(name, f"shape {tuple(expected)}", tuple(shape)))
 
 
+class HalfPrecision(TypeError):
+    """An array is float16 or bfloat16: an error where nobody computes with these."""
+
+
+def is_half(dtype: np.dtype[Any]) -> bool:
+    """Whether this is NumPy's float16, or the bfloat16 of ml_dtypes."""
+    return dtype.itemsize == 2 and (dtype == np.float16 or dtype.name == "bfloat16")
+
+
 def expect_float(name: str, array: Any, dtype: np.dtype[Any] | None = None) -> None:
     """Raise TypeError unless `array` holds native float32 or float64 values, or exactly `dtype` where it is given."""
     if dtype is not None and array.dtype != dtype:
         raise TypeError(mismatch(name, f"dtype {dtype}", array.dtype))
     if array.dtype not in FLOATS:
-        raise TypeError(mismatch(name, "dtype float32 or float64", array.dtype))
+        error = HalfPrecision if is_half(array.dtype) else TypeError
+        raise error(mismatch(name, "dtype float32 or float64", array.dtype))
 
 
 def expect_writable(name: str, array: Any) -> None:

@@ -166,7 +166,7 @@ def test_tensors_of_pytorch_share_their_memory(norm):
     y, _ = norm.forward(x, out=out)
     assert y is out
     assert torch.allclose(out, norm.torch(torch.nn.functional, x, None, None), atol=1e-5)
-    for bad in (x.bfloat16(), x.half(), torch.randn(4, 3, requires_grad=True)):
+    for bad in (x.bfloat16(), torch.randn(4, 3, requires_grad=True)):
         with pytest.raises(TypeError, match="x: expected"):
             norm.forward(bad)
 
@@ -206,7 +206,7 @@ def test_errors_name_the_argument(norm, arguments, error, message):
     ("x", "error", "message"),
     [
         (np.zeros(5), ValueError, r"x: expected shape \(N, C, \*spatial\), got \(5,\)"),
-        (np.zeros((4, 5), "f2"), TypeError, "x: expected dtype float32 or float64, got float16"),
+        (np.zeros((4, 5), "i2"), TypeError, "x: expected dtype float32 or float64, got int16"),
         (np.zeros((4, 5), int), TypeError, "x: expected dtype float32 or float64, got int64"),
         (np.zeros((4, 5), ">f4"), TypeError, "x: expected dtype float32 or float64"),
         (np.zeros((4, 5), complex), TypeError, "x: expected dtype float32 or float64"),
