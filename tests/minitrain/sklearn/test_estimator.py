@@ -76,7 +76,7 @@ def test_a_copy_of_one_that_learns_in_parts_goes_on_like_it(make, y):
 WRONG = [
     ("model", "mpl"), ("model", 3), ("model", lambda shape, outputs, seed: 3), ("hidden", 0), ("hidden", (1.5,)),
     ("model", lambda shape, outputs, seed: lambda x: layers.Dense(outputs + 1)(x)), ("hidden", None),
-    ("activation", "relo"), ("norm", "batch"), ("input_shape", (3, 5)), ("input_shape", "a"), ("epochs", 0),
+    ("activation", "relo"), ("norm", "bach"), ("input_shape", (3, 5)), ("input_shape", "a"), ("epochs", 0),
     ("epochs", 2.0), ("epochs", "many"), ("batch_size", "auto"), ("batch_size", 0), ("batch_size", True),
     ("optimizer", "adm"), ("optimizer", optimizers.Adam), ("learning_rate", 0), ("learning_rate", "constant"),
     ("learning_rate", np.nan), ("alpha", -1), ("alpha", "a"), ("standardize", "False"), ("standardize", 1),
