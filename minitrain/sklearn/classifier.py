@@ -39,8 +39,8 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
     activation : str or Layer
         "relu", "leaky_relu", "prelu", "sigmoid", "tanh" or a layer; of named models.
     norm : "auto", "before", "after", one of models.NORMS, or None
-        Batch norm before or after each activation of named models, or another norm. "auto": none in "mlp", which is better and faster
-        on small tables, "before" in the others.
+        Batch norm before or after each activation of named models, or another norm. "auto": none in "mlp", which is
+        better and faster on small tables, "before" in the others.
     input_shape : tuple of int, optional
         Of one sample, such as (1, 8, 8) for rows of 64 pixels; a vector of all features by default.
     epochs : int or "auto"
