@@ -71,6 +71,37 @@ def batch_norm_forms(shape: tuple[int, ...]) -> Pair:
     return forward, backward
 
 
+def half_batch_norm(shape: tuple[int, ...]) -> Pair:
+    """Batch norm of bfloat16 arrays, and ours of float32 ones of the same shape."""
+    import ml_dtypes
+
+    data = Data(shape, shape[1:2])
+    x, dy, gamma, beta = data.x, data.dy, data.gamma, data.beta
+    half, dhalf = x.astype(ml_dtypes.bfloat16), dy.astype(ml_dtypes.bfloat16)
+    out = np.empty_like(half)
+    _, stats = nbnorm.batch_norm_forward(x, gamma, beta)
+    forward: Calls = {
+        "float32": lambda: nbnorm.batch_norm_forward(x, gamma, beta, out=data.out),
+        "bfloat16": lambda: nbnorm.batch_norm_forward(half, gamma, beta, out=out),
+    }
+    backward: Calls = {
+        "float32": lambda: nbnorm.batch_norm_backward(dy, x, stats, gamma, beta, out=data.out),
+        "bfloat16": lambda: nbnorm.batch_norm_backward(dhalf, half, stats, gamma, beta, out=out),
+    }
+    if torch is not None and len(shape) == 4:
+        tgamma, tbeta, mean, inv_std, zeros, ones = (
+            torch.from_numpy(np.asarray(each, np.float32))
+            for each in (gamma, beta, stats.mean, stats.inv_std, np.zeros(shape[1]), np.ones(shape[1]))
+        )
+        for name, layout in (("PyTorch", torch.contiguous_format), ("channels_last", torch.channels_last)):
+            t, g = (torch.from_numpy(each).bfloat16().contiguous(memory_format=layout) for each in (x, dy))
+            forward[name] = lambda t=t: torch.nn.functional.batch_norm(t, None, None, tgamma, tbeta, True)
+            backward[name] = lambda t=t, g=g: torch.ops.aten.native_batch_norm_backward(
+                g, t, tgamma, zeros, ones, mean, inv_std, True, 1e-5, [True] * 3
+            )
+    return forward, backward
+
+
 def channel_norm(shape: tuple[int, ...]) -> Pair:
     """Layer norm over the channels of (N, C, H, W), which PyTorch has for channels last alone."""
     data = Data(shape, shape[1:2])

@@ -39,6 +39,7 @@ SUITES: list[tuple[str, Callable[[tuple[int, ...]], norm_calls.Pair], list[tuple
     ("instance norm", norm_calls.instance_norm, VISION + WAVES),
 ]
 NAMES = ("nbnorm", "nbnorm out=", "PyTorch", "channels_last")
+HALF_PEERS = ("PyTorch", "channels_last")
 FORMS = ("plain", "masked", "ghosts", "renorm")
 RATIO = "best / ours"
 LARGE = 64 * 1024  # elements from which the targets hold
@@ -87,6 +88,29 @@ def run_forms() -> dict[str, Any]:
     return results
 
 
+def run_halves() -> dict[str, Any]:
+    """Measure and print batch norm of bfloat16 arrays beside float32 and PyTorch's."""
+    results: dict[str, Any] = {"forward": [], "backward": []}
+    for shape in VISION:
+        for rows, calls in zip(results.values(), norm_calls.half_batch_norm(shape), strict=True):
+            times = {name: each.p20 * 1e6 for name, each in interleave(calls, runs=RUNS, seconds=SECONDS).items()}
+            peers = [times[name] for name in HALF_PEERS if name in times]
+            rows.append({
+                "shape": "x".join(map(str, shape)), **times, "float32 / ours": times["float32"] / times["bfloat16"],
+                RATIO: min(peers) / times["bfloat16"] if peers else None,
+            })  # fmt: skip
+    names = ("float32", "bfloat16", *HALF_PEERS, "float32 / ours", RATIO)
+    for direction, rows in results.items():
+        body = [[row["shape"], *(row.get(name) for name in names)] for row in rows]
+        print(markdown([f"batch norm of bfloat16, {direction}, us", *names], body))
+        for name in names[-2:]:
+            ratios = [row[name] for row in rows if row[name] is not None]
+            if ratios:
+                print(f"\n- {name}: geometric mean {geometric_mean(ratios):.2f}, worst {min(ratios):.2f}")
+        print(flush=True)
+    return {f"bfloat16, {direction}": rows for direction, rows in results.items()}
+
+
 def run(compiled: bool = True, suites: Sequence[str] = ()) -> dict[str, Any]:
     """Measure and print all tables, or those of some suites."""
     results: dict[str, Any] = {}
@@ -104,4 +128,6 @@ def run(compiled: bool = True, suites: Sequence[str] = ()) -> dict[str, Any]:
             print(flush=True)
     if not suites or "forms" in suites:
         results |= run_forms()
+    if not suites or "halves" in suites:
+        results |= run_halves()
     return results
