@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from nbnorm import halves
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import HalfPrecision, expect_integer, mismatch
@@ -79,7 +77,7 @@ def group_norm_forward(
             return group_norm_forward(values, groups, gamma, beta, eps=eps, activation=activation, **others)
 
         y, found = halves.forward_by_samples(call, array, residual, out, is_cut=True)
-        return y, GroupNormStats(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        return y, GroupNormStats(*halves.joined(found))
     y, mean, inv_std = forward(layout, array, Given(gamma, beta, None, activation), number_of(eps), residual, out)
     return y, GroupNormStats(mean, inv_std)
 

@@ -18,7 +18,14 @@ from nbnorm.jit.checks import expect_shape, expect_writable, mismatch
 from nbnorm.kernels.halves import narrow, widen
 from nbnorm.layout import MovedVector, as_array
 
-__all__ = ["backward_by_channels", "backward_by_samples", "epsilon_of", "forward_by_channels", "forward_by_samples"]
+__all__ = [
+    "backward_by_channels",
+    "backward_by_samples",
+    "epsilon_of",
+    "forward_by_channels",
+    "forward_by_samples",
+    "joined",
+]
 
 FLOAT32, UINT16 = np.dtype(np.float32), np.dtype(np.uint16)
 # Elements of a block, 2 MB in float32. Less pays more for the calls and barriers of three kernels, more leaves the
@@ -289,6 +296,11 @@ def forward_by_samples(
 def _shaped(memory: Memory, bits: Array | None, block: slice, room: Array | None) -> Array | None:
     values = memory.widened(bits, block, room)
     return None if values is None else values.reshape(block.stop - block.start, *memory.shape[1:])
+
+
+def joined(found: Sequence[tuple[Array, ...]]) -> list[Array]:
+    """Return the statistics of all blocks as those of one array."""
+    return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def backward_by_samples(

@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from nbnorm import halves
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import HalfPrecision
@@ -93,7 +91,7 @@ def layer_norm_forward(
             return layer_norm_forward(values, gamma, beta, axes=axes, eps=eps, activation=activation, **others)
 
         y, found = halves.forward_by_samples(call, array, residual, out, 0 not in axes_of(axes, array.ndim))
-        return y, LayerNormStats(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        return y, LayerNormStats(*halves.joined(found))
     y, mean, inv_std = forward(layout, array, Given(gamma, beta, None, activation), number_of(eps), residual, out)
     return y, LayerNormStats(mean, inv_std)
 

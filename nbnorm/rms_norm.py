@@ -70,7 +70,7 @@ def rms_norm_forward(
             return rms_norm_forward(values, gamma, axes=axes, eps=eps, activation=activation, **others)
 
         y, found = halves.forward_by_samples(call, array, residual, out, 0 not in axes_of(axes, array.ndim))
-        return y, RMSNormStats(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        return y, RMSNormStats(*halves.joined(found))
     eps = float(np.finfo(layout.dtype).eps) if eps is None else number_of(eps)
     y, _, inv_rms = forward(layout, array, Given(gamma, None, None, activation, False), eps, residual, out)
     return y, RMSNormStats(inv_rms)

@@ -114,7 +114,7 @@ def batch_norm_forward(
         vectors = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
         settings = {"momentum": momentum, "eps": eps, "activation": activation}
         y, found = halves.forward_by_channels(batch_norm_forward, array, vectors, residual, out, settings)
-        return y, BatchNormStats(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        return y, BatchNormStats(*halves.joined(found))
     view, dtype = layout.view, layout.dtype
     if view[0] * view[2] < 2:
         raise ValueError(mismatch("x", "at least 2 values per channel in training", f"shape {layout.shape}"))

@@ -255,3 +255,31 @@ def test_what_does_not_fit_is_refused_and_nothing_moves(dtype):
         nbnorm.batch_norm_backward(x, x, (mean, var))
     with pytest.raises(TypeError, match="float32 or float64"):
         nbnorm.instance_norm_forward(x)
+
+
+@each_half
+def test_axes_of_no_elements_and_whole_arrays(dtype):
+    for shape in ((0, 3, 2), (2, 3, 0)):
+        y = nbnorm.batch_norm_infer(np.zeros(shape, dtype), np.zeros(3, "f4"), np.ones(3, "f4"))
+        assert (y.shape, y.dtype) == (shape, dtype)
+    y, stats = nbnorm.batch_norm_forward(np.zeros((4, 0, 2), dtype))
+    assert (y.shape, stats.mean.shape) == ((4, 0, 2), (0,))
+    assert nbnorm.batch_norm_backward(y, y, stats).dx.shape == (4, 0, 2)
+    for x in (np.zeros((0, 3), dtype), arrays(4, dtype)[0], arrays((3, 4), dtype)[0]):
+        axes = tuple(range(x.ndim)) if len(x) else (-1,)
+        y, stats = nbnorm.layer_norm_forward(x, axes=axes)
+        expected, of_wide = nbnorm.layer_norm_forward(wide(x), axes=axes)
+        np.testing.assert_allclose(wide(y), expected, rtol=1.01 * ULP[dtype], atol=1e-6)
+        assert stats.mean.shape == of_wide.mean.shape
+        dx = nbnorm.layer_norm_backward(x, x, stats, axes=axes).dx
+        assert (dx.shape, dx.dtype) == (x.shape, dtype)
+
+
+def test_half_tensors_of_pytorch():
+    torch = pytest.importorskip("torch")
+    x = torch.randn(6, 4, 5).half()
+    out = torch.empty_like(x)
+    y, _ = nbnorm.batch_norm_forward(x, out=out)
+    assert y is out
+    expected = torch.nn.functional.batch_norm(x.float(), None, None, training=True)
+    assert torch.allclose(out.float(), expected, atol=2e-3)

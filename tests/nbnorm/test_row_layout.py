@@ -210,7 +210,7 @@ def test_tensors_of_pytorch_share_their_memory(norm):
     parameters = norm.parameters((4, 6, 5), "float32")
     assert norm.forward(x, *parameters, out=out)[0] is out
     np.testing.assert_array_equal(out, norm.forward(x.numpy(), *parameters)[0])
-    for bad in (x.bfloat16(), x.half(), torch.randn(4, 6, 5, requires_grad=True)):
+    for bad in (x.bfloat16(), torch.randn(4, 6, 5, requires_grad=True)):
         with pytest.raises(TypeError, match=r"[xw]: expected"):
             norm.forward(bad, *parameters)
 
@@ -250,7 +250,7 @@ def test_errors_name_the_argument(norm, change, error, message):
     ("x", "error", "message"),
     [
         (np.float64(3.0), ValueError, "expected"),
-        (np.zeros((4, 6, 3), "f2"), TypeError, "expected dtype float32 or float64, got float16"),
+        (np.zeros((4, 6, 3), "i2"), TypeError, "expected dtype float32 or float64, got int16"),
         (np.zeros((4, 6, 3), int), TypeError, "expected dtype float32 or float64, got int64"),
         (np.zeros((4, 6, 3), ">f4"), TypeError, "expected dtype float32 or float64"),
         ([[1.0, 2.0]], TypeError, "expected an array, got list"),
