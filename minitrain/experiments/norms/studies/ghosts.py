@@ -82,10 +82,14 @@ def about(result: Lines) -> str:
         f"In ghosts of {best:g} images the same large batch makes {percent(short.at(best))} and "
         f"{percent(long.at(best))}.",
     ]
+    if short.at(best) < short.at(whole) - SAME:
+        sentences.append(
+            "With few updates ghosts help, not least as the running statistics move for each of them in turn."
+        )
     if long.at(best) < long.at(whole) - SAME:
-        sentences.append("Ghosts help, as Hoffer et al. 2017 found.")
+        sentences.append("With as many updates ghosts help, as Hoffer et al. 2017 found.")
     else:
-        sentences.append("Ghosts make no difference beyond the seeds here, unlike in Hoffer et al. 2017.")
+        sentences.append("With as many updates they make no difference here, unlike in Hoffer et al. 2017.")
     if short.at(whole) > long.at(whole) + SAME:
         sentences.append("Most of the gap is a want of updates, as they found, too.")
     return " ".join(sentences)

@@ -51,7 +51,7 @@ class DepthSettings(ExperimentSettings):
         NetSettings("dense", width=64, batch_size=64, learning_rates=(0.01, 0.03, 0.1), seeds=2),
         # Most of the time goes here, so one rate: of 0.01 and 0.03 the one that ends with the lower training loss in
         # all but one of the nets that train at all, with and without batch norm.
-        NetSettings("conv", width=8, batch_size=32, learning_rates=(0.03,), seeds=3, steps=500),
+        NetSettings("conv", width=8, batch_size=32, learning_rates=(0.03,), seeds=3, steps=400),
     )
     activations: tuple[Activation, ...] = ("relu", "sigmoid")
     depths: tuple[int, ...] = (5, 10, 20, 40)

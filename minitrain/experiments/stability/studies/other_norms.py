@@ -37,12 +37,12 @@ SAME = 0.02  # errors closer than this are called about the same
 class OtherNormSettings(ExperimentSettings):
     """The nets of the study of depth with ReLU, at one rate; all norms get the same steps."""
 
-    depths: tuple[int, ...] = (10, 20, 40)
-    steps: int = 500
+    depths: tuple[int, ...] = (20, 40)
+    steps: int = 250
     learning_rate: float = 0.03
     momentum: float = 0.9
     batch_size: int = 32
-    seeds: int = 3
+    seeds: int = 2
 
     def work(self) -> float:
         return len(NORMS) * self.seeds * self.steps * sum(self.depths) * (1.0 + CONV_WORK)

@@ -152,3 +152,9 @@ def test_words_follow_the_numbers():
     assert "stays better than both" in say["few_classes"](papers)
     other = lines((10, 2), batch_norm=(0.05, 0.1), batch_renorm=(0.05, 0.1), group_norm=(0.1, 0.7))
     assert "not what Ioffe 2017 found" in say["few_classes"](other)
+    ghosts = Lines([
+        *lines((16, 1024), small_batch=(0.02, 0.02)).lines,
+        Line("", SHORT, [16.0, 1024.0], [[0.1], [0.4]]), Line("", LONG, [16.0, 1024.0], [[0.02], [0.3]]),
+    ])  # fmt: skip
+    assert "With few updates ghosts help" in say["ghosts"](ghosts)
+    assert "as Hoffer et al. 2017 found" in say["ghosts"](ghosts)
