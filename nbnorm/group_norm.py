@@ -136,11 +136,11 @@ def group_norm_backward(
         layout = layout_of_channels("x", array, mean.shape[1])
     except HalfPrecision:
 
-        def call(dy: Any, values: Any, block: slice, **others: Any) -> NormGradients:
-            own = GroupNormStats(stats.mean[block], stats.inv_std[block])
-            return group_norm_backward(dy, values, own, gamma, beta, activation=activation, **others)
+        def call(dy: Any, values: Any, known: GroupNormStats, **others: Any) -> NormGradients:
+            return group_norm_backward(dy, values, known, gamma, beta, activation=activation, **others)
 
         parts = parts_of(out, "(dx, dgamma, dbeta, dresidual)")
-        return NormGradients(*halves.backward_by_samples(call, (dy, array, y), parts, is_cut=True))
+        own = array.shape[1:2]
+        return NormGradients(*halves.backward_by_samples(call, (dy, array, y), stats, parts, own, is_cut=True))
     known = read_stats(layout, stats, GroupNormStats, "group_norm_forward")
     return gradients_of(layout, dy, array, known, Given(gamma, beta, None, activation), y, out)

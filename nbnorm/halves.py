@@ -16,7 +16,7 @@ import numpy as np
 from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import expect_shape, expect_writable, mismatch
 from nbnorm.kernels.halves import narrow, widen
-from nbnorm.layout import MovedVector, as_array
+from nbnorm.layout import MovedVector, as_array, expect_apart, plain
 
 __all__ = [
     "backward_by_channels",
@@ -66,7 +66,7 @@ class Memory(NamedTuple):
         expect_shape(name, array.shape, self.shape)
         if array.dtype != self.dtype:
             raise TypeError(mismatch(name, f"dtype {self.dtype}", array.dtype))
-        return np.ascontiguousarray(array.transpose(self.order)).view(UINT16).reshape(-1)
+        return plain(np.ascontiguousarray(array.transpose(self.order)).view(UINT16)).reshape(-1)
 
     def room(self, blocks: Sequence[slice], *bits: Array | None) -> list[Array | None]:
         """Return memory for the largest block of each of these, used again and again: new memory is slow at first."""
@@ -119,7 +119,8 @@ class Result:
             raise TypeError(mismatch(name, f"dtype {memory.dtype}", array.dtype))
         expect_writable(name, array)
         ordered = array.transpose(memory.order)
-        apart = all(each is None or each is array or not np.may_share_memory(array, each) for each in read)
+        others = [as_array(name, each) for each in read if each is not None]
+        apart = all(each is array or not np.may_share_memory(array, each) for each in others)
         if ordered.flags.c_contiguous and apart:
             self.bits, self._target = ordered.view(UINT16).reshape(-1), None
         else:
@@ -134,19 +135,19 @@ class Result:
             np.copyto(array, ordered.transpose(np.argsort(memory.order)))
 
 
-def _vector(name: str, value: Any, size: int) -> Array | None:
-    """Check a float32 value for each channel."""
+def _parameter(name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
+    """Check an array of parameters, or of what belongs to them: float32 of this shape."""
     if value is None:
         return None
     array = as_array(name, value)
-    expect_shape(name, array.shape, (size,))
+    expect_shape(name, array.shape, shape)
     if array.dtype != FLOAT32:
         raise TypeError(mismatch(name, "dtype float32 with an x of half precision", array.dtype))
     return array
 
 
 def _moved(name: str, value: Any, size: int) -> MovedVector | None:
-    array = _vector(name, value, size)
+    array = _parameter(name, value, (size,))
     return None if array is None else MovedVector(name, array)
 
 
@@ -169,7 +170,7 @@ def forward_by_channels(
     x = as_array("x", x)
     memory = _of_channels(x)
     bits, added = memory.bits("x", x), None if residual is None else memory.bits("residual", residual)
-    checked = {name: _vector(name, value, memory.b) for name, value in vectors.items()}
+    checked = {name: _parameter(name, value, (memory.b,)) for name, value in vectors.items()}
     _try_on_nothing(call, memory, checked, settings)
     trains = "momentum" in settings
     moved = {n: _moved(n, v, memory.b) for n, v in checked.items() if trains and n.startswith("running")}
@@ -223,43 +224,45 @@ def backward_by_channels(
     memory = _of_channels(x)
     bits, upstream = memory.bits("x", x), memory.bits("dy", dy)
     result = None if y is None else memory.bits("y", y)
-    checked = {name: _vector(name, value, memory.b) for name, value in vectors.items()}
+    checked = {name: _parameter(name, value, (memory.b,)) for name, value in vectors.items()}
     out_dx, out_dgamma, out_dbeta, out_dresidual = parts_of(out, y)
     read = (dy, x, y, *vectors.values())
     dx = Result("out.dx", memory, out_dx, read)
     dresidual = None if y is None else Result("out.dresidual", memory, out_dresidual, (*read, dx.value))
     wanted = {"gamma": out_dgamma, "beta": out_dbeta}
     targets = {name: _moved(f"out.d{name}", value, memory.b) for name, value in wanted.items()}
-    sums = {name: np.empty(memory.b, np.float32) for name in wanted}
+    sums = {
+        name: None if vectors.get(name) is None and value is None else np.empty(memory.b, np.float32)
+        for name, value in wanted.items()
+    }
     blocks = memory.blocks()
     rooms = memory.room(blocks, upstream, bits, result)
     for block in blocks:
         own = None if stats is None else (stats[0][block], stats[1][block])
         parts = {name: None if value is None else value[block] for name, value in checked.items()}
+        g = memory.widened(upstream, block, rooms[0])
+        written = (g, *(None if each is None else each[block] for each in sums.values()), None)
         found = call(
-            g := memory.widened(upstream, block, rooms[0]), memory.widened(bits, block, rooms[1]), own,
-            y=memory.widened(result, block, rooms[2]), out=g, **parts, **settings,
+            g, memory.widened(bits, block, rooms[1]), own, y=memory.widened(result, block, rooms[2]), out=written,
+            **parts, **settings,
         )  # fmt: skip
         memory.write(found[0], block, dx.bits)
-        for name, value in zip(wanted, found[1:3], strict=True):
-            if value is not None:
-                sums[name][block] = value
         if dresidual is not None:
             memory.write(found[3], block, dresidual.bits)
     dx.done()
     if dresidual is not None:
         dresidual.done()
-    gradients = [_vector_result(vectors.get(name), wanted[name], targets[name], sums[name]) for name in wanted]
+    gradients = [_vector_result(wanted[name], targets[name], sums[name]) for name in wanted]
     return dx.value, gradients[0], gradients[1], None if dresidual is None else dresidual.value
 
 
-def _vector_result(parameter: Any, given: Any, target: MovedVector | None, found: Array) -> Any:
-    """Return the gradient of a parameter, in the caller's array where there is one."""
-    if target is not None:
-        target.flat[...] = found
-        target.done()
-        return given
-    return None if parameter is None else found
+def _vector_result(given: Any, target: MovedVector | None, found: Array | None) -> Any:
+    """Return the gradient of a parameter, in the caller's array where there is one; None where nobody wants it."""
+    if target is None:
+        return found
+    target.flat[...] = found
+    target.done()
+    return given
 
 
 def forward_by_samples(
@@ -303,12 +306,21 @@ def joined(found: Sequence[tuple[Array, ...]]) -> list[Array]:
     return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
-def backward_by_samples(
-    call: Callable[..., Any], given: tuple[Any, Any, Any], out: tuple[Any, Any, Any, Any], is_cut: bool
-) -> tuple[Any, Any, Any, Any]:
-    """Run the backward pass of a norm of rows: ``call(dy, x, block, y=)`` returns four gradients.
+def _target(name: str, given: Any, shape: tuple[int, ...]) -> Array | None:
+    """Check the caller's array for the gradient of a parameter."""
+    array = _parameter(name, given, shape)
+    if array is not None:
+        expect_writable(name, array)
+    return array
 
-    Those of the parameters are summed over the blocks in float64.
+
+def backward_by_samples(
+    call: Callable[..., Any], given: tuple[Any, Any, Any], stats: Any, out: tuple[Any, Any, Any, Any],
+    own_shape: tuple[int, ...], is_cut: bool,
+) -> tuple[Any, Any, Any, Any]:  # fmt: skip
+    """Run the backward pass of a norm of rows: ``call(dy, x, stats, y=, out=)`` of a block returns four gradients.
+
+    Those of the parameters, of shape `own_shape`, are summed over the blocks in float64.
     """
     dy, x, y = given
     x = as_array("x", x)
@@ -318,14 +330,26 @@ def backward_by_samples(
     out_dx, out_dgamma, out_dbeta, out_dresidual = out
     dx = Result("out.dx", memory, out_dx, (dy, x, y))
     dresidual = None if y is None else Result("out.dresidual", memory, out_dresidual, (dy, x, y, dx.value))
+    wanted = {"out.dgamma": out_dgamma, "out.dbeta": out_dbeta}
+    targets = {name: _target(name, each, own_shape) for name, each in wanted.items()}
+    read = (("dy", dy), ("x", x), ("y", y), ("out.dx", out_dx), ("out.dresidual", out_dresidual))
+    if out_dgamma is not None:
+        expect_apart("out.dgamma", out_dgamma, (*read, ("out.dbeta", out_dbeta)))
+    if out_dbeta is not None:
+        expect_apart("out.dbeta", out_dbeta, read)
     sums: list[Any] = [None, None]
+    if is_cut:
+        for name, each in stats._asdict().items():
+            expect_shape(f"stats.{name}", np.shape(each)[:1], (memory.b,))
     blocks = memory.blocks() if is_cut else [slice(0, memory.b)]
     rooms = memory.room(blocks, upstream, bits, result)
     for block in blocks:
         g, own, of_y = (
             _shaped(memory, each, block, room) for each, room in zip((upstream, bits, result), rooms, strict=True)
         )
-        found = call(g, own, block, y=of_y, out=(g, None, None, None))
+        parts = [None if each is None else np.empty(own_shape, np.float32) for each in wanted.values()]
+        known = type(stats)(*(each[block] for each in stats)) if is_cut else stats
+        found = call(g, own, known, y=of_y, out=(g, *parts, None))
         memory.write(found[0], block, dx.bits)
         for k, value in enumerate(found[1:3]):
             if value is not None:
@@ -336,10 +360,8 @@ def backward_by_samples(
     if dresidual is not None:
         dresidual.done()
     gradients = []
-    for name, value, total in (("out.dgamma", out_dgamma, sums[0]), ("out.dbeta", out_dbeta, sums[1])):
-        if value is not None and total is not None:
-            array = as_array(name, value)
-            expect_shape(name, array.shape, total.shape)
-            np.copyto(array, total, casting="same_kind")
-        gradients.append(value if value is not None else None if total is None else total.astype(np.float32))
+    for given_array, target, total in zip(wanted.values(), targets.values(), sums, strict=True):
+        if target is not None:
+            target[...] = total
+        gradients.append(given_array if target is not None else None if total is None else total.astype(np.float32))
     return dx.value, gradients[0], gradients[1], None if dresidual is None else dresidual.value

@@ -7,7 +7,7 @@ from nbnorm.jit.arrays import Array
 from nbnorm.jit.checks import HalfPrecision
 from nbnorm.layout import as_array
 from nbnorm.row_layout import axes_of, layout_of_axes
-from nbnorm.row_norms import Given, NormGradients, forward, gradients_of, number_of, parts_of, read_stats
+from nbnorm.row_norms import Given, NormGradients, expect_stats, forward, gradients_of, number_of, parts_of, read_stats
 
 __all__ = ["LayerNormStats", "layer_norm_backward", "layer_norm_forward"]
 
@@ -146,15 +146,16 @@ def layer_norm_backward(
     try:
         layout = layout_of_axes("x", array, axes)
     except HalfPrecision:
-        if not isinstance(stats, LayerNormStats):
-            raise
-        is_cut = 0 not in axes_of(axes, array.ndim)
+        expect_stats(stats, LayerNormStats, "layer_norm_forward")
+        where = axes_of(axes, array.ndim)
+        own = tuple(array.shape[axis] for axis in where)
 
-        def call(dy: Any, values: Any, block: slice, **others: Any) -> NormGradients:
-            own = LayerNormStats(*(each[block] for each in stats)) if is_cut else stats
-            return layer_norm_backward(dy, values, own, gamma, beta, axes=axes, activation=activation, **others)
+        def call(dy: Any, values: Any, known: LayerNormStats, **others: Any) -> NormGradients:
+            return layer_norm_backward(dy, values, known, gamma, beta, axes=axes, activation=activation, **others)
 
         parts = parts_of(out, "(dx, dgamma, dbeta, dresidual)")
-        return NormGradients(*halves.backward_by_samples(call, (dy, array, y), parts, is_cut))
+        return NormGradients(
+            *halves.backward_by_samples(call, (dy, array, y), stats, parts, own, is_cut=0 not in where)
+        )
     known = read_stats(layout, stats, LayerNormStats, "layer_norm_forward")
     return gradients_of(layout, dy, array, known, Given(gamma, beta, None, activation), y, out)

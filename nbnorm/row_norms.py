@@ -11,7 +11,17 @@ from nbnorm.layout import expect_apart
 from nbnorm.row_layout import RowLayout
 from nbnorm.row_outputs import output, vector_output
 
-__all__ = ["Given", "NormGradients", "backward", "forward", "gradients_of", "number_of", "parts_of", "read_stats"]
+__all__ = [
+    "Given",
+    "NormGradients",
+    "backward",
+    "expect_stats",
+    "forward",
+    "gradients_of",
+    "number_of",
+    "parts_of",
+    "read_stats",
+]
 
 ACTIVATIONS = (None, "relu")
 
@@ -71,13 +81,18 @@ def forward(
     return y, layout.statistic(mean) if given.centered else mean, layout.statistic(inv_std)
 
 
+def expect_stats(stats: Any, kind: type, made_by: str) -> None:
+    """Raise TypeError unless these are what the forward pass returned."""
+    if not isinstance(stats, kind):
+        raise TypeError(mismatch("stats", f"the {kind.__name__} that {made_by} returned", type(stats).__name__))
+
+
 def read_stats(layout: RowLayout, stats: Any, kind: type, made_by: str) -> tuple[Array, Array]:
     """Mean and inverse standard deviation as the kernels take them: the two fields, or the one, of a `kind`.
 
     A pair of arrays would do, but so would any other pair then: wrong numbers without a word.
     """
-    if not isinstance(stats, kind):
-        raise TypeError(mismatch("stats", f"the {kind.__name__} that {made_by} returned", type(stats).__name__))
+    expect_stats(stats, kind, made_by)
     values: dict[str, Any] = stats._asdict()  # type: ignore[attr-defined]
     parts = [layout.read_statistic(f"stats.{name}", value) for name, value in values.items()]
     return (parts[0], parts[1]) if len(parts) == 2 else (nothing(np.float64), parts[0])

@@ -220,23 +220,26 @@ class Learner(Trained, sealed=True):
             with self.held(batch.shapes) as plan:
                 return self.learn(plan, batch.load(plan), batch.inputs, tally, batch.weights)
         model = self.model
-        sums = AccumulatedGradients(model.flat_gradients, model.parameter_runs.trained)
-        np.copyto(self._state_before, model.flat_state)
-        total, statistics = 0.0, PooledMove(model)
-        try:
-            with self.gathering(statistics.pools):
-                for batch in batches:
-                    with self.held(batch.shapes) as plan:
-                        losses = self._pass(plan, batch, tally)
-                        sums.add(batch.size)
-                    total += batch.size * losses[0]
-                    statistics.undo()
-            statistics.move()
-            sums.average()
-            self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, model.parameter_runs)
-        except BaseException:  # also Ctrl-C: half a step leaves no trace
-            self._restore_state()
-            raise
+        with model.resting():  # no other thread sees half of it
+            sums = AccumulatedGradients(model.flat_gradients, model.parameter_runs.trained)
+            np.copyto(self._state_before, model.flat_state)
+            total, statistics = 0.0, PooledMove(model)
+            try:
+                with self.gathering(statistics.pools):
+                    for batch in batches:
+                        with self.held(batch.shapes) as plan:
+                            losses = self._pass(plan, batch, tally)
+                            sums.add(batch.size)
+                        total += batch.size * losses[0]
+                        statistics.undo()
+                statistics.move()
+                sums.average()
+                self.optimizer.update(
+                    model.flat_params, model.flat_gradients, self.slots, self.steps, model.parameter_runs
+                )
+            except BaseException:  # also Ctrl-C: half a step leaves no trace
+                self._restore_state()
+                raise
         self.steps += 1
         return total / sum(batch.size for batch in batches)
 

@@ -10,6 +10,7 @@ from nbnorm.batch_norm.parts import (
     BatchNormStats,
     RenormStats,
     expect_gradients_apart,
+    expect_running_apart,
     parts_of,
     read_stats,
     scale_and_shift,
@@ -17,7 +18,7 @@ from nbnorm.batch_norm.parts import (
 from nbnorm.jit.arrays import nothing
 from nbnorm.jit.checks import expect_integer, expect_number, expect_one_of, expect_shape, mismatch
 from nbnorm.kernels.batch_norm import ghosts, masked, renorm
-from nbnorm.layout import Copied, Layout, MovedVector, as_array, channel_output, expect_apart, layout_of, output
+from nbnorm.layout import Copied, Layout, MovedVector, as_array, channel_output, layout_of, output
 
 __all__ = ["Form", "backward_of_form", "forward_of_form", "valid_of"]
 
@@ -57,10 +58,7 @@ def forward_of_form(
              for name, each in zip(("running_mean", "running_var"), running, strict=True)]  # fmt: skip
     added = nothing(layout.dtype, 3) if residual is None else layout.read("residual", residual)
     read = (("x", array), ("gamma", affine[0]), ("beta", affine[1]), ("residual", residual))
-    if running[0] is not None:
-        expect_apart("running_mean", running[0], (*read, ("running_var", running[1])))
-    if running[1] is not None:
-        expect_apart("running_var", running[1], read)
+    expect_running_apart(running, read)
     y, flat_y, copied = output("out", layout, out, (*affine, *running), (x, residual))
     flat_x, channels, relu = layout.flat(array), layout.view[1], activation is not None
     moving = tuple(each.flat if isinstance(each, MovedVector) else each for each in moved)

@@ -185,6 +185,12 @@ def _of_halves(
             raise TypeError(mismatch("stats", "None with running_mean and running_var", type(stats).__name__))
         known = read_stats(Layout(shape, (0, 0, 0), shape[1:2], False, FLOATS[0]), stats, BY_RUNNING_STATISTICS)
 
+    dx, dgamma, dbeta, dresidual = parts_of(out, given[2])
+    expect_gradients_apart(dgamma, dbeta, (
+        *zip(("dy", "x", "y"), given, strict=True), ("gamma", affine[0]), ("beta", affine[1]), ("out.dx", dx),
+        ("out.dresidual", dresidual),
+    ))  # fmt: skip
+
     def call(dy: Any, x: Any, own: Any, **others: Any) -> BatchNormGradients:
         return batch_norm_backward(dy, x, None if own is None else BatchNormStats(*own), **others)
 

@@ -54,6 +54,15 @@ def expect_gradients_apart(dgamma: Any, dbeta: Any, others: tuple[tuple[str, Any
         expect_apart("out.dbeta", dbeta, others)
 
 
+def expect_running_apart(running: tuple[Any, Any], read: tuple[tuple[str, Any], ...]) -> None:
+    """Raise ValueError where running statistics, which a call moves, lie in the memory of what it reads."""
+    mean, var = running
+    if mean is not None:
+        expect_apart("running_mean", mean, (*read, ("running_var", var)))
+    if var is not None:
+        expect_apart("running_var", var, read)
+
+
 NO_GRADIENTS = (None, None, None, None)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from nbnorm import halves
 from nbnorm.batch_norm.forms import Form, forward_of_form
-from nbnorm.batch_norm.parts import ACTIVATIONS, BatchNormStats, scale_and_shift
+from nbnorm.batch_norm.parts import ACTIVATIONS, BatchNormStats, expect_running_apart, scale_and_shift
 from nbnorm.jit.arrays import nothing
 from nbnorm.jit.checks import HalfPrecision, expect_number, expect_one_of, mismatch
 from nbnorm.kernels import batch_norm as kernels
-from nbnorm.layout import Copied, MovedVector, are_apart, as_array, expect_apart, layout_of, ndarray, output
+from nbnorm.layout import Copied, MovedVector, are_apart, as_array, layout_of, ndarray, output
 
 __all__ = ["batch_norm_forward"]
 
@@ -112,6 +112,8 @@ def batch_norm_forward(
         layout = layout_of("x", array)
     except HalfPrecision:
         vectors = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
+        read = (("x", array), ("gamma", gamma), ("beta", beta), ("residual", residual))
+        expect_running_apart((running_mean, running_var), read)
         settings = {"momentum": momentum, "eps": eps, "activation": activation}
         y, found = halves.forward_by_channels(batch_norm_forward, array, vectors, residual, out, settings)
         return y, BatchNormStats(*halves.joined(found))
@@ -129,10 +131,7 @@ def batch_norm_forward(
     moves = running_mean is not None or running_var is not None
     if moves and not are_apart((running_mean, running_var), (array, gamma, beta, residual)):
         read = (("x", array), ("gamma", gamma), ("beta", beta), ("residual", residual))
-        if running_mean is not None:
-            expect_apart("running_mean", running_mean, (*read, ("running_var", running_var)))
-        if running_var is not None:
-            expect_apart("running_var", running_var, read)
+        expect_running_apart((running_mean, running_var), read)
     y, flat_y, copied = output("out", layout, out, (gamma, beta, running_mean, running_var), (x, residual))
     mean, inv_std = empty(view[1]), empty(view[1])
     kernels.forward(

@@ -283,3 +283,70 @@ def test_half_tensors_of_pytorch():
     assert y is out
     expected = torch.nn.functional.batch_norm(x.float(), None, None, training=True)
     assert torch.allclose(out.float(), expected, atol=2e-3)
+
+
+@each_half
+def test_gradients_are_written_where_they_are_asked_for_without_parameters_too(dtype):
+    x, dy = arrays(SHAPE, dtype, 2)
+    _, stats = nbnorm.batch_norm_forward(x)
+    expected = nbnorm.batch_norm_backward(dy, x, stats, np.ones(5, "f4"), np.zeros(5, "f4"))
+    out = None, np.full(5, np.nan, "f4"), np.full(5, np.nan, "f4"), None
+    found = nbnorm.batch_norm_backward(dy, x, stats, out=out)
+    assert found.dgamma is out[1]
+    np.testing.assert_allclose(found.dgamma, expected.dgamma, rtol=1e-6)
+    np.testing.assert_allclose(found.dbeta, expected.dbeta, rtol=1e-6)
+    assert nbnorm.batch_norm_backward(dy, x, stats)[1:] == (None, None, None)
+    for name, (forward, backward, own) in ROWS.items():
+        _, stats = forward(x, None, None)
+        shape = own(SHAPE)
+        expected = backward(dy, x, stats, np.ones(shape, "f4"), np.zeros(shape, "f4"))
+        out = None, np.full(shape, np.nan, "f4"), None if name == "rms" else np.full(shape, np.nan, "f4"), None
+        found = backward(dy, x, stats, None, None, out=out)
+        assert found.dgamma is out[1]
+        np.testing.assert_allclose(found.dgamma, expected.dgamma, rtol=1e-6)
+        if name != "rms":
+            np.testing.assert_allclose(found.dbeta, expected.dbeta, rtol=1e-6)
+
+
+@each_half
+def test_arrays_that_cannot_be_written_are_read_by_the_same_kernels(dtype):
+    (x,) = arrays(SHAPE, dtype)
+    nbnorm.batch_norm_forward(x)
+    compiled = len(widen.serial.signatures)
+    locked = x.copy()
+    locked.flags.writeable = False
+    assert same_bits(nbnorm.batch_norm_forward(locked)[0], nbnorm.batch_norm_forward(x)[0])
+    assert len(widen.serial.signatures) == compiled > 0
+
+
+@each_half
+def test_arrays_of_a_call_that_share_memory_are_refused(dtype):
+    x, dy = arrays(SHAPE, dtype, 2)
+    vector = np.ones(5, "f4")
+    with pytest.raises(ValueError, match="running_mean: expected an array with memory of its own"):
+        nbnorm.batch_norm_forward(x, running_mean=vector, running_var=vector)
+    with pytest.raises(ValueError, match="running_var: expected an array with memory of its own"):
+        nbnorm.batch_norm_forward(x, vector, running_var=vector)
+    _, stats = nbnorm.batch_norm_forward(x)
+    with pytest.raises(ValueError, match=r"out\.dgamma: expected an array with memory of its own"):
+        nbnorm.batch_norm_backward(dy, x, stats, out=(None, vector, vector, None))
+    _, stats = nbnorm.group_norm_forward(x, 5)
+    with pytest.raises(ValueError, match=r"out\.dgamma: expected an array with memory of its own"):
+        nbnorm.group_norm_backward(dy, x, stats, out=(None, vector, vector, None))
+
+
+@each_half
+def test_gradients_that_do_not_fit_are_refused_before_anything_is_written(dtype):
+    x, dy = arrays(SHAPE, dtype, 2)
+    _, stats = nbnorm.layer_norm_forward(x)
+    dx = np.zeros_like(x)
+    short = type(stats)(stats.mean[:3], stats.inv_std[:3])
+    for given, error, message in (
+        ((stats, (dx, np.ones(3, "f8"), None, None)), TypeError, "out.dgamma: expected dtype float32"),
+        ((stats, (dx, np.ones(4, "f4"), None, None)), ValueError, "out.dgamma: expected shape"),
+        ((short, dx), ValueError, "stats.mean: expected shape"),
+        (((stats.mean, stats.inv_std), dx), TypeError, "stats: expected the LayerNormStats"),
+    ):
+        with pytest.raises(error, match=message):
+            nbnorm.layer_norm_backward(dy, x, given[0], out=given[1])
+        assert not np.any(wide(dx))

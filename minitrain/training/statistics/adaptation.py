@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_softmax
 
 from minitrain import layers
 from minitrain.losses import Loss, SoftmaxCrossEntropy
@@ -36,8 +37,7 @@ class Entropy(Loss):
         return np.zeros(output_shape[0])
 
     def __call__(self, outputs: Array, targets: Array, gradient: Array | None = None) -> float:
-        shifted = outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True)
-        log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        log_p = log_softmax(outputs.astype(np.float64), axis=1)
         p = np.exp(log_p)
         entropy = -(p * log_p).sum(axis=1, keepdims=True)
         if gradient is not None:
@@ -51,7 +51,7 @@ def adapt_to(
     """Do what `Trainer.adapt` does."""
     expect_one_of("method", method, METHODS)
     batch_size, epochs = expect_integer("batch_size", batch_size, 2), expect_integer("epochs", epochs, 1)
-    prior = expect_number("prior", prior, 0.0)
+    prior, optimizer = expect_number("prior", prior, 0.0), Adam(learning_rate)
     model, arrays = trainer.model, trainer.model.check_inputs(x)
     if not norms_of(model.graph) and method != "tent":
         raise ValueError(
@@ -71,7 +71,8 @@ def adapt_to(
             for name, old in source.items():
                 model.state[name][...] = (1.0 - weight) * old + weight * model.state[name]
         elif method == "tent":
-            _minimize_entropy(model, arrays, batch_size, Adam(learning_rate), epochs)
+            _minimize_entropy(model, arrays, batch_size, optimizer, epochs)
+            model.flat_state[...] = state  # what counts batches, or draws, did not train
             calibrate_on(model, trainer.objective, arrays, batch_size)
     except BaseException:
         model.flat_params[...], model.flat_state[...] = params, state
