@@ -341,12 +341,12 @@ def test_gradients_that_do_not_fit_are_refused_before_anything_is_written(dtype)
     _, stats = nbnorm.layer_norm_forward(x)
     dx = np.zeros_like(x)
     short = type(stats)(stats.mean[:3], stats.inv_std[:3])
-    for given, error, message in (
+    for arguments, error, message in (
         ((stats, (dx, np.ones(3, "f8"), None, None)), TypeError, "out.dgamma: expected dtype float32"),
         ((stats, (dx, np.ones(4, "f4"), None, None)), ValueError, "out.dgamma: expected shape"),
         ((short, dx), ValueError, "stats.mean: expected shape"),
         (((stats.mean, stats.inv_std), dx), TypeError, "stats: expected the LayerNormStats"),
     ):
         with pytest.raises(error, match=message):
-            nbnorm.layer_norm_backward(dy, x, given[0], out=given[1])
+            nbnorm.layer_norm_backward(dy, x, arguments[0], out=arguments[1])
         assert not np.any(wide(dx))

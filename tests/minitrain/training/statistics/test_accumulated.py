@@ -1,11 +1,14 @@
 """Running statistics under `accumulate`: they move once a step, by what all its batches hold."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from minitrain import Input, Model, Trainer, layers, losses, optimizers
 from minitrain.layers import Renorm
 from minitrain.training.diagnosis import NonFiniteLossError
+from minitrain.training.statistics.of_batches import PooledMove
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((24, 3, 5)) * 2 + 1
@@ -121,3 +124,17 @@ def test_a_step_that_fails_leaves_no_trace():
     with pytest.raises(NonFiniteLossError):
         state_after(model, 8, 3, bad)
     np.testing.assert_array_equal(model.flat_state, before)
+
+
+def test_other_threads_wait_for_the_whole_step(monkeypatch):
+    model, undo, free = model_of(layers.BatchNorm()), PooledMove.undo, []
+
+    def look_and_undo(move):
+        other = threading.Thread(target=lambda: free.append(model._plans._lock.acquire(blocking=False)))
+        other.start()
+        other.join()
+        undo(move)
+
+    monkeypatch.setattr(PooledMove, "undo", look_and_undo)
+    state_after(model, 8, 3)
+    assert free == [False] * 3

@@ -98,6 +98,7 @@ def test_what_cannot_be_adapted_is_refused_and_stays(trained):
         ({"method": "other"}, "method: expected"),
         ({"batch_size": 1}, "batch_size"),
         ({"prior": -1}, "prior"),
+        ({"learning_rate": -1.0}, "learning_rate"),
     ):
         with pytest.raises(ValueError, match=message):
             trainer.adapt(SHIFTED, **arguments)
