@@ -19,7 +19,7 @@ __all__ = ["build_parser", "main"]
 DESCRIPTION = "Trains small nets on a CPU, and shows what batch normalization does for the training of deep ones."
 EXAMPLES = """\
 examples:
-  minitrain stability --out report                        what batch norm does, on handwritten digits (3 minutes)
+  minitrain stability --out report                        what batch norm does, on handwritten digits (5 minutes)
   minitrain norms --out report                            norms and forms of batch norm beside each other (10 minutes)
   minitrain train digits --model lenet --epochs 15 --out run
   minitrain evaluate run                                  loss, accuracy, confusion matrix of the trained net

@@ -25,7 +25,7 @@ COMMANDS = (
         "With and without batch norm: nets from 5 to 40 layers, learning rates from 0.001 to 10, scales of the first "
         "weights from 0.1 to 10, and figure 1 of Ioffe & Szegedy 2015. Writes report.html, results.json and figures.",
         """\
-  minitrain stability --out report              about three minutes on two cores, kernels compiled on the way
+  minitrain stability --out report              about five minutes on two cores, kernels compiled on the way
   minitrain stability --out report --quick      the same with fewer runs and steps
 """,
     ),
