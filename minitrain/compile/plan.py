@@ -214,7 +214,7 @@ class Plan(Sealed, sealed=True):
 
     def forward(self) -> None:
         """Run all layers on the loaded inputs; `outputs` hold the result."""
-        self._update_derived()
+        self.update_derived()
         with np.errstate(over="ignore", invalid="ignore"):  # who runs a plan looks at its numbers
             for _, _, run, tensors in self._forward:
                 run(tensors)
@@ -232,7 +232,7 @@ class Plan(Sealed, sealed=True):
 
     def forward_one_by_one(self) -> Iterator[tuple[str, tuple[Array, ...]]]:
         """Run forward and yield each layer's name and outputs while they are still there."""
-        self._update_derived()
+        self.update_derived()
         calls = {name: run for name, _, run, _ in self._forward}
         for node in self.graph.nodes:
             tensors = self.tensors[node.name]
@@ -242,11 +242,12 @@ class Plan(Sealed, sealed=True):
 
     def calls(self) -> Iterator[tuple[str, str, Callable[[], None]]]:
         """Yield what `forward` and `backward` do, call by call: node, "forward" or "backward" or "sum", the call."""
-        self._update_derived()
+        self.update_derived()
         for name, kind, run, tensors in (*self._forward, *self._backward):
             yield name, kind, partial(run, tensors)
 
-    def _update_derived(self) -> None:
+    def update_derived(self) -> None:
+        """Make what layers derive from the parameters anew where these have changed; `forward` does it by itself."""
         if self._derived.arrays:
             self._derived.update(self._derive)
 

@@ -108,25 +108,31 @@ class AugmentedFeed:
 class AugmentedBatch:
     """A batch that is changed when it is loaded."""
 
-    def __init__(self, batch: Batch, changes: _Changes, key: tuple[int, int]) -> None:
+    def __init__(self, batch: Batch, changes: _Changes, key: tuple[int, int], source: Source | None = None) -> None:
         self._batch = batch
         self._changes = changes
         self._key = key
+        self._positions = batch.source.positions if source is None else source.positions
         self.size = batch.size
         self.shapes = batch.shapes
-        self.source = batch.source
+        self.source = batch.source if source is None else source
 
     @property
     def weights(self) -> Weights | None:
         return self._batch.weights
 
     def load(self, plan: Plan) -> tuple[Array, ...]:
-        inputs, targets = self._changes.of(self.source, self.source.positions, self._key)
+        inputs, targets = self._changes.of(self.source, self._positions, self._key)
         plan.load(inputs)
         return targets
 
     def inputs(self) -> list[Array]:
-        return self._changes.of(self.source, self.source.positions, self._key)[0]
+        return self._changes.of(self.source, self._positions, self._key)[0]
+
+    def part(self, start: int, stop: int) -> AugmentedBatch:
+        part = AugmentedBatch(self._batch.part(start, stop), self._changes, self._key, self.source)
+        part._positions = self._positions[start:stop]  # of the same source: others to mix with are those of the whole
+        return part
 
 
 class _Changes:

@@ -66,6 +66,9 @@ class Batch(Protocol):
     def inputs(self) -> list[Array]:
         """Return the inputs in arrays of their own."""
 
+    def part(self, start: int, stop: int) -> Batch:
+        """Return a batch of some of the samples, which are what they are in the whole one."""
+
 
 class DrawnBatch:
     """Samples of a data set.
@@ -98,6 +101,9 @@ class DrawnBatch:
 
     def inputs(self) -> list[Array]:
         return self._samples.copy_of(self._indices)
+
+    def part(self, start: int, stop: int) -> DrawnBatch:
+        return DrawnBatch(self._samples, self._indices[start:stop])
 
 
 class _DataSet:
@@ -182,6 +188,15 @@ class GivenBatch:
 
     def inputs(self) -> list[Array]:
         return self._arrays
+
+    def part(self, start: int, stop: int) -> GivenBatch:
+        part = GivenBatch.__new__(GivenBatch)
+        amounts = None if self.amounts is None else [None if w is None else w[start:stop] for w in self.amounts]
+        targets = tuple(each[start:stop] for each in self.targets)
+        part._take([each[start:stop] for each in self._arrays], targets, amounts, self.classes)
+        part.weights = None if self.weights is None else tuple(each[start:stop] for each in self.weights)
+        part.first_id = self.first_id + start
+        return part
 
 
 class _Single:

@@ -30,7 +30,8 @@ def _mix(z):
 def dropout(x, key, call, p, y):
     """y = x / (1 - p) with probability 1 - p, else 0 x; shapes (n,).
 
-    `key` and `call` (1,) uint64 choose the mask: the same two give the same mask for x in forward and dy in backward.
+    `key` (1,) and `call` (2,) uint64 choose the mask: the same two give the same mask for x in forward and dy in
+    backward. call = (number of the mask, position in it of the first element).
     Dropped NaN and inf give NaN, as 0 times them does.
     """
     stream = _mix(_mix(key[0]) ^ (call[0] * WEYL))
@@ -40,7 +41,7 @@ def dropout(x, key, call, p, y):
     for block in prange((x.size + BLOCK - 1) // BLOCK):
         source = x[block * BLOCK : (block + 1) * BLOCK]
         target = y[block * BLOCK : (block + 1) * BLOCK]
-        start = np.uint64(block) * np.uint64(BLOCK) * WEYL + stream
+        start = (np.uint64(block) * np.uint64(BLOCK) + call[1]) * WEYL + stream
         for i in range(source.size):
             draw = _mix(start + (np.uint64(i) + np.uint64(1)) * WEYL) >> np.uint64(11)
             target[i] = source[i] * (zero if np.int64(draw) < threshold else scale)

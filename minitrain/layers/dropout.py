@@ -42,6 +42,7 @@ class Dropout(Layer):
 
     p: float = 0.5
 
+    first_sample: ClassVar[int] = 0  # position of x's first sample in the batch that it is a part of
     prefix: ClassVar[str] = "dropout"
     examples: ClassVar[list[Example]] = [
         Example((4, 3, 5, 5)),
@@ -58,7 +59,7 @@ class Dropout(Layer):
         return Declaration(
             outputs={"y": Spec(only_input(self, inputs))},
             state={"key": Buffer((1,), "uint64", _draw_key), "calls": Buffer((1,), "uint64", Constant(0.0))},
-            saved={"call": array((1,), "uint64")},
+            saved={"call": array((2,), "uint64")},
         )
 
     def bind_forward(self, t: Tensors) -> None:
@@ -76,7 +77,7 @@ class Dropout(Layer):
         """There is nothing to choose."""
 
     def forward(self, t: Tensors) -> None:
-        t.call[0] = t.calls[0]
+        t.call[:] = t.calls[0], self.first_sample * (t.x.size // len(t.x))
         t.calls[0] += np.uint64(1)
         t.drop()
 

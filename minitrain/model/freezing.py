@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from minitrain.compile.fusions import freeze, fuse_for_training
+from minitrain.compile.fusions import freeze, fuse_for_training, spread
 from minitrain.compile.fusions import fuse as fuse_graph
 from minitrain.graph.graph import Graph
 from minitrain.model.kept import Kept
@@ -135,6 +135,14 @@ class Freezing(Kept, sealed=True):
 
     def _rewritten_for_training(self) -> Graph:
         """Return the graph that training plans run."""
-        if not self.fuse:
-            return freeze(self.graph)
-        return fuse_for_training(freeze(fuse_graph(self.graph)), self.dtype)
+        return self._fused_further(self._frozen_graph())
+
+    def graph_of_part(self, first_sample: int, synchronize: bool) -> Graph:
+        """Return the graph that trains on the part of a batch that begins with this sample; see `fusions.spread`."""
+        return self._fused_further(spread(self._frozen_graph(), first_sample, synchronize))
+
+    def _frozen_graph(self) -> Graph:
+        return freeze(fuse_graph(self.graph) if self.fuse else self.graph)
+
+    def _fused_further(self, graph: Graph) -> Graph:
+        return fuse_for_training(graph, self.dtype) if self.fuse else graph

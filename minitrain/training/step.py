@@ -31,10 +31,12 @@ from minitrain.optimizers import AccumulatedGradients, Optimizer, all_finite
 from minitrain.training.ahead import offered_step
 from minitrain.training.diagnosis import Failure, NonFiniteLossError, explain
 from minitrain.training.history import History
-from minitrain.training.statistics.of_batches import PooledMove, Pools, forward_into
+from minitrain.training.ranks.group import group_of
+from minitrain.training.ranks.spread import Spread
+from minitrain.training.statistics.of_batches import Found, PooledMove, Pools, forward_into
 from minitrain.training.trained import Trained
 from nbnorm.jit.arrays import Array
-from nbnorm.jit.checks import expect_integer
+from nbnorm.jit.checks import expect_boolean, expect_integer
 
 __all__ = ["Batch", "Learner", "Losses", "Targets"]
 
@@ -69,6 +71,8 @@ class Learner(Trained, sealed=True):
     metrics : mapping of name to callable, or sequence of callables, optional
     loss_weights : mapping of output name to float, optional
     compile_processes : int, optional
+    comm : mpi4py.MPI.Intracomm, optional
+    sync_batch_norm, deterministic : bool
         See `Trainer`, which has the attributes, too.
     """
 
@@ -81,6 +85,9 @@ class Learner(Trained, sealed=True):
         *,
         loss_weights: Mapping[str, float] | None = None,
         compile_processes: int | None = None,
+        comm: Any = None,
+        sync_batch_norm: bool = True,
+        deterministic: bool = False,
     ) -> None:
         if not isinstance(model, Model):
             raise TypeError(f"model: expected a Model, got {model!r}")
@@ -114,9 +121,30 @@ class Learner(Trained, sealed=True):
         self._last_batch: _OfThis[tuple[tuple[Shape, np.dtype[Any]], Held]] = _OfThis()  # its shape and dtype
         self._pools: _OfThis[Pools] = _OfThis()  # what the norms find for each batch is added to these
         self._validation: _OfThis[Samples | Stream] = _OfThis()  # of the fit that runs
+        self._spread = self._spread_over(comm, sync_batch_norm, deterministic)
         self._state_before = np.empty_like(model.flat_state)  # touched by whoever holds the model's plan alone
         self._seen: set[tuple[Shape, ...]] = set()
         self._held_before = _Plans()
+
+    def _spread_over(self, comm: Any, sync_batch_norm: bool, deterministic: bool) -> Spread | None:
+        """Return what is done together with other ranks; None where there are none and the bits may be any."""
+        synchronize = expect_boolean("sync_batch_norm", sync_batch_norm)
+        fixed, group = expect_boolean("deterministic", deterministic), group_of(comm)
+        if group.size == 1 and not fixed:
+            return None
+        if group.size > 1:
+            self._compile_processes = 0  # all cores have a rank
+        return Spread(self.model, self.objective, group, synchronize, fixed)
+
+    @property
+    def rank(self) -> int:
+        """Which of the ranks of the communicator this process is; 0 where there is none."""
+        return 0 if self._spread is None else self._spread.group.rank
+
+    @property
+    def spread(self) -> Spread | None:
+        """What is done together with other ranks, where there are some."""
+        return self._spread
 
     # -------------------------------------------------------------------------------------------------- single steps
 
@@ -144,9 +172,10 @@ class Learner(Trained, sealed=True):
         ValueError, TypeError
             Shapes that do not fit; a loss that does not write the gradient, or returns no number.
         """
-        if sample_weight is not None:
+        if sample_weight is not None or self._spread is not None:
             batch = GivenBatch(self.model, self.objective, xb, yb, sample_weight)
-            expect_some("sample_weight", batch.amounts or [])
+            if sample_weight is not None:
+                expect_some("sample_weight", batch.amounts or [])
             return self.learn_from([batch])
         arrays, held = self._arrays_and_plan(xb)
         with held as plan:
@@ -215,6 +244,8 @@ class Learner(Trained, sealed=True):
 
         Batch norm normalizes each batch by itself. Its running statistics move once, by those of all batches pooled.
         """
+        if self._spread is not None:
+            return self._learn_spread(self._spread, batches, tally)
         if len(batches) == 1:
             (batch,) = batches
             with self.held(batch.shapes) as plan:
@@ -258,6 +289,48 @@ class Learner(Trained, sealed=True):
         if not finite:
             raise self._not_finite(losses, batch.inputs(), targets)
         return losses
+
+    def _learn_spread(self, spread: Spread, batches: Sequence[DataBatch], tally: Tally | None) -> float:
+        """Do what `learn_from` does together with the other ranks, each of which makes the same update."""
+        model, runs = self.model, self.model.parameter_runs
+        with model._plans.turn(training=True):
+            sums = AccumulatedGradients(model.flat_gradients, runs.trained) if len(batches) > 1 else None
+            np.copyto(self._state_before, model.flat_state)
+            total, statistics, found = 0.0, PooledMove(model), dict[str, list[Found]]()
+            try:
+                for batch in batches:
+                    passed = spread.forward(batch)
+                    statistics.undo()
+                    for mean, each in passed.found.items():
+                        found.setdefault(mean, []).extend(each)
+                    finite = math.isfinite(passed.losses[0])
+                    if finite:
+                        if tally is not None:
+                            tally.add(passed.losses, passed.outputs, passed.targets, batch.weights)
+                        spread.backward()
+                        finite = all_finite(model.flat_gradients, runs.trained)
+                    if not finite:
+                        where = spread.where_not_finite()
+                        error = self._not_finite(passed.losses, batch.inputs(), passed.targets)
+                        raise spread.common(NonFiniteLossError(f"{error}{where}"))
+                    total += batch.size * passed.losses[0]
+                    if sums is not None:
+                        sums.add(batch.size)
+                statistics.move_by_found(found, len(batches))
+                if not self._state_is_finite():
+                    raise spread.common(self._not_finite(passed.losses, batch.inputs(), passed.targets))
+                for pools in self._pools:
+                    for mean in pools.keys() & found.keys():
+                        for of_part in found[mean]:
+                            pools[mean].add(*of_part)
+                if sums is not None:
+                    sums.average()
+                self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, runs)
+            except BaseException:  # also Ctrl-C: half a step leaves no trace
+                self._restore_state()
+                raise
+        self.steps += 1
+        return total / sum(batch.size for batch in batches)
 
     @contextlib.contextmanager
     def gathering(self, pools: Pools) -> Iterator[None]:
@@ -359,6 +432,9 @@ class Learner(Trained, sealed=True):
         if isinstance(samples, Stream):
             return self._evaluate_stream(samples)
         tally = self.tally(weighted=samples.weights is not None)
+        if self._spread is not None and self._spread.group.size > 1:
+            self._evaluate_spread(self._spread, samples, batch_size, tally)
+            return tally.values()
         for start, stop in ranges(len(samples), batch_size):
             with self.model.held(samples.shapes(stop - start)) as plan:
                 inputs, targets, weights = samples.slices(start, stop)
@@ -366,6 +442,21 @@ class Learner(Trained, sealed=True):
                 plan.forward()
                 tally.add(self.objective(plan.outputs, targets, None, weights), plan.outputs, targets, weights)
         return tally.values()
+
+    def _evaluate_spread(self, spread: Spread, samples: Samples, batch_size: int, tally: Tally) -> None:
+        """Let each rank compute some of the batches, and all take all of them: in the bits of one process."""
+        bounds = ranges(len(samples), batch_size)
+
+        def compute(index: int) -> tuple[dict[str, Array], tuple[Array, ...], Weights | None]:
+            start, stop = bounds[index]
+            with self.model.held(samples.shapes(stop - start)) as plan:
+                inputs, targets, weights = samples.slices(start, stop)
+                plan.load(inputs)
+                plan.forward()
+                return {name: each.copy() for name, each in plan.outputs.items()}, targets, weights
+
+        for outputs, targets, weights in spread.each_computed_once(len(bounds), compute):
+            tally.add(self.objective(outputs, targets, None, weights), outputs, targets, weights)
 
     def _evaluate_stream(self, stream: Stream) -> dict[str, float]:
         tally = self.tally(stream.is_weighted)

@@ -54,9 +54,22 @@ class Trainer(Learner, sealed=True):
         Processes that compile kernels beside this one while the first step runs, where they are not in the cache yet;
         0 for none. By default the environment variable `NBNORM_COMPILE_PROCESSES` says it, or else it is one less than
         there are cores, at most three. They end by themselves, or with this process.
+    comm : mpi4py.MPI.Intracomm, optional
+        The ranks of an MPI program that train this model together, such as `MPI.COMM_WORLD`: each of them makes the
+        same calls with the same data, and computes a part of every batch. What comes out is what one process gives, to
+        rounding. See docs/ranks.md.
+    sync_batch_norm : bool
+        Whether batch norms on several ranks have the statistics of the whole batch. False: each rank normalizes its
+        part by itself (which is ghost batch norm), and the running statistics follow all parts pooled.
+    deterministic : bool
+        Whether batches are divided into parts, and sums made, in a way that does not depend on the number of ranks:
+        the bits of a training are those of one rank, too. It takes longer, most of all on few ranks.
 
     Attributes
     ----------
+    rank : int
+        Which of the ranks this process is; 0 without `comm`. Callbacks of yours that write files look at it: those of
+        minitrain write on the first rank alone.
     steps, epoch : int
         Updates and whole epochs so far.
     slots : dict of arrays

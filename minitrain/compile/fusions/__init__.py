@@ -11,15 +11,19 @@ from minitrain.compile.fusions.batch_norm_add_relu import batch_norm_add_relu
 from minitrain.compile.fusions.batch_norm_relu import batch_norm_relu
 from minitrain.compile.fusions.batch_norm_relu_conv2d import batch_norm_relu_conv2d
 from minitrain.compile.fusions.conv2d_relu import conv2d_relu
+from minitrain.compile.fusions.dropout_of_part import dropout_of_part
 from minitrain.compile.fusions.frozen_batch_norm import frozen_batch_norm
 from minitrain.compile.fusions.frozen_conv2d_batch_norm import frozen_conv2d_batch_norm
 from minitrain.compile.fusions.inference_conv2d import inference_conv2d
 from minitrain.compile.fusions.moments import moments
 from minitrain.compile.fusions.row_norm_relu import row_norm_relu
+from minitrain.compile.fusions.synchronized_batch_norm import synchronized_batch_norm
 from minitrain.compile.rewrite import Pattern, rewrite
 from minitrain.graph.graph import Graph
 
-__all__ = ["ALWAYS", "FREEZING", "INFERENCE", "TRAINING", "freeze", "fuse", "fuse_for_inference", "fuse_for_training"]
+__all__ = [
+    "ALWAYS", "FREEZING", "INFERENCE", "TRAINING", "freeze", "fuse", "fuse_for_inference", "fuse_for_training", "spread",
+]  # fmt: skip
 
 ALWAYS: tuple[Pattern, ...] = (batch_norm_relu, batch_norm_add_relu, row_norm_relu)
 FREEZING: tuple[Pattern, ...] = (frozen_batch_norm,)
@@ -45,6 +49,15 @@ def freeze(graph: Graph) -> Graph:
                 "which has no frozen form; use freeze(..., statistics=False)"
             )
     return rewritten
+
+
+def spread(graph: Graph, first_sample: int, synchronize: bool) -> Graph:
+    """Return the graph that `freeze` returned for the part of a batch that begins with this sample.
+
+    With `synchronize`, batch norms are those of all parts together; else each part is normalized by itself.
+    """
+    patterns = (dropout_of_part(first_sample), *((synchronized_batch_norm,) if synchronize else ()))
+    return rewrite(graph, patterns)
 
 
 def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:

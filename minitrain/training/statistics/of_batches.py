@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,22 @@ from minitrain.training.statistics.norms import norms_of
 from minitrain.training.statistics.pooled import Pooled
 from nbnorm.kernels.batch_norm import ghosts
 
-__all__ = ["PooledMove", "Pools", "forward_into"]
+__all__ = ["Found", "PooledMove", "Pools", "finds_statistics", "forward_into", "found_of"]
 
 Pools = Mapping[str, Pooled]  # by the name of a running mean
+
+
+class Found(NamedTuple):
+    """Statistics of a batch, or of a ghost."""
+
+    count: int  #: values of a channel
+    mean: Array
+    var: Array  #: biased
+
+
+def finds_statistics(t: Tensors) -> bool:
+    """Return whether these are the arrays of a norm that finds statistics of its batch for running ones to follow."""
+    return "running_mean" in vars(t) and "inv_std" in vars(t)
 
 
 def forward_into(plan: Plan, pools: Sequence[Pools]) -> None:
@@ -32,25 +45,27 @@ def forward_into(plan: Plan, pools: Sequence[Pools]) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         for name, _ in plan.forward_one_by_one():
             node, tensors = nodes[name], plan.tensors[name]
-            if "running_mean" in vars(tensors) and "inv_std" in vars(tensors):
+            if finds_statistics(tensors):
                 mean = node.variable("running_mean")
                 for each in (pool[mean] for pool in pools if mean in pool):
-                    _add(each, node, tensors)
+                    for found in found_of(node, tensors):
+                        each.add(*found)
 
 
-def _add(pooled: Pooled, node: GraphNode, t: Tensors) -> None:
+def found_of(node: GraphNode, t: Tensors) -> Iterator[Found]:
+    """Yield what a norm with running statistics has just found: of its batch, or of each ghost of it in turn."""
     layer: Any = node.layer
     norm, x = getattr(layer, "norm", layer), t.xs[0].shape
     mean = np.atleast_2d(t.mean)
     var = np.maximum(np.atleast_2d(t.inv_std) ** -2.0 - norm.eps, 0.0)
     values = math.prod(x[2:])  # of a channel and a sample
     if "valid_count" in vars(t):
-        pooled.add(int(t.valid_count[0]), mean[0], var[0])
+        yield Found(int(t.valid_count[0]), mean[0].copy(), var[0])
     elif len(mean) == 1:
-        pooled.add(x[0] * values, mean[0], var[0])
+        yield Found(x[0] * values, mean[0].copy(), var[0])
     else:
         for ghost, its_mean, its_var in zip(ghosts.of_samples(x[0], norm.ghost_size), mean, var, strict=True):
-            pooled.add((ghost.stop - ghost.start) * values, its_mean, its_var)
+            yield Found((ghost.stop - ghost.start) * values, its_mean.copy(), its_var)
 
 
 class PooledMove:
@@ -74,7 +89,28 @@ class PooledMove:
 
     def move(self) -> None:
         """Move it, once: after the last part."""
-        for mean, found in self.pools.items():
-            if found.count > 1:
-                state = SimpleNamespace(**self._state[mean])
-                move_by(self._norms[mean].calls[0].layer, state, found.count, (found.mean, found.var))
+        for mean, pooled in self.pools.items():
+            self._move_by(mean, [pooled])
+
+    def move_by_found(self, found: Mapping[str, Sequence[Found]], batches: int) -> None:
+        """Move it by what was found for so many batches: as each of them does where it is one, else pooled.
+
+        Of one batch, each ghost moves it in turn.
+        """
+        for mean, every in found.items():
+            if mean not in self._norms:
+                continue
+            in_turn = batches == 1 and getattr(self._norms[mean].calls[0].layer, "ghost_size", None) is not None
+            if in_turn:
+                self._move_by(mean, every)
+                continue
+            pooled = Pooled()
+            for each in every:
+                pooled.add(*each)
+            self._move_by(mean, [pooled])
+
+    def _move_by(self, mean: str, every: Sequence[Found | Pooled]) -> None:
+        state = SimpleNamespace(**self._state[mean])
+        for each in every:
+            if each.count > 1:
+                move_by(self._norms[mean].calls[0].layer, state, each.count, (each.mean, each.var))

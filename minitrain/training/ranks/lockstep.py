@@ -1,0 +1,204 @@
+"""The parts of a batch that one rank computes, layer by layer, so that batch norms of all parts of all ranks can meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from minitrain.compile.plan import Plan
+from minitrain.compile.requests import Schedule, Step
+from minitrain.compile.schedule import schedule_training
+from minitrain.layer import Shape
+from minitrain.layers.fused.synchronized_batch_norm import PooledStatistics, SynchronizedBatchNorm
+from minitrain.model import Model
+from minitrain.model.variables import flat_views
+from minitrain.training.ranks.division import Division, Part
+from minitrain.training.ranks.group import Group
+from minitrain.training.statistics.of_batches import Found, finds_statistics, found_of
+from nbnorm.jit.arrays import Array
+
+__all__ = ["Lockstep", "OwnPart"]
+
+Call = Callable[[], object]
+
+
+class OwnPart(NamedTuple):
+    """A part of this rank."""
+
+    index: int  #: among all parts
+    samples: Part
+    plan: Plan
+    gradients: Array  #: of all parameters, flat
+
+
+class Lockstep:
+    """Plans for the parts of batches of one size, which go forward and backward together.
+
+    Parameters
+    ----------
+    model : Model
+    group : Group
+    division : Division
+    shapes : tuple of shapes
+        Of the inputs of the whole batch.
+    losses : tuple of str, optional
+        The outputs whose gradients are given; all unless given.
+    synchronize : bool
+        Whether batch norms are those of the whole batch.
+
+    Attributes
+    ----------
+    own : list of OwnPart
+        Those of this rank, maybe none: it meets the others all the same.
+    found, own_found : dict of node name to list of Found
+        After `forward`: what norms found for the whole batch, and for the parts of this rank. Nobody has moved running
+        statistics in a way that lasts: see `PooledMove`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        group: Group,
+        division: Division,
+        shapes: tuple[Shape, ...],
+        losses: tuple[str, ...] | None,
+        synchronize: bool,
+    ) -> None:
+        self._model, self._group, self._counts = model, group, division.counts
+        self.division = division
+        self.found: dict[str, list[Found]] = {}
+        self.own_found: dict[str, list[Found]] = {}
+        indices = division.of_rank(group.rank)
+        first = division.parts[indices[0] if indices else 0]
+        graph = model.graph_of_part(first.start, synchronize)
+        named = _named(model, shapes, first)
+        # The layers in the order in which they run: a rank without a part goes through it, too.
+        schedule = schedule_training(graph, named, model.dtype, losses=losses)
+        self._steps = {step.node.name: step for step in schedule.steps}
+        self.trained = tuple(schedule.output_gradients)
+        self.running_means = {
+            name: step.node.variable("running_mean")
+            for name, step in self._steps.items()
+            if "running_mean" in step.declaration.state
+        }
+        self.own: list[OwnPart] = []
+        for index in indices:
+            part, flat, gradients = division.parts[index], model.flat_gradients, model.gradients
+            if len(indices) > 1:  # all of them are there at once
+                flat = np.zeros_like(flat)
+                gradients = flat_views(model._param_buffers, flat)  # type: ignore[assignment]
+            graph = model.graph_of_part(part.start, synchronize)
+            plan = Plan(
+                graph, _named(model, shapes, part), model.dtype, model.params, model.state, gradients, losses=losses
+            )
+            self.own.append(OwnPart(index, part, plan, flat))
+        self._schedule = schedule
+        self._runs = 0
+        self._bind()
+
+    def _bind(self) -> None:
+        self._forward = self._calls(self._schedule, "forward")
+        self._backward = self._calls(self._schedule, "backward")
+
+    def forward(self) -> None:
+        """Run all layers on what the parts have in their inputs."""
+        self.found.clear()
+        self.own_found.clear()
+        for each in self.own:
+            each.plan.update_derived()
+        with np.errstate(over="ignore", invalid="ignore"):  # who runs a step looks at its numbers
+            for call in self._forward:
+                call()
+
+    def backward(self) -> None:
+        """Write the gradients of each part, from the gradients of its outputs."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            for call in self._backward:
+                call()
+        self._runs += 1
+        if self._runs == 1:  # first calls of users' layers are looked at, and are other calls than those that follow
+            self._bind()
+
+    # --------------------------------------------------------------------------------------------- what is called
+
+    def _calls(self, schedule: Schedule, direction: Literal["forward", "backward"]) -> list[Call]:
+        """Return what a pass does, one layer after the other: calls of all parts, and meetings of all ranks."""
+        ahead = direction == "forward"
+        meet = self._normalize if ahead else self._differentiate
+        meeting = {
+            step.node.name: partial(meet, step.node.name, step.node.layer)
+            for step in (schedule.steps if ahead else reversed(schedule.steps))
+            if isinstance(step.node.layer, SynchronizedBatchNorm) and (ahead or step.works_backward)
+        }
+        if not self.own:
+            return list(meeting.values())
+        planned = [[c for c in each.plan.calls() if (c[1] == "forward") == ahead] for each in self.own]
+        calls: list[Call] = []
+        for of_parts in zip(*planned, strict=True):
+            name, kind, _ = of_parts[0]
+            runs = [run for _, _, run in of_parts]
+            if kind == direction and name in meeting:
+                calls.append(meeting[name])
+            else:
+                calls.append(partial(self._run if ahead else _call_each, runs, self._steps.get(name)))
+        return calls
+
+    def _run(self, runs: Sequence[Call], step: Step) -> None:
+        """Run a layer on all parts, each beside the state that there was; that of the first part stays."""
+        name = step.node.name
+        state = [self._model.state[step.node.variable(each)] for each in step.declaration.state]
+        before, after = [each.copy() for each in state] if len(runs) > 1 else [], None
+        for run, own in zip(runs, self.own, strict=True):
+            run()
+            if finds_statistics(own.plan.tensors[name]):
+                self.own_found.setdefault(name, []).extend(found_of(step.node, own.plan.tensors[name]))
+            if before:
+                after = [each.copy() for each in state] if after is None else after
+                _restore(state, before)
+        if after is not None:
+            _restore(state, after)
+
+    def _normalize(self, name: str, layer: SynchronizedBatchNorm) -> None:
+        tensors = [each.plan.tensors[name] for each in self.own]
+        for t in tensors:
+            layer.measure(t)
+        pooled = PooledStatistics.of(self._rows(name, "own", [t.own for t in tensors]))
+        layer.expect_two(pooled)
+        if layer.norm.track_running_stats:
+            self.found[name] = [Found(pooled.count, pooled.mean, pooled.var)]
+        for t in tensors:
+            layer.normalize(t, pooled)
+
+    def _differentiate(self, name: str, layer: SynchronizedBatchNorm) -> None:
+        tensors = [each.plan.tensors[name] for each in self.own]
+        for t in tensors:
+            layer.sum_gradients(t)
+        total, *others = self._rows(name, "own_sums", [t.own_sums for t in tensors])
+        for each in others:
+            total += each
+        for t in tensors:
+            layer.differentiate(t, total)
+
+    def _rows(self, name: str, kind: Literal["own", "own_sums"], own: Sequence[Array]) -> Array:
+        """Return the rows of all parts, in their order."""
+        declaration = self._steps[name].declaration
+        (width,) = (declaration.saved if kind == "own" else declaration.backward_scratch)[kind].shape
+        return self._group.rows(np.array(own, np.float64).reshape(len(own), width), self._counts)
+
+
+def _named(model: Model, shapes: Sequence[Shape], part: Part) -> dict[str, Shape]:
+    of_part = [(part.stop - part.start, *each[1:]) for each in shapes]
+    return dict(zip(model.graph.inputs, of_part, strict=True))
+
+
+def _call_each(runs: Sequence[Call], _: Step | None) -> None:
+    for run in runs:
+        run()
+
+
+def _restore(arrays: Sequence[Array], values: Sequence[Array]) -> None:
+    for each, value in zip(arrays, values, strict=True):
+        each[...] = value

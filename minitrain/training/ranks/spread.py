@@ -1,0 +1,223 @@
+"""Updates and evaluations of a learner whose batches are divided among ranks."""
+
+from __future__ import annotations
+
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from minitrain.data.batch import Batch
+from minitrain.layer import Shape
+from minitrain.model import Model
+from minitrain.objective.objective import Objective
+from minitrain.optimizers import all_finite
+from minitrain.training.ranks.division import Division, ghost_sizes
+from minitrain.training.ranks.group import Group
+from minitrain.training.ranks.lockstep import Lockstep
+from minitrain.training.ranks.tree import Span, subtrees, summed
+from minitrain.training.statistics.of_batches import Found
+from nbnorm.jit.arrays import Array
+
+__all__ = ["Passed", "Spread"]
+
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
+MOST_SIZES = 4  # of batches whose plans are kept: a full one, the last of an epoch, and those of another fit
+
+
+class Passed(NamedTuple):
+    """What all ranks know of a batch after its forward pass."""
+
+    outputs: dict[str, Array]
+    targets: tuple[Array, ...]
+    losses: tuple[float, ...]
+    found: dict[str, list[Found]]  #: by the names of running means, in the order of the parts
+
+
+class _Report(NamedTuple):
+    """What a rank tells the others of the parts that it has passed forward."""
+
+    outputs: list[Mapping[str, Array]]
+    targets: list[tuple[Array, ...]]
+    found: dict[str, list[Found]]
+    signal: int | None
+
+
+class Spread:
+    """What a learner does together with other ranks.
+
+    Every rank has the whole batch's outputs and targets when the loss is computed, so that losses need not be means
+    over samples, and what is reported is that of one process, bit for bit.
+
+    Parameters
+    ----------
+    model : Model
+    objective : Objective
+    group : Group
+    synchronize : bool
+        Whether batch norms are those of the whole batch; else each part is normalized by itself.
+    deterministic : bool
+        Whether the bits of a result do not depend on the number of ranks.
+    """
+
+    def __init__(
+        self, model: Model, objective: Objective, group: Group, synchronize: bool, deterministic: bool
+    ) -> None:
+        self.group = group
+        self.deterministic = deterministic
+        self._model, self._objective, self._synchronize = model, objective, synchronize
+        self._whole = ghost_sizes(model.graph)
+        self._locksteps: OrderedDict[tuple[Shape, ...], Lockstep] = OrderedDict()
+        self._version = -1
+        self.signal: int | None = None  # that one of the ranks got, known to all of them
+        self.own_signal: Callable[[], int | None] = lambda: None
+        self._common: BaseException | None = None
+        model.graph_of_part(0, synchronize)  # what has no form for it is said at once
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        """Refuse."""
+        raise TypeError("a trainer of several ranks cannot be copied: copy its model, and make another Trainer of that")
+
+    # ------------------------------------------------------------------------------------------------------ steps
+
+    def forward(self, batch: Batch) -> Passed:
+        """Pass a batch forward; leave the gradients of its outputs where `backward` needs them.
+
+        Losses that are not finite are returned as they are, and nothing goes backward then.
+        """
+        lockstep = self._lockstep_of(batch)
+        self._last = lockstep
+        targets = []
+        for own in lockstep.own:
+            targets.append(tuple(each.copy() for each in batch.part(*own.samples).load(own.plan)))
+        lockstep.forward()
+        outputs = [{name: each.copy() for name, each in own.plan.outputs.items()} for own in lockstep.own]
+        reports = self.group.gathered(_Report(outputs, targets, lockstep.own_found, self.own_signal()))
+        self.signal = next((each.signal for each in reports if each.signal is not None), self.signal)
+        self._share_state()
+        every = [each for report in reports for each in report.outputs]
+        whole = {name: np.concatenate([each[name] for each in every]) for name in every[0]}
+        goals = tuple(map(np.concatenate, zip(*[each for report in reports for each in report.targets], strict=True)))
+        gradients = {name: np.empty_like(whole[name]) for name in lockstep.trained}
+        losses = self._objective(whole, goals, gradients, batch.weights)
+        for own in lockstep.own:
+            for name, gradient in own.plan.output_gradients.items():
+                gradient[...] = gradients[name][slice(*own.samples)]
+        return Passed(whole, goals, losses, self._found(lockstep, reports))
+
+    def backward(self) -> None:
+        """Leave the gradients of the whole batch in the model's, on all ranks the same."""
+        lockstep, model = self._last, self._model
+        lockstep.backward()
+        if self.deterministic:
+            self._add_in_fixed_order(lockstep)
+        else:
+            if not lockstep.own:
+                model.flat_gradients.fill(0)
+            self.group.add_up(model.flat_gradients)
+
+    def _add_in_fixed_order(self, lockstep: Lockstep) -> None:
+        model, division = self._model, lockstep.division
+        total = len(division.parts)
+        nodes = {(own.index, own.index + 1): own.gradients for own in lockstep.own}
+        spans = [_spans_of(division.of_rank(rank), total) for rank in range(self.group.size)]
+        mine = [summed(nodes, *span) for span in spans[self.group.rank]]
+        own = np.array(mine, model.dtype).reshape(len(mine), model.flat_gradients.size)
+        rows = self.group.rows(own, [len(each) for each in spans])
+        every = {span: row for span, row in zip((s for each in spans for s in each), rows, strict=True)}
+        model.flat_gradients[...] = summed(every, 0, total)
+
+    def _found(self, lockstep: Lockstep, reports: Sequence[_Report]) -> dict[str, list[Found]]:
+        """Return what norms found for the batch, by the names of running means."""
+        found: dict[str, list[Found]] = {}
+        for name, mean in lockstep.running_means.items():
+            if name in lockstep.found:
+                found.setdefault(mean, []).extend(lockstep.found[name])
+            for report in reports:
+                found.setdefault(mean, []).extend(report.found.get(name, []))
+        return found
+
+    def _share_state(self) -> None:
+        """Let the state be that of the first part, whose rank is the first: not all ranks have run a part."""
+        if self._model.flat_state.size and self.group.size > 1:
+            self.group.share(self._model.flat_state)
+
+    def where_not_finite(self) -> str:
+        """Return in words where the first part is whose outputs or gradients are not finite; "" where none is."""
+        trained = self._model.parameter_runs.trained
+        broken = [
+            own.index
+            for own in self._last.own
+            if not all(np.isfinite(each).all() for each in own.plan.outputs.values())
+            or not all_finite(own.gradients, trained)
+        ]
+        first = next((each[0] for each in self.group.gathered(broken) if each), None)
+        if first is None:
+            return ""
+        start, stop = self._last.division.parts[first]
+        place = self.group.place(self._last.division.owner(first))
+        return f"; first seen on {place}, samples {start} to {stop - 1} of the batch of {self._last.division.samples}"
+
+    def _lockstep_of(self, batch: Batch) -> Lockstep:
+        model = self._model
+        if self._version != model._plans.version:  # what is frozen has changed
+            self._locksteps.clear()
+            self._version = model._plans.version
+        lockstep = self._locksteps.get(batch.shapes)
+        if lockstep is None:
+            division = Division(batch.size, self.group.size, self.deterministic, self._whole)
+            lockstep = self.agreed(
+                lambda: Lockstep(
+                    model, self.group, division, batch.shapes, self._objective.trained, self._synchronize
+                )
+            )
+            if len(self._locksteps) >= MOST_SIZES:
+                self._locksteps.popitem(last=False)
+            self._locksteps[batch.shapes] = lockstep
+        else:
+            self._locksteps.move_to_end(batch.shapes)
+        return lockstep
+
+    # ------------------------------------------------------------------------------------------------ whole sets
+
+    def each_computed_once(self, count: int, compute: Callable[[int], T]) -> Iterator[T]:
+        """Yield compute(0) to compute(count - 1), each computed by one rank, the same to all.
+
+        Which rank computes what matters to nothing but time: each result is that of one process.
+        """
+        size = self.group.size
+        for first in range(0, count, size):
+            own = first + self.group.rank
+            given = self.agreed(lambda own=own: compute(own) if own < count else None)  # type: ignore[misc]
+            yield from self.group.gathered(given)[: count - first]  # type: ignore[misc]
+
+    def agreed(self, work: Callable[[], T]) -> T:
+        """Return what this rank's work gives, once that of all ranks is done; where one has failed, all raise."""
+        result, error = None, None
+        try:
+            result = work()
+        except Exception as raised:
+            error = raised
+        failed = self.group.gathered(None if error is None else f"{type(error).__name__}: {error}")
+        rank = next((index for index, each in enumerate(failed) if each is not None), None)
+        if rank is None:
+            return result  # type: ignore[return-value]
+        raise self.common(RuntimeError(f"{self.group.place(rank)}: {failed[rank]}") if error is None else error)
+
+    def common(self, error: E) -> E:
+        """Return an exception that all ranks raise, each on its own: none of them waits for another."""
+        self._common = error
+        return error
+
+    def end_unless_common(self, error: BaseException) -> None:
+        """End all ranks by an exception that this one alone has: the others wait for it, or will."""
+        if self.group.size > 1 and error is not self._common:
+            self.group.abort("".join(traceback.format_exception(error)).rstrip())
+
+
+def _spans_of(parts: range, total: int) -> list[Span]:
+    return subtrees(parts.start, parts.stop, total)
+
