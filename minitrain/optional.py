@@ -13,6 +13,7 @@ EXTRAS = {
     "sklearn": "app",
     "safetensors": "app",
     "pooch": "app",
+    "mpi4py": "mpi",
 }
 
 

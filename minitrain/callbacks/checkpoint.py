@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class Checkpoint(Callback):
     -----
     A checkpoint is never overwritten with parameters that are not finite: there is a warning instead.
     """
+
+    writes: ClassVar[bool] = True
 
     def __init__(
         self,

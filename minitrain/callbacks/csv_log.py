@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import ClassVar, TextIO
 
 from minitrain.callbacks._paths import check_writable
 from minitrain.files import write_text
@@ -31,6 +31,8 @@ class CSVLog(Callback):
         killed process left unfinished the whole cells are kept. Rows of epochs that are trained again, those after the
         trainer's, are removed. What has columns that are not in the file's first row goes without them.
     """
+
+    writes: ClassVar[bool] = True
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
         self.path = Path(path).expanduser()

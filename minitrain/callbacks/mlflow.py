@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from minitrain.optional import require
 from minitrain.training.callback import Callback
@@ -37,6 +37,8 @@ class MLflow(Callback):
     -----
     A server that cannot be reached any more is a warning; training goes on, and nothing more is logged.
     """
+
+    writes: ClassVar[bool] = True
 
     def __init__(self, run_name: str | None = None, parameters: Mapping[str, Any] | None = None) -> None:
         self.run_name = run_name

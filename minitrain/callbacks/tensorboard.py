@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from minitrain.optional import require
 from minitrain.terminal.output import Output
@@ -34,6 +34,8 @@ class TensorBoard(Callback):
     -----
     What can no longer be written, on a full disk for example, is a warning; training goes on.
     """
+
+    writes: ClassVar[bool] = True
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = os.fspath(folder)

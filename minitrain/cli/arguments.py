@@ -9,6 +9,7 @@ from typing import Any
 import numba
 
 __all__ = [
+    "Flag",
     "HelpFormatter",
     "add_common",
     "add_data",
@@ -61,6 +62,16 @@ class _Recorded(argparse.Action):
         setattr(namespace, self.dest, values)
         if option is not None or values is not None:
             namespace.given = (*vars(namespace).get("given", ()), self.dest)
+
+
+class Flag(argparse.BooleanOptionalAction):
+    """--name and --no-name, of which `given` tells, too."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        super().__call__(parser, namespace, values, option)
+        namespace.given = (*vars(namespace).get("given", ()), self.dest)
 
 
 def record_given(parser: argparse.ArgumentParser) -> None:

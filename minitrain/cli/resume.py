@@ -12,6 +12,8 @@ __all__ = ["resume_settings"]
 
 # What may be another one without another result.
 FREE = ("threads", "data_folder", "save_every_steps")
+# What earlier versions had no word for, and did.
+SINCE = {"save_every_steps": None, "sync_batch_norm": True, "deterministic": False}
 ABOUT_THE_COMMAND = ("resume", "debug", "help")
 
 
@@ -42,8 +44,8 @@ def _is_longer(arguments: argparse.Namespace, config: dict[str, Any], name: str)
 
 
 def _recorded(config: dict[str, Any], name: str, path: Path) -> Any:
-    if name == "save_every_steps":
-        return config.get(name)
+    if name in SINCE:
+        return config.get(name, SINCE[name])
     if name not in config:
         raise ValueError(f"--resume: {path} says nothing about {name}: not a run that can go on")
     if name == "optimizer":

@@ -7,13 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 
 from minitrain import datasets, losses, models, optimizers, schedules
 from minitrain.cli import arguments as shared
+from minitrain.cli.ranks import Crew
 from minitrain.cli.resume import resume_settings
 from minitrain.model import Model
-from minitrain.terminal.output import say
 from minitrain.training.checkpoint_file import restore
 from minitrain.training.run_folder import WEIGHTS, RunFolder
 from minitrain.training.trainer import Trainer
@@ -32,6 +33,7 @@ EXAMPLES = """\
   minitrain train digits --model plain --depth 40 --norm none --out deep   (does not learn; try --norm before)
   minitrain train mnist --model article_b --data-folder ~/mnist --batch-size 64 --out mnist-run
   minitrain train --resume mnist-run                       (goes on where Ctrl-C or a crash has ended it)
+  mpiexec -n 2 python -m mpi4py -m minitrain train digits --model resnet20 --batch-size 64 --out spread-run
   minitrain train cifar10 --model resnet20 --optimizer sgd --lr 0.1 --l2 1e-4 --epochs 30 --out cifar-run
 """
 DETAILS = (
@@ -91,22 +93,41 @@ def _add_training(group: Any) -> None:
         "--save-every-steps", type=shared.positive, metavar="N", help="save within epochs, too, after so many steps"
     )
     group.add_argument("--seed", type=int, default=0, help="of first weights, order of samples, dropout")
+    group.add_argument(
+        "--sync-batch-norm",
+        action=shared.Flag,
+        default=True,
+        help="on several ranks of an MPI program: statistics of the whole batch, or of each rank's part",
+    )
+    group.add_argument(
+        "--deterministic", action=shared.Flag, default=False, help="the same bits for any number of ranks; slower"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and write the run folder; after a signal 128 more than its number, as a shell says it.
 
-    Everything is checked before the folder is touched: the last checks are those of `fit`.
+    Everything is checked before the folder is touched: the last checks are those of `fit`. Of several ranks, the first
+    one writes and talks.
     """
-    folder = _folder(arguments)
+    crew = Crew()
+    folder = _folder(arguments, crew)
     shared.use_threads(arguments.threads)
     (x, y), held_out = datasets.load(arguments.dataset, folder=arguments.data_folder)
     model = _model(arguments, x, y)
     steps = math.ceil(len(x) / arguments.batch_size)
-    trainer = Trainer(model, losses.SoftmaxCrossEntropy(), _optimizer(arguments, steps))
+    trainer = Trainer(
+        model,
+        losses.SoftmaxCrossEntropy(),
+        _optimizer(arguments, steps),
+        comm=crew.comm,
+        sync_batch_norm=arguments.sync_batch_norm,
+        deterministic=arguments.deterministic,
+    )
     if arguments.resume is not None:
         restore(trainer, folder.path / WEIGHTS)
-    say(f"{arguments.model} on {arguments.dataset}: {model.count_parameters():,} parameters, {len(x):,} samples")
+    size = f"{model.count_parameters():,} parameters, {len(x):,} samples"
+    crew.say(f"{arguments.model} on {arguments.dataset}: {size}{_ranks(trainer)}")
     try:
         history = trainer.fit(
             x,
@@ -114,21 +135,34 @@ def run(arguments: argparse.Namespace) -> int:
             epochs=max(arguments.epochs - trainer.epoch, 0),
             batch_size=arguments.batch_size,
             validation_data=held_out,
-            callbacks=folder.callbacks(arguments),
+            callbacks=folder.callbacks(arguments) if crew.is_first else [],
         )
     except BaseException as error:
         if folder.has_begun:
             folder.finish_failed(trainer, "diverged" if isinstance(error, ArithmeticError) else "failed")
+        if trainer.spread is not None and trainer.spread.is_common(error):
+            crew.wait()
+            if not crew.is_first:
+                raise SystemExit(1 if isinstance(error, ArithmeticError) else 2) from None  # the first one says it
         raise
-    folder.finish(trainer)
+    if crew.is_first:
+        folder.finish(trainer)
     last = {name: series[-1] for name, series in history.metrics.items() if series}
     if "val_accuracy" in last and not math.isnan(last["val_accuracy"]):
-        say(f"held-out accuracy {last['val_accuracy']:.2%}, loss {last['val_loss']:.4f}")
-    say(f"written to {folder.path}")
+        crew.say(f"held-out accuracy {last['val_accuracy']:.2%}, loss {last['val_loss']:.4f}")
+    crew.say(f"written to {folder.path}")
+    crew.wait()
     return 0 if history.signal is None else 128 + history.signal
 
 
-def _folder(arguments: argparse.Namespace) -> RunFolder:
+def _ranks(trainer: Trainer) -> str:
+    """Return what is said of the ranks, where there are some."""
+    if trainer.spread is None or trainer.spread.group.size == 1:
+        return ""
+    return f", {trainer.spread.group.size} ranks of {numba.get_num_threads()} threads"
+
+
+def _folder(arguments: argparse.Namespace, crew: Crew) -> RunFolder:
     """Return the folder of the run, checked; the settings of one that goes on are put into `arguments`."""
     if arguments.resume is None:
         for name, value in (("DATASET", arguments.dataset), ("--out", arguments.out)):
@@ -138,7 +172,8 @@ def _folder(arguments: argparse.Namespace) -> RunFolder:
     else:
         resume_settings(arguments)
         folder = RunFolder(arguments.resume, resume=True)
-    folder.check(arguments.force)
+    if crew.is_first:
+        folder.check(arguments.force)
     return folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from minitrain.training.step import Learner
 
@@ -25,7 +25,16 @@ class Callback:
 
     What a callback remembers from epoch to epoch belongs into `state` and `restore_state`: a checkpoint keeps it, so
     that a resumed training is the one that was never interrupted.
+
+    On several ranks all of them have all callbacks, which see the same numbers, but for those that write.
+
+    Attributes
+    ----------
+    writes : bool
+        Whether it writes files or talks to a server: of several ranks only the first one has it.
     """
+
+    writes: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         """Return the class with the arguments that the callback was made with, as far as it keeps them."""

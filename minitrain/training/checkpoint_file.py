@@ -22,6 +22,8 @@ VERSION = 1
 def save_checkpoint(trainer: Learner, path: str | os.PathLike[str]) -> None:
     """Write model, optimizer vectors, steps and epochs, and where a fit is; the file is whole or not there.
 
+    Of several ranks, which all hold the same, the first one writes.
+
     Raises
     ------
     ImportError
@@ -29,6 +31,8 @@ def save_checkpoint(trainer: Learner, path: str | os.PathLike[str]) -> None:
     OSError
         The file cannot be written; what was there before is kept.
     """
+    if trainer.rank != 0:
+        return
     model = trainer.model
     arrays = {**model.params, **model.state}
     arrays |= {model_file.TRAINING_PREFIX + name: slot for name, slot in trainer.slots.items()}

@@ -22,6 +22,7 @@ from minitrain.terminal.progress import make_progress
 from minitrain.training.callback import Callback
 from minitrain.training.history import History
 from minitrain.training.hooks import Hooks, with_notes
+from minitrain.training.ranks.alike import expect_alike, identity_of
 from minitrain.training.step import Learner
 from nbnorm.jit.checks import expect_boolean, expect_integer
 
@@ -51,15 +52,36 @@ class Fitting:
         verbose: bool | Literal["auto"],
     ) -> None:
         self._trainer = trainer
-        seed = self._seed(None if seed is None else expect_integer("seed", seed, 0))
-        first = Pass(trainer.epoch + 1, epochs, self._trains_on_one)
-        self._feed, self._validation = data.checked(trainer.model, trainer.objective, seed, first)
+        self._spread = trainer.spread
         self._epochs = epochs
+        self._announce = verbose is not False and trainer.rank == 0
+        self._progress = make_progress(verbose if trainer.rank == 0 else False)
+        self.history = History()
+
+        def check() -> None:
+            self._check(data, callbacks, shuffle, seed)
+
+        if self._spread is None:
+            check()
+            return
+        self._spread.agreed(check)
+        settings = {
+            "loss": trainer.loss, "loss_weights": trainer.loss_weights, "optimizer": trainer.optimizer.config(),
+            "steps": trainer.steps, "epochs": (trainer.epoch, epochs), "batch_size": data.batch_size,
+            "accumulate": data.accumulate, "seed and shuffle": (self._position.seed, shuffle),
+        }  # fmt: skip
+        identity = identity_of(trainer.model, self._feed, settings, self._spread.deterministic)
+        difference = expect_alike(self._spread.group, identity)
+        if difference is not None:
+            raise self._spread.common(ValueError(difference))
+
+    def _check(self, data: TrainingData, callbacks: Sequence[Callback], shuffle: bool, given_seed: int | None) -> None:
+        trainer = self._trainer
+        seed = self._seed(None if given_seed is None else expect_integer("seed", given_seed, 0))
+        first = Pass(trainer.epoch + 1, self._epochs, self._trains_on_one)
+        self._feed, self._validation = data.checked(trainer.model, trainer.objective, seed, first)
         self._hooks = Hooks(trainer, callbacks)
         self._position = self._place(seed, expect_boolean("shuffle", shuffle), data)
-        self._progress = make_progress(verbose)
-        self._announce = verbose is not False
-        self.history = History()
         self._reserve_memory()
         self._hooks.check(self._expected())
         trainer.remember_scales(measured(self._feed.some_inputs()))
@@ -73,16 +95,20 @@ class Fitting:
         quiet = np.errstate(over="ignore", invalid="ignore")  # a step looks at its numbers itself
         validating = trainer.validating_on(self._validation)
         with deferred_interrupt(self._announce) as self._interrupt, self._progress, quiet, validating:
+            if self._spread is not None:
+                self._spread.begin(self._interrupt)
             failure: BaseException | None = None
             try:
                 self._hooks.begin(states)
                 while trainer.epoch < last and not trainer.stop_requested:
                     self._run_epoch(trainer.epoch + 1, last)
-                    self._interrupt.check()
+                    self._check_interrupt()
             except KeyboardInterrupt as stop:
                 failure = self._conclude_interrupted(stop)
             except BaseException as error:
                 failure = error
+                if self._spread is not None:
+                    self._spread.end_unless_common(error)
             trainer.end_at(position)
             try:
                 self._hooks.end()
@@ -98,7 +124,7 @@ class Fitting:
         self._progress.begin(epoch, last, self._feed.samples)
         groups = self._feed.groups(epoch, position.seed, position.shuffle, position.batches)
         for batch, group in enumerate(groups, position.batches):
-            self._interrupt.check()
+            self._check_interrupt()
             hooks.tell("on_batch_begin", batch)
             loss = self._train_on(group, tally)
             position.batches, position.seen, position.steps = batch + 1, tally.samples, trainer.steps
@@ -107,8 +133,19 @@ class Fitting:
             self._progress.advance(tally)
         trainer.epoch = epoch
         values = self._values(tally, validate=True)
+        if self._spread is not None:
+            values = self._spread.group.gathered(values)[0]  # seconds are not the same everywhere
         self._record(values)
         hooks.end_epoch(epoch, values)
+        if self._spread is not None:  # one that stops stops all
+            trainer.stop_requested = any(self._spread.group.gathered(trainer.stop_requested))
+
+    def _check_interrupt(self) -> None:
+        """Raise KeyboardInterrupt where an end was asked for, of any rank: between two steps that all have made."""
+        if self._spread is None:
+            self._interrupt.check()
+        else:
+            self._spread.check_interrupt()
 
     def _begin_epoch(self, epoch: int) -> Tally:
         """Return the sums of an epoch: nothing yet, or those of the one that goes on."""
@@ -220,6 +257,8 @@ class Fitting:
             )
             with self._trainer.model.held(shapes):
                 pass
+        if self._spread is not None:  # the parts of a batch have memory of their own
+            return
         for shapes in self._feed.shapes:
             with self._trainer.held(shapes):
                 pass

@@ -26,10 +26,10 @@ class Hooks:
         if isinstance(callbacks, Callback):
             raise TypeError(f"callbacks: expected a sequence of Callback objects, got one alone: [{callbacks!r}]")
         self._trainer = trainer
-        self._callbacks = list(callbacks)
-        for callback in self._callbacks:
+        for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
+        self._callbacks = [each for each in callbacks if trainer.rank == 0 or not each.writes]
         self._begun: list[Callback] = []
         self._after_batch = [each for each in self._callbacks if type(each).after_batch is not Callback.after_batch]
 

@@ -14,6 +14,7 @@ from minitrain.layer import Shape
 from minitrain.model import Model
 from minitrain.objective.objective import Objective
 from minitrain.optimizers import all_finite
+from minitrain.terminal.interrupts import Interrupt
 from minitrain.training.ranks.division import Division, ghost_sizes
 from minitrain.training.ranks.group import Group
 from minitrain.training.ranks.lockstep import Lockstep
@@ -25,6 +26,7 @@ __all__ = ["Passed", "Spread"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
+KINDS = (ValueError, TypeError, OSError, ImportError, ArithmeticError)
 MOST_SIZES = 4  # of batches whose plans are kept: a full one, the last of an epoch, and those of another fit
 
 
@@ -72,8 +74,8 @@ class Spread:
         self._whole = ghost_sizes(model.graph)
         self._locksteps: OrderedDict[tuple[Shape, ...], Lockstep] = OrderedDict()
         self._version = -1
-        self.signal: int | None = None  # that one of the ranks got, known to all of them
-        self.own_signal: Callable[[], int | None] = lambda: None
+        self._interrupt: Interrupt | None = None  # of the fit that runs: what this rank was sent
+        self._signal: int | None = None  # that one of the ranks was sent, known to all of them
         self._common: BaseException | None = None
         model.graph_of_part(0, synchronize)  # what has no form for it is said at once
 
@@ -95,8 +97,8 @@ class Spread:
             targets.append(tuple(each.copy() for each in batch.part(*own.samples).load(own.plan)))
         lockstep.forward()
         outputs = [{name: each.copy() for name, each in own.plan.outputs.items()} for own in lockstep.own]
-        reports = self.group.gathered(_Report(outputs, targets, lockstep.own_found, self.own_signal()))
-        self.signal = next((each.signal for each in reports if each.signal is not None), self.signal)
+        reports = self.group.gathered(_Report(outputs, targets, lockstep.own_found, self._own_signal()))
+        self._signal = next((each.signal for each in reports if each.signal is not None), None)
         self._share_state()
         every = [each for report in reports for each in report.outputs]
         whole = {name: np.concatenate([each[name] for each in every]) for name in every[0]}
@@ -170,9 +172,7 @@ class Spread:
         if lockstep is None:
             division = Division(batch.size, self.group.size, self.deterministic, self._whole)
             lockstep = self.agreed(
-                lambda: Lockstep(
-                    model, self.group, division, batch.shapes, self._objective.trained, self._synchronize
-                )
+                lambda: Lockstep(model, self.group, division, batch.shapes, self._objective.trained, self._synchronize)
             )
             if len(self._locksteps) >= MOST_SIZES:
                 self._locksteps.popitem(last=False)
@@ -180,6 +180,23 @@ class Spread:
         else:
             self._locksteps.move_to_end(batch.shapes)
         return lockstep
+
+    def begin(self, interrupt: Interrupt) -> None:
+        """Let others know what this rank is asked for while a fit runs."""
+        self._interrupt, self._signal = interrupt, None
+
+    def _own_signal(self) -> int | None:
+        return None if self._interrupt is None else self._interrupt.requested
+
+    def check_interrupt(self) -> None:
+        """Raise KeyboardInterrupt where all ranks know that one of them was asked to end: between steps."""
+        if self._signal is not None:
+            common = Interrupt()
+            common.requested = self._signal
+            try:
+                common.check()
+            except KeyboardInterrupt as interrupt:
+                raise self.common(interrupt) from None
 
     # ------------------------------------------------------------------------------------------------ whole sets
 
@@ -195,29 +212,41 @@ class Spread:
             yield from self.group.gathered(given)[: count - first]  # type: ignore[misc]
 
     def agreed(self, work: Callable[[], T]) -> T:
-        """Return what this rank's work gives, once that of all ranks is done; where one has failed, all raise."""
+        """Return what this rank's work gives, once that of all ranks is done; where one has failed, all raise.
+
+        Those that have not failed raise an error of the same kind, which names the rank.
+        """
         result, error = None, None
         try:
             result = work()
         except Exception as raised:
             error = raised
-        failed = self.group.gathered(None if error is None else f"{type(error).__name__}: {error}")
+        failed = self.group.gathered(None if error is None else (_kind_of(error), str(error)))
         rank = next((index for index, each in enumerate(failed) if each is not None), None)
         if rank is None:
             return result  # type: ignore[return-value]
-        raise self.common(RuntimeError(f"{self.group.place(rank)}: {failed[rank]}") if error is None else error)
+        kind, text = failed[rank]  # type: ignore[misc]
+        raise self.common(kind(f"{self.group.place(rank)}: {text}") if error is None else error)
 
     def common(self, error: E) -> E:
         """Return an exception that all ranks raise, each on its own: none of them waits for another."""
         self._common = error
         return error
 
+    def is_common(self, error: BaseException) -> bool:
+        """Return whether all ranks have raised this one."""
+        return error is self._common
+
     def end_unless_common(self, error: BaseException) -> None:
         """End all ranks by an exception that this one alone has: the others wait for it, or will."""
-        if self.group.size > 1 and error is not self._common:
+        if self.group.size > 1 and not self.is_common(error):
             self.group.abort("".join(traceback.format_exception(error)).rstrip())
+
+
+def _kind_of(error: Exception) -> type[Exception]:
+    """Return a builtin class of errors that can be sent to other ranks."""
+    return next((each for each in KINDS if isinstance(error, each)), RuntimeError)
 
 
 def _spans_of(parts: range, total: int) -> list[Span]:
     return subtrees(parts.start, parts.stop, total)
-
