@@ -322,7 +322,7 @@ class Learner(Trained, sealed=True):
                 for pools in self._pools:
                     for mean in pools.keys() & found.keys():
                         for of_part in found[mean]:
-                            pools[mean].add(*of_part)
+                            pools[mean].add(of_part.count, of_part.mean, of_part.var)
                 if sums is not None:
                     sums.average()
                 self.optimizer.update(model.flat_params, model.flat_gradients, self.slots, self.steps, runs)

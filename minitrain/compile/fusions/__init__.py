@@ -22,7 +22,8 @@ from minitrain.compile.rewrite import Pattern, rewrite
 from minitrain.graph.graph import Graph
 
 __all__ = [
-    "ALWAYS", "FREEZING", "INFERENCE", "TRAINING", "freeze", "fuse", "fuse_for_inference", "fuse_for_training", "spread",
+    "ALWAYS", "FREEZING", "INFERENCE", "TRAINING", "freeze", "fuse", "fuse_for_inference", "fuse_for_training",
+    "spread",
 ]  # fmt: skip
 
 ALWAYS: tuple[Pattern, ...] = (batch_norm_relu, batch_norm_add_relu, row_norm_relu)

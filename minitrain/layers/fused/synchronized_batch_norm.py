@@ -222,19 +222,19 @@ class SynchronizedBatchNorm(Layer):
         """Write dx by the sums of all parts, and the gradients of gamma and beta by those of this one."""
         channels = t.xs[0].shape[1]
         total, product = t.own_sums[:channels], t.own_sums[channels:]
-        if t.dxs[0] is not None:
-            self._take_mean_away(t, sums[:channels], sums[channels:])
+        dx = t.dxs[0]
+        if dx is not None:
+            self._take_mean_away(t, as_3d(dx), sums[:channels], sums[channels:])
         dgamma, dbeta = self.norm.gradients_of(t)
         if dgamma is not None:
             dgamma[...] = product if self.norm.renorm is None else t.r * product + t.d * total
         if dbeta is not None:
             dbeta[...] = total
 
-    def _take_mean_away(self, t: Tensors, total: Doubles, product: Doubles) -> None:
+    def _take_mean_away(self, t: Tensors, dx: Array, total: Doubles, product: Doubles) -> None:
         """dx -= gamma inv_std (total + x_hat product) / count: what dx owes to mean and variance following x."""
         factor = self._affine(t)[0] * t.inv_std / -float(t.count[0])
         slope, offset = ((factor * each).astype(t.y.dtype) for each in (product, total))
-        dx = as_3d(t.dxs[0])
         batch_norm.infer(self._valid_x(t), dx, slope, offset, t.mean, t.var, self.norm.eps, False, dx)
         if t.marked is not None:
             masked.clear(dx, t.marked.valid())

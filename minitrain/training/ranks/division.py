@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -55,7 +56,7 @@ class Division:
         count = min(FIXED_PARTS if fixed else ranks, units)
         ends = [borders[units * index // count] for index in range(count + 1)]
         self.samples = samples
-        self.parts = [Part(start, stop) for start, stop in zip(ends, ends[1:], strict=False)]
+        self.parts = [Part(start, stop) for start, stop in itertools.pairwise(ends)]
         self._ranks = ranks
 
     def of_rank(self, rank: int) -> range:

@@ -1,10 +1,11 @@
-"""The parts of a batch that one rank computes, layer by layer, so that batch norms of all parts of all ranks can meet."""
+"""The parts of a batch that one rank computes, layer by layer, so that batch norms of all parts can meet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -25,13 +26,24 @@ __all__ = ["Lockstep", "OwnPart"]
 Call = Callable[[], object]
 
 
-class OwnPart(NamedTuple):
-    """A part of this rank."""
+@dataclass(frozen=True)
+class OwnPart:
+    """A part of this rank.
 
-    index: int  #: among all parts
+    Attributes
+    ----------
+    index : int
+        Among all parts.
+    samples : Part
+    plan : Plan
+    gradients : array
+        Of all parameters, flat.
+    """
+
+    index: int
     samples: Part
     plan: Plan
-    gradients: Array  #: of all parameters, flat
+    gradients: Array
 
 
 class Lockstep:
@@ -91,9 +103,15 @@ class Lockstep:
                 flat = np.zeros_like(flat)
                 gradients = flat_views(model._param_buffers, flat)  # type: ignore[assignment]
             graph = model.graph_of_part(part.start, synchronize)
-            plan = Plan(
-                graph, _named(model, shapes, part), model.dtype, model.params, model.state, gradients, losses=losses
-            )
+            try:
+                plan = Plan(
+                    graph, _named(model, shapes, part), model.dtype, model.params, model.state, gradients, losses=losses
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"{error} (samples {part.start} to {part.stop - 1} of a batch of {division.samples}, which "
+                    "sync_batch_norm=False normalizes by themselves)"
+                ) from error
             self.own.append(OwnPart(index, part, plan, flat))
         self._schedule = schedule
         self._runs = 0
@@ -143,7 +161,7 @@ class Lockstep:
             if kind == direction and name in meeting:
                 calls.append(meeting[name])
             else:
-                calls.append(partial(self._run if ahead else _call_each, runs, self._steps.get(name)))
+                calls.append(partial(self._run, runs, self._steps[name]) if ahead else partial(_call_each, runs))
         return calls
 
     def _run(self, runs: Sequence[Call], step: Step) -> None:
@@ -194,7 +212,7 @@ def _named(model: Model, shapes: Sequence[Shape], part: Part) -> dict[str, Shape
     return dict(zip(model.graph.inputs, of_part, strict=True))
 
 
-def _call_each(runs: Sequence[Call], _: Step | None) -> None:
+def _call_each(runs: Sequence[Call]) -> None:
     for run in runs:
         run()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -42,7 +42,7 @@ class Passed(NamedTuple):
 class _Report(NamedTuple):
     """What a rank tells the others of the parts that it has passed forward."""
 
-    outputs: list[Mapping[str, Array]]
+    outputs: list[dict[str, Array]]
     targets: list[tuple[Array, ...]]
     found: dict[str, list[Found]]
     signal: int | None
@@ -129,7 +129,7 @@ class Spread:
         mine = [summed(nodes, *span) for span in spans[self.group.rank]]
         own = np.array(mine, model.dtype).reshape(len(mine), model.flat_gradients.size)
         rows = self.group.rows(own, [len(each) for each in spans])
-        every = {span: row for span, row in zip((s for each in spans for s in each), rows, strict=True)}
+        every = dict(zip((s for each in spans for s in each), rows, strict=True))
         model.flat_gradients[...] = summed(every, 0, total)
 
     def _found(self, lockstep: Lockstep, reports: Sequence[_Report]) -> dict[str, list[Found]]:

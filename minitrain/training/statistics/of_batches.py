@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from minitrain.layers._running import move_by
 from minitrain.model import Model
 from minitrain.training.statistics.norms import norms_of
 from minitrain.training.statistics.pooled import Pooled
+from nbnorm.jit.arrays import Array
 from nbnorm.kernels.batch_norm import ghosts
 
 __all__ = ["Found", "PooledMove", "Pools", "finds_statistics", "forward_into", "found_of"]
@@ -23,12 +25,21 @@ __all__ = ["Found", "PooledMove", "Pools", "finds_statistics", "forward_into", "
 Pools = Mapping[str, Pooled]  # by the name of a running mean
 
 
-class Found(NamedTuple):
-    """Statistics of a batch, or of a ghost."""
+@dataclass(frozen=True)
+class Found:
+    """Statistics of a batch, or of a ghost.
 
-    count: int  #: values of a channel
+    Attributes
+    ----------
+    count : int
+        Values of a channel.
+    mean, var : array
+        Of each channel; the variance is biased.
+    """
+
+    count: int
     mean: Array
-    var: Array  #: biased
+    var: Array
 
 
 def finds_statistics(t: Tensors) -> bool:
@@ -49,7 +60,7 @@ def forward_into(plan: Plan, pools: Sequence[Pools]) -> None:
                 mean = node.variable("running_mean")
                 for each in (pool[mean] for pool in pools if mean in pool):
                     for found in found_of(node, tensors):
-                        each.add(*found)
+                        each.add(found.count, found.mean, found.var)
 
 
 def found_of(node: GraphNode, t: Tensors) -> Iterator[Found]:
@@ -106,7 +117,7 @@ class PooledMove:
                 continue
             pooled = Pooled()
             for each in every:
-                pooled.add(*each)
+                pooled.add(each.count, each.mean, each.var)
             self._move_by(mean, [pooled])
 
     def _move_by(self, mean: str, every: Sequence[Found | Pooled]) -> None:
