@@ -17,12 +17,14 @@ AS_ONE = """
     weights = np.arange(SAMPLES) % 4
     def of(**options):
         return lambda: conv_net(norm=lambda: layers.BatchNorm(**options))
+    # Of two values a channel, what the gradient leaves is a difference of numbers that are equal but for eps.
+    few = 1.0
     cases = {
         "even parts": (conv_net, conv, {}),
         "7 + 1 samples": (conv_net, (conv[0][:15], conv[1][:15]), {}),
-        "a sample for some ranks only": (conv_net, (conv[0][:2], conv[1][:2]), {"batch_size": 2, "epochs": 10}),
+        "a sample for some ranks only": (of(eps=few), (conv[0][:2], conv[1][:2]), {"batch_size": 2, "epochs": 20}),
         "lengths": (net_with_lengths, masked, {}),
-        "ghosts": (of(ghost_size=2), conv, {}),
+        "ghosts": (of(ghost_size=2, eps=few), conv, {}),
         "renorm": (of(renorm=layers.Renorm(2.0, 1.0)), conv, {}),
         "threshold": (of(threshold=1.0), conv, {}),
         "without bias": (of(debias=True, bias=False), conv, {}),
