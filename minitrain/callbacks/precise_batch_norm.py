@@ -60,5 +60,5 @@ class PreciseBatchNorm(Callback):
 
     def _calibrate(self, trainer: Learner, epoch: int) -> None:
         if epoch % self.every == 0:
-            calibrate_on(trainer.model, trainer.objective, self._x, self.batch_size)
+            calibrate_on(trainer.model, trainer.objective, self._x, self.batch_size, trainer.spread)
             self._steps = trainer.steps

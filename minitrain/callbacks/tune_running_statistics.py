@@ -129,7 +129,7 @@ class TuneRunningStatistics(Callback):
         self.losses, states = {}, dict[Candidate, Array]()
         try:
             if self._precise is not None:
-                calibrate_on(model, trainer.objective, self._precise, self.batch_size)
+                calibrate_on(model, trainer.objective, self._precise, self.batch_size, trainer.spread)
                 states["precise"] = model.flat_state.copy()
                 self.losses["precise"] = trainer.validate()["loss"]
                 model.flat_state[...] = before

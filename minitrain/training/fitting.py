@@ -132,6 +132,8 @@ class Fitting:
             position.steps = trainer.steps  # a callback may have made steps, too
             self._progress.advance(tally)
         trainer.epoch = epoch
+        if self._spread is not None:
+            self._spread.make_alike((trainer.model.flat_params, *trainer.slots.values()))
         values = self._values(tally, validate=True)
         if self._spread is not None:
             values = self._spread.group.gathered(values)[0]  # seconds are not the same everywhere

@@ -12,7 +12,7 @@ import numpy as np
 from minitrain.compile.plan import Plan
 from minitrain.data.batch import Batch as DataBatch
 from minitrain.data.batch import GivenBatch
-from minitrain.data.samples import Samples, ranges
+from minitrain.data.samples import Samples
 from minitrain.data.scale import Scale, warn_of_other_scales
 from minitrain.data.stream import Stream, expect_stream
 from minitrain.data.weights import expect_some
@@ -31,6 +31,7 @@ from minitrain.optimizers import AccumulatedGradients, Optimizer, all_finite
 from minitrain.training.ahead import offered_step
 from minitrain.training.diagnosis import Failure, NonFiniteLossError, explain
 from minitrain.training.history import History
+from minitrain.training.measuring import measure
 from minitrain.training.ranks.group import group_of
 from minitrain.training.ranks.spread import Spread
 from minitrain.training.statistics.of_batches import Found, PooledMove, Pools, forward_into
@@ -429,42 +430,9 @@ class Learner(Trained, sealed=True):
 
     def evaluate_samples(self, samples: Samples | Stream, batch_size: int = 256) -> dict[str, float]:
         """Do what `evaluate` does on data that were checked before."""
-        if isinstance(samples, Stream):
-            return self._evaluate_stream(samples)
-        tally = self.tally(weighted=samples.weights is not None)
-        if self._spread is not None and self._spread.group.size > 1:
-            self._evaluate_spread(self._spread, samples, batch_size, tally)
-            return tally.values()
-        for start, stop in ranges(len(samples), batch_size):
-            with self.model.held(samples.shapes(stop - start)) as plan:
-                inputs, targets, weights = samples.slices(start, stop)
-                plan.load(inputs)
-                plan.forward()
-                tally.add(self.objective(plan.outputs, targets, None, weights), plan.outputs, targets, weights)
-        return tally.values()
-
-    def _evaluate_spread(self, spread: Spread, samples: Samples, batch_size: int, tally: Tally) -> None:
-        """Let each rank compute some of the batches, and all take all of them: in the bits of one process."""
-        bounds = ranges(len(samples), batch_size)
-
-        def compute(index: int) -> tuple[dict[str, Array], tuple[Array, ...], Weights | None]:
-            start, stop = bounds[index]
-            with self.model.held(samples.shapes(stop - start)) as plan:
-                inputs, targets, weights = samples.slices(start, stop)
-                plan.load(inputs)
-                plan.forward()
-                return {name: each.copy() for name, each in plan.outputs.items()}, targets, weights
-
-        for outputs, targets, weights in spread.each_computed_once(len(bounds), compute):
-            tally.add(self.objective(outputs, targets, None, weights), outputs, targets, weights)
-
-    def _evaluate_stream(self, stream: Stream) -> dict[str, float]:
-        tally = self.tally(stream.is_weighted)
-        for batch in stream.each():
-            with self.model.held(batch.shapes) as plan:
-                targets, weights = batch.load(plan), batch.given_weights
-                plan.forward()
-                tally.add(self.objective(plan.outputs, targets, None, weights), plan.outputs, targets, weights)
+        weighted = samples.is_weighted if isinstance(samples, Stream) else samples.weights is not None
+        tally = self.tally(weighted)
+        measure(self.model, self.objective, samples, batch_size, tally, self._spread)
         return tally.values()
 
     def tally(self, weighted: bool = False) -> Tally:

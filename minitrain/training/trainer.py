@@ -15,6 +15,7 @@ from minitrain.training.diagnosis import NonFiniteLossError
 from minitrain.training.fitting import Fitting
 from minitrain.training.history import History
 from minitrain.training.learning_rate_finder import LearningRateFinder, find_learning_rate
+from minitrain.training.measuring import predict
 from minitrain.training.profile import LayerProfile, format_profile, profile_plan
 from minitrain.training.statistics.adaptation import Method, adapt_to
 from minitrain.training.statistics.calibration import calibrate_on
@@ -255,7 +256,7 @@ class Trainer(Learner, sealed=True):
         >>> float(model.state["bn1.running_mean"][0]), float(model.state["bn1.running_var"][0])
         (4.0, 13.0)
         """
-        calibrate_on(self.model, self.objective, x, batch_size)
+        calibrate_on(self.model, self.objective, x, batch_size, self.spread)
 
     def adapt(
         self,
@@ -322,6 +323,29 @@ class Trainer(Learner, sealed=True):
             epochs=epochs,
         )
 
+    def predict(self, x: Batch, batch_size: int = 256) -> Any:
+        """Return the outputs for all samples of `x`, as `Model.predict` does.
+
+        Of several ranks, which all call it, each computes some of the batches, and all get all outputs.
+
+        Parameters
+        ----------
+        x : array of shape (samples, *input shape), or a sequence of arrays for several inputs
+        batch_size : int
+            Samples computed at a time: bounds the memory.
+
+        Returns
+        -------
+        array of shape (samples, *output shape), of the model's dtype
+            A dictionary of arrays by the names of the outputs, where they have names.
+
+        Raises
+        ------
+        ValueError
+            A shape that does not fit.
+        """
+        return predict(self.model, x, expect_integer("batch_size", batch_size, 1), self.spread)
+
     def predict_proba(self, x: Batch, batch_size: int = 256) -> Any:
         """Return the probability of each class for all samples of `x`, as `minitrain predict` prints them.
 
@@ -354,7 +378,7 @@ class Trainer(Learner, sealed=True):
         (5, 3)
         """
         warn_of_other_scales("x", self.scales, self.model.check_inputs(x))
-        return probabilities(self.model.graph, self.model.predict(x, batch_size), self._losses_by_output())
+        return probabilities(self.model.graph, self.predict(x, batch_size), self._losses_by_output())
 
     def predict_classes(self, x: Batch, batch_size: int = 256) -> Any:
         """Return the most likely class of each sample, int64 (samples,); see `predict_proba`.
@@ -362,7 +386,7 @@ class Trainer(Learner, sealed=True):
         Of several yes-or-no outputs 0 or 1 for each of them, (samples, outputs).
         """
         warn_of_other_scales("x", self.scales, self.model.check_inputs(x))
-        return classes(self.model.graph, self.model.predict(x, batch_size), self._losses_by_output())
+        return classes(self.model.graph, self.predict(x, batch_size), self._losses_by_output())
 
     def _losses_by_output(self) -> dict[str, Loss]:
         return {term.output: term.loss for term in self.objective.terms}

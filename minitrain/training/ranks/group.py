@@ -34,8 +34,8 @@ class Group(Protocol):
     def rows(self, own: Array, counts: Sequence[int]) -> Array:
         """Return the rows of all ranks, in the order of the ranks; `counts` of them each."""
 
-    def add_up(self, array: Array) -> None:
-        """Overwrite an array with the sum of those of all ranks."""
+    def add_up(self, own: Array, total: Array) -> None:
+        """Overwrite `total` with the sum of the arrays of all ranks."""
 
     def share(self, array: Array) -> None:
         """Overwrite an array with that of the first rank."""
@@ -59,8 +59,8 @@ class Alone:
     def rows(self, own: Array, counts: Sequence[int]) -> Array:
         return own
 
-    def add_up(self, array: Array) -> None:
-        """There is nothing to add."""
+    def add_up(self, own: Array, total: Array) -> None:
+        total[...] = own
 
     def share(self, array: Array) -> None:
         """There is nobody to share with."""
@@ -111,8 +111,8 @@ class Ranks:
         self._comm.Allgatherv(np.ascontiguousarray(own), [every, sizes])
         return every
 
-    def add_up(self, array: Array) -> None:
-        self._comm.Allreduce(self._mpi.IN_PLACE, array)
+    def add_up(self, own: Array, total: Array) -> None:
+        self._comm.Allreduce(own, total)
 
     def share(self, array: Array) -> None:
         self._comm.Bcast(array)

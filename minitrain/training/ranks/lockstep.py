@@ -60,6 +60,8 @@ class Lockstep:
         The outputs whose gradients are given; all unless given.
     synchronize : bool
         Whether batch norms are those of the whole batch.
+    flats : sequence of arrays
+        Where the gradients of each part of this rank go, those of all parameters in one; zeros for what is frozen.
 
     Attributes
     ----------
@@ -78,6 +80,7 @@ class Lockstep:
         shapes: tuple[Shape, ...],
         losses: tuple[str, ...] | None,
         synchronize: bool,
+        flats: Sequence[Array],
     ) -> None:
         self._model, self._group, self._counts = model, group, division.counts
         self.division = division
@@ -98,10 +101,8 @@ class Lockstep:
         }
         self.own: list[OwnPart] = []
         for index in indices:
-            part, flat, gradients = division.parts[index], model.flat_gradients, model.gradients
-            if len(indices) > 1:  # all of them are there at once
-                flat = np.zeros_like(flat)
-                gradients = flat_views(model._param_buffers, flat)  # type: ignore[assignment]
+            part, flat = division.parts[index], flats[len(self.own)]
+            gradients = flat_views(model._param_buffers, flat)
             graph = model.graph_of_part(part.start, synchronize)
             try:
                 plan = Plan(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from nbnorm.jit.arrays import Array
 __all__ = ["Passed", "Spread"]
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 E = TypeVar("E", bound=BaseException)
 KINDS = (ValueError, TypeError, OSError, ImportError, ArithmeticError)
 MOST_SIZES = 4  # of batches whose plans are kept: a full one, the last of an epoch, and those of another fit
@@ -73,6 +75,7 @@ class Spread:
         self._model, self._objective, self._synchronize = model, objective, synchronize
         self._whole = ghost_sizes(model.graph)
         self._locksteps: OrderedDict[tuple[Shape, ...], Lockstep] = OrderedDict()
+        self._flats: list[Array] = []  # the gradients of each part, for batches of all sizes
         self._version = -1
         self._interrupt: Interrupt | None = None  # of the fit that runs: what this rank was sent
         self._signal: int | None = None  # that one of the ranks was sent, known to all of them
@@ -117,9 +120,8 @@ class Spread:
         if self.deterministic:
             self._add_in_fixed_order(lockstep)
         else:
-            if not lockstep.own:
-                model.flat_gradients.fill(0)
-            self.group.add_up(model.flat_gradients)
+            (own,) = [each.gradients for each in lockstep.own] or [np.zeros_like(model.flat_gradients)]
+            self.group.add_up(own, model.flat_gradients)
 
     def _add_in_fixed_order(self, lockstep: Lockstep) -> None:
         model, division = self._model, lockstep.division
@@ -144,8 +146,7 @@ class Spread:
 
     def _share_state(self) -> None:
         """Let the state be that of the first part, whose rank is the first: not all ranks have run a part."""
-        if self._model.flat_state.size and self.group.size > 1:
-            self.group.share(self._model.flat_state)
+        self.make_alike([self._model.flat_state])
 
     def where_not_finite(self) -> str:
         """Return in words where the first part is whose outputs or gradients are not finite; "" where none is."""
@@ -167,13 +168,15 @@ class Spread:
         model = self._model
         if self._version != model._plans.version:  # what is frozen has changed
             self._locksteps.clear()
+            self._flats.clear()
             self._version = model._plans.version
         lockstep = self._locksteps.get(batch.shapes)
         if lockstep is None:
             division = Division(batch.size, self.group.size, self.deterministic, self._whole)
-            lockstep = self.agreed(
-                lambda: Lockstep(model, self.group, division, batch.shapes, self._objective.trained, self._synchronize)
-            )
+            while len(self._flats) < len(division.of_rank(self.group.rank)):
+                self._flats.append(np.zeros_like(model.flat_gradients))
+            given = self.group, division, batch.shapes, self._objective.trained, self._synchronize, self._flats
+            lockstep = self.agreed(lambda: Lockstep(model, *given))
             if len(self._locksteps) >= MOST_SIZES:
                 self._locksteps.popitem(last=False)
             self._locksteps[batch.shapes] = lockstep
@@ -200,16 +203,34 @@ class Spread:
 
     # ------------------------------------------------------------------------------------------------ whole sets
 
-    def each_computed_once(self, count: int, compute: Callable[[int], T]) -> Iterator[T]:
-        """Yield compute(0) to compute(count - 1), each computed by one rank, the same to all.
+    def each_computed_once(self, items: Iterable[Item], compute: Callable[[Item], T]) -> Iterator[T]:
+        """Yield what `compute` makes of each item, each computed by one rank, the same to all.
 
-        Which rank computes what matters to nothing but time: each result is that of one process.
+        Items are the same on all ranks, and come in the same order. Which rank computes what matters to nothing but
+        time: each result is that of one process.
         """
-        size = self.group.size
-        for first in range(0, count, size):
-            own = first + self.group.rank
-            given = self.agreed(lambda own=own: compute(own) if own < count else None)  # type: ignore[misc]
-            yield from self.group.gathered(given)[: count - first]  # type: ignore[misc]
+        every, group = iter(items), self.group
+
+        def compute_own() -> tuple[int, list[T]]:
+            found: list[T] = []
+            count = 0
+            for count, item in enumerate(itertools.islice(every, group.size), 1):
+                if count - 1 == group.rank:
+                    found.append(compute(item))
+            return count, found
+
+        while True:
+            count, own = self.agreed(compute_own)
+            if not count:
+                return
+            yield from itertools.chain.from_iterable(group.gathered(own))
+
+    def make_alike(self, arrays: Iterable[Array]) -> None:
+        """Let all ranks have the arrays of the first: processors that are not alike round differently."""
+        if self.group.size > 1:
+            for each in arrays:
+                if each.size:
+                    self.group.share(each)
 
     def agreed(self, work: Callable[[], T]) -> T:
         """Return what this rank's work gives, once that of all ranks is done; where one has failed, all raise.

@@ -65,7 +65,7 @@ def adapt_to(
     norms = norms_of(model.graph).values()
     source = {name: model.state[name].astype(np.float64) for norm in norms for name in (norm.mean, norm.var)}
     try:
-        calibrate_on(model, trainer.objective, arrays, batch_size)
+        calibrate_on(model, trainer.objective, arrays, batch_size, trainer.spread)
         if method == "mixture":
             weight = len(arrays[0]) / (len(arrays[0]) + prior)
             for name, old in source.items():
@@ -73,10 +73,12 @@ def adapt_to(
         elif method == "tent":
             _minimize_entropy(model, arrays, batch_size, optimizer, epochs)
             model.flat_state[...] = state  # what counts batches, or draws, did not train
-            calibrate_on(model, trainer.objective, arrays, batch_size)
+            calibrate_on(model, trainer.objective, arrays, batch_size, trainer.spread)
     except BaseException:
         model.flat_params[...], model.flat_state[...] = params, state
         raise
+    if trainer.spread is not None:
+        trainer.spread.make_alike([model.flat_params, model.flat_state])
 
 
 def _expect_logits(trainer: Learner) -> None:

@@ -9,7 +9,7 @@ one pass over the data for each norm that follows another one, and what comes ou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from minitrain.layers._arrays import as_3d
 from minitrain.model import Model
 from minitrain.model.activations import batches as in_batches
 from minitrain.objective.objective import Objective
+from minitrain.training.ranks.spread import Spread
 from minitrain.training.statistics.norms import Norm, norms_of
 from minitrain.training.statistics.pooled import Pooled
 from nbnorm.jit.arrays import Array, nothing
@@ -33,6 +34,7 @@ from nbnorm.kernels import batch_norm
 __all__ = ["calibrate_on"]
 
 MOST_PLANS = 8  # of different shapes, kept at a time
+Moments = tuple[int, Array, Array]  # count, mean and biased variance of each channel
 Batches = Callable[[], Iterable[Sequence[Array]]]
 
 
@@ -54,7 +56,7 @@ def _passes(model: Model) -> int:
     return max((depths[node.name] + 1 for norm in norms.values() for node in norm.calls), default=0)
 
 
-def _calibrate(model: Model, batches: Batches) -> None:
+def _calibrate(model: Model, batches: Batches, spread: Spread | None) -> None:
     """Do it on batches that are given anew for each pass, as lists of arrays that were checked."""
     norms = norms_of(model.graph)
     depths = _depths(model.graph, norms)
@@ -65,7 +67,7 @@ def _calibrate(model: Model, batches: Batches) -> None:
             for number in range(last):
                 due = [norm for norm in norms.values() if any(depths[node.name] == number for node in norm.calls)]
                 calls = {norm.mean: [node for node in norm.calls if depths[node.name] <= number] for norm in due}
-                found = _statistics(model, calls, batches)
+                found = _statistics(model, calls, batches, spread)
                 for norm in due:
                     _write(model, norm, found[norm.mean], unbiased)
             for name, var in unbiased.items():
@@ -75,21 +77,21 @@ def _calibrate(model: Model, batches: Batches) -> None:
             raise
 
 
-def calibrate_on(model: Model, objective: Objective, x: Any, batch_size: int) -> None:
-    """Do what `Trainer.calibrate` does."""
+def calibrate_on(model: Model, objective: Objective, x: Any, batch_size: int, spread: Spread | None = None) -> None:
+    """Do what `Trainer.calibrate` does; ranks share the batches."""
     batch_size = expect_integer("batch_size", batch_size, 1)
     if not is_stream(x):
         arrays = model.check_inputs(x)
         if not len(arrays[0]):
             raise ValueError(mismatch("x", "one or more samples", "none"))
-        _calibrate(model, lambda: (part for _, part in in_batches(arrays, batch_size)))
+        _calibrate(model, lambda: (part for _, part in in_batches(arrays, batch_size)), spread)
         return
     stream, passes = Stream(model, objective, x, "x"), _passes(model)
     if stream.is_one_shot and passes > 1:
         expected = f"what can be iterated over {passes} times (norms follow each other)"
         raise ValueError(mismatch("x", expected, "an iterator, which runs dry after one pass"))
     stream.check()
-    _calibrate(model, lambda: (batch.inputs() for batch in stream.each()))
+    _calibrate(model, lambda: (batch.inputs() for batch in stream.each()), spread)
 
 
 def _write(model: Model, norm: Norm, found: Pooled, unbiased: dict[str, Array]) -> None:
@@ -107,43 +109,63 @@ def _write(model: Model, norm: Norm, found: Pooled, unbiased: dict[str, Array]) 
         )
 
 
-def _statistics(model: Model, calls: Mapping[str, Sequence[GraphNode]], batches: Batches) -> dict[str, Pooled]:
-    """Pool what these calls read, in one pass over the data."""
+def _statistics(
+    model: Model, calls: Mapping[str, Sequence[GraphNode]], batches: Batches, spread: Spread | None
+) -> dict[str, Pooled]:
+    """Pool what these calls read, in one pass over the data: in the bits of one process, whoever computes what."""
     pooled = {mean: Pooled() for mean in calls}
-    for values in _values_read(model, [node for nodes in calls.values() for node in nodes], batches):
+    reading = _Reading(model, [node for nodes in calls.values() for node in nodes])
+
+    def moments(arrays: Sequence[Array]) -> list[tuple[str, Moments]]:
+        values, found = reading.values(arrays), []
         for mean, nodes in calls.items():
             for node in nodes:
                 masked = isinstance(node.layer, layers.BatchNorm) and len(node.inputs) == 2
-                pooled[mean].add(*_moments(values[node.inputs[0]], values[node.inputs[1]] if masked else None))
+                found.append((mean, _moments(values[node.inputs[0]], values[node.inputs[1]] if masked else None)))
+        return found
+
+    every = map(moments, batches()) if spread is None else spread.each_computed_once(batches(), moments)
+    for of_batch in every:
+        for mean, found in of_batch:
+            pooled[mean].add(*found)
     return pooled
 
 
-def _values_read(model: Model, nodes: Sequence[GraphNode], batches: Batches) -> Iterator[dict[str, Array]]:
-    """Yield for each batch the values that these nodes read, by name; they hold until the next batch."""
-    inputs = list(model.graph.inputs)
-    wanted = dict.fromkeys(value for node in nodes for value in node.inputs)
-    inner = {value: value for value in wanted if value not in inputs}
-    graph = learning_nothing(leading_to(model.graph, inner)) if inner else None
-    plans: dict[tuple[Shape, ...], Plan] = {}
-    for arrays in batches():
+class _Reading:
+    """The values that these nodes read, by name; they hold until the next batch."""
+
+    def __init__(self, model: Model, nodes: Sequence[GraphNode]) -> None:
+        inputs = model.graph.inputs
+        wanted = dict.fromkeys(value for node in nodes for value in node.inputs)
+        inner = {value: value for value in wanted if value not in inputs}
+        self._model = model
+        self._graph = learning_nothing(leading_to(model.graph, inner)) if inner else None
+        self._plans: dict[tuple[Shape, ...], Plan] = {}
+
+    def values(self, arrays: Sequence[Array]) -> dict[str, Array]:
+        model = self._model
         values = {
             name: np.asarray(each, model.dtype if each.dtype.kind == "f" or spec.dtype is None else each.dtype)
             for (name, spec), each in zip(model.graph.inputs.items(), arrays, strict=True)
         }
-        if graph is not None:
-            shapes = tuple(each.shape for each in arrays)
-            if shapes not in plans:
-                if len(plans) == MOST_PLANS:
-                    plans.clear()
-                by_name = dict(zip(inputs, shapes, strict=True))
-                plans[shapes] = Plan(graph, by_name, model.dtype, model.params, model.state)
-            plans[shapes].load(list(arrays))
-            plans[shapes].forward()
-            values |= plans[shapes].outputs
-        yield values
+        if self._graph is not None:
+            plan = self._plan(self._graph, tuple(each.shape for each in arrays))
+            plan.load(list(arrays))
+            plan.forward()
+            values |= plan.outputs
+        return values
+
+    def _plan(self, graph: Graph, shapes: tuple[Shape, ...]) -> Plan:
+        model = self._model
+        if shapes not in self._plans:
+            if len(self._plans) == MOST_PLANS:
+                self._plans.clear()
+            by_name = dict(zip(model.graph.inputs, shapes, strict=True))
+            self._plans[shapes] = Plan(graph, by_name, model.dtype, model.params, model.state)
+        return self._plans[shapes]
 
 
-def _moments(x: Array, mask: Array | None) -> tuple[int, Array, Array]:
+def _moments(x: Array, mask: Array | None) -> Moments:
     """Return count, mean and biased variance of the (valid) values of each channel, in float64."""
     rows = as_3d(x)
     if mask is not None:
