@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from minitrain.layer import Layer
 from minitrain.losses import Loss
@@ -30,10 +31,12 @@ def load_checkpoint(
     layers: Iterable[type[Layer]] = (),
     *,
     loss_weights: Mapping[str, float] | None = None,
+    **options: Any,
 ) -> Trainer:
     """Make a trainer, model included, from a checkpoint; see `restore` for the errors.
 
-    `layers` are the classes of the model's layers that are not minitrain's, as for `Model.load`.
+    `layers` are the classes of the model's layers that are not minitrain's, as for `Model.load`. Other options are
+    those of `Trainer`, such as `comm`: a checkpoint does not know how many ranks have made it.
 
     Examples
     --------
@@ -43,6 +46,6 @@ def load_checkpoint(
         trainer = load_checkpoint("run.safetensors", losses.SoftmaxCrossEntropy(), optimizers.Adam(1e-3))
         trainer.fit(x, y, epochs=3)
     """
-    trainer = Trainer(Model.load(path, layers), loss, optimizer, metrics, loss_weights=loss_weights)
+    trainer = Trainer(Model.load(path, layers), loss, optimizer, metrics, loss_weights=loss_weights, **options)
     restore(trainer, path)
     return trainer

@@ -16,17 +16,18 @@ def start_command(ranks):
     return [str(Path(sys.executable).with_name("mpiexec")), "-n", str(ranks), sys.executable, "-m", "mpi4py"]
 
 
-def run(ranks, command):
+def run(ranks, command, cwd=None):
     """Run a command on so many ranks; return the completed process, with its output as text."""
-    return subprocess.run([*start_command(ranks), *map(str, command)], capture_output=True, text=True, timeout=PATIENCE)
+    whole = [*start_command(ranks), *map(str, command)]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=PATIENCE, cwd=cwd)
 
 
-def run_program(ranks, folder, program):
+def run_program(ranks, folder, program, cwd=None):
     """Run a program that is written into a folder first, beside the nets that it may train."""
     shutil.copy(NETS, folder)
     path = folder / "program.py"
     path.write_text(textwrap.dedent(program))
-    return run(ranks, [path])
+    return run(ranks, [path], cwd)
 
 
 def printed(done):

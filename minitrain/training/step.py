@@ -304,14 +304,14 @@ class Learner(Trained, sealed=True):
                     statistics.undo()
                     for mean, each in passed.found.items():
                         found.setdefault(mean, []).extend(each)
-                    finite = math.isfinite(passed.losses[0])
+                    went_backward = finite = math.isfinite(passed.losses[0])
                     if finite:
                         if tally is not None:
                             tally.add(passed.losses, passed.outputs, passed.targets, batch.weights)
                         spread.backward()
                         finite = all_finite(model.flat_gradients, runs.trained)
                     if not finite:
-                        where = spread.where_not_finite()
+                        where = spread.where_not_finite(went_backward)
                         error = self._not_finite(passed.losses, batch.inputs(), passed.targets)
                         raise spread.common(NonFiniteLossError(f"{error}{where}"))
                     total += batch.size * passed.losses[0]

@@ -42,8 +42,8 @@ def identity_of(model: Model, feed: Feed, settings: Mapping[str, Any], determini
         "model": f"{len(model.graph.nodes)} layers, {model.count_parameters()} parameters, {model.dtype}",
         "layers of the model": hashlib.sha256(graph.encode()).hexdigest()[:DIGEST],
         "parameters and state": digest(model.flat_params, model.flat_state),
-        "data": f"{samples}, batches of {feed.shapes}, hash of some of them {digest(*feed.some_inputs())}",
         **{name: repr(each) for name, each in settings.items()},
+        "data": f"{samples}, hash of some of them {digest(*feed.some_inputs())}, batches of {feed.shapes}",
     }
     if deterministic:  # sums are made vector by vector
         identity["vectors"] = f"{VECTOR_BYTES} bytes"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from minitrain.training.ranks.group import Group
 from minitrain.training.statistics.of_batches import Found, finds_statistics, found_of
 from nbnorm.jit.arrays import Array
 
-__all__ = ["Lockstep", "OwnPart"]
+__all__ = ["Lockstep", "OwnPart", "Sighting"]
 
 Call = Callable[[], object]
 
@@ -44,6 +44,13 @@ class OwnPart:
     samples: Part
     plan: Plan
     gradients: Array
+
+
+class Sighting(NamedTuple):
+    """Where a number that is not finite is seen: when, in the order of computing, and in which part."""
+
+    moment: int
+    part: int
 
 
 class Lockstep:
@@ -140,6 +147,32 @@ class Lockstep:
         self._runs += 1
         if self._runs == 1:  # first calls of users' layers are looked at, and are other calls than those that follow
             self._bind()
+
+    def first_not_finite(self, gradients: Mapping[str, Array] | None) -> Sighting | None:
+        """Return where a number that is not finite is seen first among the parts of this rank, if anywhere.
+
+        Forward, or backward from these gradients of the outputs of the whole batch.
+        """
+        sightings = []
+        for each in self.own:
+            looked_at = self._forward_numbers(each) if gradients is None else self._backward_numbers(each, gradients)
+            moment = next((i for i, array in enumerate(looked_at) if not np.isfinite(array).all()), None)
+            if moment is not None:
+                sightings.append(Sighting(moment, each.index))
+        return min(sightings, default=None)
+
+    def _forward_numbers(self, own: OwnPart) -> Iterator[Array]:
+        """Yield what a part has given to the others, and then to the loss."""
+        for name, step in self._steps.items():
+            if isinstance(step.node.layer, SynchronizedBatchNorm):
+                yield own.plan.tensors[name].own
+        yield from own.plan.outputs.values()
+
+    def _backward_numbers(self, own: OwnPart, gradients: Mapping[str, Array]) -> Iterator[Array]:
+        """Yield the gradients of outputs, and those of parameters from the last layer to the first."""
+        for name in self.trained:
+            yield gradients[name][slice(*own.samples)]
+        yield from reversed(flat_views(self._model._param_buffers, own.gradients).values())
 
     # --------------------------------------------------------------------------------------------- what is called
 

@@ -14,7 +14,6 @@ from minitrain.data.batch import Batch
 from minitrain.layer import Shape
 from minitrain.model import Model
 from minitrain.objective.objective import Objective
-from minitrain.optimizers import all_finite
 from minitrain.terminal.interrupts import Interrupt
 from minitrain.training.ranks.division import Division, ghost_sizes
 from minitrain.training.ranks.group import Group
@@ -77,6 +76,7 @@ class Spread:
         self._locksteps: OrderedDict[tuple[Shape, ...], Lockstep] = OrderedDict()
         self._flats: list[Array] = []  # the gradients of each part, for batches of all sizes
         self._version = -1
+        self._gradients: dict[str, Array] = {}  # of the outputs of the batch that was passed last
         self._interrupt: Interrupt | None = None  # of the fit that runs: what this rank was sent
         self._signal: int | None = None  # that one of the ranks was sent, known to all of them
         self._common: BaseException | None = None
@@ -108,6 +108,7 @@ class Spread:
         goals = tuple(map(np.concatenate, zip(*[each for report in reports for each in report.targets], strict=True)))
         gradients = {name: np.empty_like(whole[name]) for name in lockstep.trained}
         losses = self._objective(whole, goals, gradients, batch.weights)
+        self._gradients = gradients
         for own in lockstep.own:
             for name, gradient in own.plan.output_gradients.items():
                 gradient[...] = gradients[name][slice(*own.samples)]
@@ -148,21 +149,21 @@ class Spread:
         """Let the state be that of the first part, whose rank is the first: not all ranks have run a part."""
         self.make_alike([self._model.flat_state])
 
-    def where_not_finite(self) -> str:
-        """Return in words where the first part is whose outputs or gradients are not finite; "" where none is."""
-        trained = self._model.parameter_runs.trained
-        broken = [
-            own.index
-            for own in self._last.own
-            if not all(np.isfinite(each).all() for each in own.plan.outputs.values())
-            or not all_finite(own.gradients, trained)
-        ]
-        first = next((each[0] for each in self.group.gathered(broken) if each), None)
-        if first is None:
+    def where_not_finite(self, backward: bool) -> str:
+        """Return in words where the first part is whose numbers are not finite, of a step that went backward or not.
+
+        "" where all of them are. What a synchronized norm pools spreads to all parts: the part in question is the one
+        in which it is seen first, in the order of computing.
+        """
+        lockstep = self._last
+        seen = lockstep.first_not_finite(self._gradients if backward else None)
+        every = [each for each in self.group.gathered(seen) if each is not None]
+        if not every:
             return ""
-        start, stop = self._last.division.parts[first]
-        place = self.group.place(self._last.division.owner(first))
-        return f"; first seen on {place}, samples {start} to {stop - 1} of the batch of {self._last.division.samples}"
+        part = min(every).part
+        start, stop = lockstep.division.parts[part]
+        place = self.group.place(lockstep.division.owner(part))
+        return f"; first seen on {place}, samples {start} to {stop - 1} of the batch of {lockstep.division.samples}"
 
     def _lockstep_of(self, batch: Batch) -> Lockstep:
         model = self._model
