@@ -123,11 +123,13 @@ class SynchronizedBatchNorm(Layer):
 
     def bind_forward(self, t: Tensors) -> None:
         t.marked = forms.Marks(t.xs[1], t.xs[0], t.marks, t.rows, t.valid_count) if self.norm.is_masked(t) else None
+        t.x_rows, t.y_rows, t.residual_rows = as_3d(t.xs[0]), as_3d(t.y), self.norm.residual_of(t)
+        t.affine, t.channels = self.norm.affine_of(t), t.xs[0].shape[1]
 
     def measure(self, t: Tensors) -> None:
         """Write `t.own`: count, means and sums of squared deviations of this part's values (1 + 2 C)."""
-        x, y, none, channels = as_3d(t.xs[0]), as_3d(t.y), nothing(t.y.dtype), t.xs[0].shape[1]
-        affine, own = self.norm.affine_of(t), t.own
+        x, y, none, channels, own = t.x_rows, t.y_rows, nothing(t.y.dtype), t.channels, t.own
+        affine: tuple[Array, Array] = t.affine
         own[0] = count = x.size // channels if t.marked is None else self._mark(t)
         if not count:
             own[1:] = 0.0
@@ -153,15 +155,14 @@ class SynchronizedBatchNorm(Layer):
         if norm.renorm is not None:
             limits = norm.renorm.limits(int(t.num_batches[0]))
             t.r[...], t.d[...] = renorm.corrections((t.mean, t.inv_std), norm.running_of(t), norm.eps, limits)
-        y, residual = as_3d(t.y), norm.residual_of(t)
-        batch_norm.infer(as_3d(t.xs[0]), residual, *self._affine(t), t.mean, t.var, norm.eps, norm.relu, y)
+        affine = self._affine(t)
+        batch_norm.infer(t.x_rows, t.residual_rows, *affine, t.mean, t.var, norm.eps, norm.relu, t.y_rows)
         if t.marked is not None:
-            masked.clear(y, t.marked.valid())
+            masked.clear(t.y_rows, t.marked.valid())
 
     def _affine(self, t: Tensors) -> tuple[Array, Array]:
         """Return gamma and beta, those of the batch norm that does the same where it is renormalized."""
-        affine = self.norm.affine_of(t)
-        return affine if self.norm.renorm is None else renorm.corrected(affine, t.r, t.d)
+        return t.affine if self.norm.renorm is None else renorm.corrected(t.affine, t.r, t.d)
 
     def expect_two(self, pooled: PooledStatistics) -> None:
         """Raise ValueError where a whole batch is too small for statistics."""
@@ -188,22 +189,20 @@ class SynchronizedBatchNorm(Layer):
     # --------------------------------------------------------------------------------------------------- backward
 
     def bind_backward(self, t: Tensors) -> None:
-        """There is nothing to choose."""
+        absent = nothing(t.y.dtype, 3)
+        t.dx_rows, dresidual, *_ = (absent if each is None else as_3d(each) for each in (*t.dxs, None))
+        t.dresidual_rows = dresidual if self.norm.adds_residual else absent
 
     def sum_gradients(self, t: Tensors) -> None:
         """Write `t.own_sums`, sum g and sum g x_hat of this part (2 C), dx as if the statistics were fixed, dresidual.
 
         g is dy where the ReLU did not cut the output off, else 0.
         """
-        norm, channels = self.norm, t.xs[0].shape[1]
-        absent = nothing(t.y.dtype, 3)
-        dx, dresidual, *_ = (absent if each is None else as_3d(each) for each in (*t.dxs, None))
-        if not norm.adds_residual:
-            dresidual = absent
+        norm, channels = self.norm, t.channels
         total, product = t.own_sums[:channels], t.own_sums[channels:]
         batch_norm.frozen_backward(
-            self._valid_dy(t), self._valid_x(t), as_3d(t.y), t.mean, t.var, *self._affine(t), norm.eps, norm.relu,
-            norm.relu and norm.adds_residual, dx, product, total, dresidual,
+            self._valid_dy(t), self._valid_x(t), t.y_rows, t.mean, t.var, *self._affine(t), norm.eps, norm.relu,
+            norm.relu and norm.adds_residual, t.dx_rows, product, total, t.dresidual_rows,
         )  # fmt: skip
 
     def _valid_dy(self, t: Tensors) -> Any:
@@ -216,15 +215,14 @@ class SynchronizedBatchNorm(Layer):
 
     @staticmethod
     def _valid_x(t: Tensors) -> Any:
-        return as_3d(t.xs[0] if t.marked is None else t.valid_x)
+        return t.x_rows if t.marked is None else as_3d(t.valid_x)
 
     def differentiate(self, t: Tensors, sums: Doubles) -> None:
         """Write dx by the sums of all parts, and the gradients of gamma and beta by those of this one."""
-        channels = t.xs[0].shape[1]
+        channels = t.channels
         total, product = t.own_sums[:channels], t.own_sums[channels:]
-        dx = t.dxs[0]
-        if dx is not None:
-            self._take_mean_away(t, as_3d(dx), sums[:channels], sums[channels:])
+        if t.dx_rows.size:
+            self._take_mean_away(t, t.dx_rows, sums[:channels], sums[channels:])
         dgamma, dbeta = self.norm.gradients_of(t)
         if dgamma is not None:
             dgamma[...] = product if self.norm.renorm is None else t.r * product + t.d * total
