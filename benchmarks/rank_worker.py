@@ -26,7 +26,7 @@ __all__ = ["main"]
 COMM = MPI.COMM_WORLD
 CORES = numba.config.NUMBA_NUM_THREADS
 BLOCK = 0.4  # seconds of one way at a time
-ROUNDS = 8
+ROUNDS = 6
 NAP = 1e-3  # seconds between two looks of a rank that waits asleep: MPICH's own waiting takes a core
 SIZES = (64, 1024, 16 * 1024, 256 * 1024, 1024 * 1024, 4 * 1024 * 1024, 45 * 1024 * 1024)  # bytes
 
@@ -42,7 +42,7 @@ def main() -> None:
         net = NETS[name]
         row = _steps_of(net)
         found["steps"].append(row)
-        found["parts"].append(_parts_of(net, row["ms"][_together()]))
+        found["parts"].append(_parts_of(net))
         if COMM.rank == 0:
             print(name, {key: round(value, 3) for key, value in row["ms"].items()}, flush=True)
     if COMM.rank == 0:
@@ -59,8 +59,7 @@ def _steps_of(net: Net) -> dict[str, Any]:
     threads = CORES // COMM.size or 1
 
     def ours(comm: Any, **options: Any) -> Step:
-        optimizer = optimizers.Adam(1e-3) if net.adam else optimizers.SGD(0.01, momentum=0.9)
-        trainer = Trainer(net.make(), losses.SoftmaxCrossEntropy(), optimizer, comm=comm, **options)
+        trainer = _trainer(net, comm, **options)
         return lambda: trainer.step(x, labels)
 
     many = _together()
@@ -93,6 +92,11 @@ def _steps_of(net: Net) -> dict[str, Any]:
         "net": net.name,
         "ms": {name: float(np.percentile(each, PERCENTILE)) for name, each in times.items() if each},
     }
+
+
+def _trainer(net: Net, comm: Any, **options: Any) -> Trainer:
+    optimizer = optimizers.Adam(1e-3) if net.adam else optimizers.SGD(0.01, momentum=0.9)
+    return Trainer(net.make(), losses.SoftmaxCrossEntropy(), optimizer, comm=comm, **options)
 
 
 def _block(step: Step, turn: int, ranks: MPI.Intracomm) -> list[float]:
@@ -159,15 +163,13 @@ def _join_gloo() -> None:
     torch.distributed.init_process_group("gloo", init_method=address, rank=COMM.rank, world_size=COMM.size)
 
 
-def _parts_of(net: Net, step: float) -> dict[str, Any]:
-    """What a step of all ranks is made of, each part timed by itself; milliseconds."""
+def _parts_of(net: Net) -> dict[str, Any]:
+    """What a step of all ranks is made of, each part timed by itself beside a whole step; milliseconds."""
     x, labels = net.data()
     count = -(-len(x) // COMM.size)
-    model = net.make()
-    optimizer = optimizers.Adam(1e-3) if net.adam else optimizers.SGD(0.01, momentum=0.9)
-    trainer = Trainer(model, losses.SoftmaxCrossEntropy(), optimizer)
+    trainer, together = _trainer(net, None), _trainer(net, COMM)
+    model = trainer.model
     numba.set_num_threads(CORES // COMM.size or 1)
-    part = _typical(lambda: trainer.step(x[:count], labels[:count]))  # on all ranks at once, as in a step
     graph = model.graph_of_part(0, True)
     norms = [node for node in graph.nodes if isinstance(node.layer, SynchronizedBatchNorm)]
     channels = [model.params[node.variable("gamma")].size for node in norms]
@@ -179,42 +181,57 @@ def _parts_of(net: Net, step: float) -> dict[str, Any]:
                 COMM.Allgather(send, receive)
 
     gradients, total = np.zeros((2, model.flat_gradients.size), np.float32)
+
+    def overlapped() -> None:
+        """Sums that are under way while the part is computed: the most that could be gained by starting early."""
+        request = COMM.Iallreduce(gradients, total)
+        trainer.step(x[:count], labels[:count])
+        request.Wait()
+
     outputs = {"outputs": np.zeros((count, 10), np.float32)}
-    row = {
-        "part": part,
-        "outputs": _typical(lambda: COMM.allgather([outputs, labels[:count]])),
-        "statistics": _typical(statistics),
-        "gradients": _typical(lambda: COMM.Allreduce(gradients, total)),
+    calls = {
+        "part": lambda: trainer.step(x[:count], labels[:count]),  # on all ranks at once, as in a step
+        "outputs": lambda: COMM.allgather([outputs, labels[:count]]),
+        "statistics": statistics,
+        "gradients": lambda: COMM.Allreduce(gradients, total),
     }
+    row = _typical({**calls, "overlapped": overlapped, "step": lambda: together.step(x, labels)})
+    hidden = row["part"] + row["gradients"] - row.pop("overlapped")
     sizes = {"norms": len(norms), "values": int(model.flat_gradients.size)}
-    return {"net": net.name, "ranks": COMM.size, "step": step, "model": sum(row.values()), **row, **sizes}
+    whole = sum(row[name] for name in calls)
+    return {"net": net.name, "ranks": COMM.size, **row, "model": whole, "waits": row["step"] - whole, "hidden": hidden,
+            **sizes}  # fmt: skip
 
 
 def _collectives(size: int) -> dict[str, float]:
     """Microseconds of one collective over so many bytes of each rank."""
     own, total = np.zeros((2, size // 4), np.float32)
     every = np.zeros(COMM.size * (size // 4), np.float32)
-    return {
-        "bytes": size,
-        "allreduce": 1e3 * _typical(lambda: COMM.Allreduce(own, total)),
-        "allgather": 1e3 * _typical(lambda: COMM.Allgather(own, every)),
+    calls = {
+        "allreduce": lambda: COMM.Allreduce(own, total),
+        "allgather": lambda: COMM.Allgather(own, every),
     }
+    return {"bytes": size, **{name: 1e3 * each for name, each in _typical(calls).items()}}
 
 
-def _typical(call: Step) -> float:
-    """Milliseconds of a call that all ranks make, as often as the first says; of the slowest rank."""
-    for _ in range(3):
+def _typical(calls: dict[str, Step]) -> dict[str, float]:
+    """Milliseconds of calls that all ranks make in turn, as often as the first says; of the slowest rank."""
+    for call in calls.values():
+        call()
         call()
     COMM.Barrier()
     start = time.perf_counter()
-    call()
-    count = COMM.bcast(max(min(int(BLOCK / max(time.perf_counter() - start, 1e-7)), 2000), 5))
-    times = []
-    for _ in range(count):
-        start = time.perf_counter()
+    for call in calls.values():
         call()
-        times.append(time.perf_counter() - start)
-    return 1e3 * max(COMM.allgather(float(np.percentile(times, PERCENTILE))))
+    rounds = COMM.bcast(max(min(int(ROUNDS * BLOCK / max(time.perf_counter() - start, 1e-7)), 2000), 12))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            COMM.Barrier()
+            start = time.perf_counter()
+            call()
+            times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: max(COMM.allgather(float(np.percentile(each, PERCENTILE)))) for name, each in times.items()}
 
 
 if __name__ == "__main__":

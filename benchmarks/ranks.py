@@ -4,7 +4,9 @@ python -m benchmarks.ranks [--ranks 2] [--net resnet20-128] [--json FILE]
 
 All are measured in the same processes, in turn: a way that needs one process alone runs on the first rank, with the
 threads of all, while the others sleep. Under each net stand its step's parts that `docs/scaling.md` computes with: what
-one rank takes for its part of the batch, and what the ranks say to each other. With more ranks than cores, MPICH's
+one rank takes for its part of the batch, and what the ranks say to each other; `waits` is
+what the sum of these leaves unexplained, for the most part waiting for the slower core wherever ranks meet, and `hidden`
+what would be gained if the sums of gradients were under way during all of the computing. With more ranks than cores, MPICH's
 waiting for messages takes cores from those who compute; such rows say nothing of a machine that has the cores.
 """
 
@@ -43,14 +45,12 @@ def _print(found: dict[str, Any]) -> None:
     names = list(dict.fromkeys(name for row in found["steps"] for name in row["ms"]))
     rows = [[row["net"], *(row["ms"].get(name) for name in names)] for row in found["steps"]]
     print("\n" + markdown(["training step, ms", *names], rows) + "\n")
-    heads = ["net", "ranks", "step ms", "model ms", "part ms", "outputs ms", "statistics ms", "gradients ms", "norms",
-             "values"]  # fmt: skip
+    times = ("step", "model", "waits", "part", "outputs", "statistics", "gradients", "hidden")
     parts = [
-        [row["net"], row["ranks"], row["step"], row["model"], row["part"], row["outputs"], row["statistics"],
-         row["gradients"], row["norms"], row["values"]]
+        [row["net"], row["ranks"], *(row[name] for name in times), row["norms"], row["values"]]
         for row in found["parts"]
-    ]  # fmt: skip
-    print(markdown(heads, parts) + "\n")
+    ]
+    print(markdown(["net", "ranks", *(f"{name} ms" for name in times), "norms", "values"], parts) + "\n")
     collectives = [[row["bytes"], row["allreduce"], row["allgather"]] for row in found["collectives"]]
     print(markdown(["bytes", "allreduce us", "allgather us"], collectives) + "\n")
 

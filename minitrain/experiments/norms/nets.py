@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minitrain import models
+from minitrain.data.batch import GivenBatch
 from minitrain.experiments.data import Data
 from minitrain.experiments.experiment import ExperimentSettings
 from minitrain.experiments.training import batches
@@ -62,20 +63,33 @@ def renormalized(steps: int) -> Callable[[], BatchNorm]:
     return lambda: BatchNorm(renorm=Renorm(3.0, 5.0, start=steps // 4, ramp=steps // 4))
 
 
-def train(model: Model, drawn: Batches, steps: int, learning_rate: float, watch: Watch, layers: float) -> Trainer:
-    """Return the trainer after so many steps of SGD at a rate that falls as a cosine; it may end early, at a NaN."""
+def train(
+    model: Model, drawn: Batches, steps: int, learning_rate: float, watch: Watch, layers: float, parts: int = 1
+) -> Trainer:
+    """Return the trainer after so many steps of SGD at a rate that falls as a cosine; it may end early, at a NaN.
+
+    Of several parts of a batch, each is normalized by itself.
+    """
     optimizer = SGD(Cosine(learning_rate, steps), momentum=MOMENTUM, l2=L2)
     trainer = Trainer(model, SoftmaxCrossEntropy(), optimizer)
     watch.run(layers)
     with np.errstate(all="ignore"):
         for xb, yb in itertools.islice(drawn, steps):
             try:
-                trainer.step(xb, yb)
+                _update(trainer, xb, yb, parts)
             except NonFiniteLossError:
                 watch.step(steps - trainer.steps)
                 break
             watch.step()
     return trainer
+
+
+def _update(trainer: Trainer, xb: Array, yb: Array, parts: int) -> None:
+    if parts == 1:
+        trainer.step(xb, yb)
+        return
+    pieces = zip(np.array_split(xb, parts), np.array_split(yb, parts), strict=True)
+    trainer.learn_from([GivenBatch(trainer.model, trainer.objective, x, y) for x, y in pieces])
 
 
 def error_of(trainer: Trainer, x: Array, y: Array) -> float:

@@ -9,7 +9,16 @@ from minitrain.experiments.norms.studies.batch_size import BATCH_SIZE
 from minitrain.experiments.norms.studies.few_classes import FEW_CLASSES
 from minitrain.experiments.norms.studies.ghosts import GHOSTS
 from minitrain.experiments.norms.studies.precise import PRECISE
+from minitrain.experiments.norms.studies.ranks import RANKS
 
 __all__ = ["EXPERIMENTS"]
 
-EXPERIMENTS: tuple[Experiment[Any, Any], ...] = (BATCH_SIZE, FEW_CLASSES, GHOSTS, PRECISE, AVERAGES, ADAPTATION)
+EXPERIMENTS: tuple[Experiment[Any, Any], ...] = (
+    BATCH_SIZE,
+    FEW_CLASSES,
+    GHOSTS,
+    RANKS,
+    PRECISE,
+    AVERAGES,
+    ADAPTATION,
+)

@@ -18,6 +18,7 @@ from minitrain.experiments.norms.studies.batch_size import BatchSizeSettings
 from minitrain.experiments.norms.studies.few_classes import FewClassesSettings
 from minitrain.experiments.norms.studies.ghosts import LONG, SHORT, GhostSettings
 from minitrain.experiments.norms.studies.precise import PreciseSettings
+from minitrain.experiments.norms.studies.ranks import LOCAL, SYNCHRONIZED, RankSettings
 from minitrain.experiments.results import Results
 from minitrain.experiments.run import run_job
 from minitrain.experiments.watch import Watch
@@ -30,6 +31,7 @@ TINY = Settings(
         "batch_size": BatchSizeSettings(**SMALL, batch_sizes=(8, 2), images=24),
         "few_classes": FewClassesSettings(**SMALL, classes=(5, 2), batch_size=6, steps=4),
         "ghosts": GhostSettings(**SMALL, small_batch=4, large_batch=16, ghosts=(4, 16), steps=4),
+        "ranks": RankSettings(**SMALL, ranks=(2, 3), samples=(3, 2), images=18),
         "precise": PreciseSettings(**SMALL, epochs=2, batch_size=10),
         "averages": AverageSettings(**SMALL, periods=(3.0, 30.0), steps=5),
         "adaptation": AdaptationSettings(**SMALL, steps=4, batch_size=8, strengths=(1, 5), tent_epochs=1),
@@ -115,6 +117,11 @@ def test_a_large_batch_wants_updates(digits):
     assert found.of(SHORT).at(256) > found.of(LONG).at(256) + 0.1
 
 
+def test_synchronized_statistics_help_ranks_of_two_samples(digits):
+    found = result("ranks", digits, images=1_600, ranks=(4,), samples=(2,))
+    assert found.of(LOCAL, "4 ranks").at(2) > found.of(SYNCHRONIZED, "4 ranks").at(2) + 0.02
+
+
 def test_batches_of_few_classes(data):
     drawn = few_classes(data, 7, 3, 0)
     for _ in range(5):
@@ -152,6 +159,10 @@ def test_words_follow_the_numbers():
     assert "stays better than both" in say["few_classes"](papers)
     other = lines((10, 2), batch_norm=(0.05, 0.1), batch_renorm=(0.05, 0.1), group_norm=(0.1, 0.7))
     assert "not what Ioffe 2017 found" in say["few_classes"](other)
+    few = Lines([Line("2 ranks", kind, [4.0, 2.0], [[0.1], [error]]) for kind, error in
+                 ((SYNCHRONIZED, 0.1), (LOCAL, 0.3))])  # fmt: skip
+    assert "what Wu & He 2018 found batch norm to lose" in say["ranks"](few)
+    assert "no difference here" in say["ranks"](Lines([replace(each, errors=[[0.1], [0.1]]) for each in few.lines]))
     ghosts = Lines([
         *lines((16, 1024), small_batch=(0.02, 0.02)).lines,
         Line("", SHORT, [16.0, 1024.0], [[0.1], [0.4]]), Line("", LONG, [16.0, 1024.0], [[0.02], [0.3]]),
