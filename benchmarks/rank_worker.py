@@ -27,6 +27,7 @@ COMM = MPI.COMM_WORLD
 CORES = numba.config.NUMBA_NUM_THREADS
 BLOCK = 0.4  # seconds of one way at a time
 ROUNDS = 6
+STEPS = 20  # whose computing between meetings is written down
 NAP = 1e-3  # seconds between two looks of a rank that waits asleep: MPICH's own waiting takes a core
 SIZES = (64, 1024, 16 * 1024, 256 * 1024, 1024 * 1024, 4 * 1024 * 1024, 45 * 1024 * 1024)  # bytes
 
@@ -34,19 +35,24 @@ Step = Callable[[], object]
 
 
 def main() -> None:
+    """`python -m benchmarks.rank_worker FILE NETS NETS`: of some nets (a,b) all ways, of others the parts alone."""
     path, *names = sys.argv[1:]
+    whole, in_parts = (each.split(",") if each else [] for each in names)
     sharing.enable(False)
     found: dict[str, Any] = {"ranks": COMM.size, "cores": CORES, "steps": [], "parts": []}
     found["collectives"] = [_collectives(size) for size in SIZES]
-    for name in names:
-        net = NETS[name]
-        row = _steps_of(net)
-        found["steps"].append(row)
-        found["parts"].append(_parts_of(net))
-        if COMM.rank == 0:
-            print(name, {key: round(value, 3) for key, value in row["ms"].items()}, flush=True)
+    for name in (*whole, *in_parts):
+        if name in whole:
+            found["steps"].append({"key": name, **_steps_of(NETS[name])})
+            _say(name, found["steps"][-1]["ms"])
+        found["parts"].append({"key": name, **_parts_of(NETS[name])})
     if COMM.rank == 0:
         Path(path).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _say(name: str, times: dict[str, float]) -> None:
+    if COMM.rank == 0:
+        print(name, {key: round(value, 3) for key, value in times.items()}, flush=True)
 
 
 def _together() -> str:
@@ -199,8 +205,71 @@ def _parts_of(net: Net) -> dict[str, Any]:
     hidden = row["part"] + row["gradients"] - row.pop("overlapped")
     sizes = {"norms": len(norms), "values": int(model.flat_gradients.size)}
     whole = sum(row[name] for name in calls)
-    return {"net": net.name, "ranks": COMM.size, **row, "model": whole, "waits": row["step"] - whole, "hidden": hidden,
-            **sizes}  # fmt: skip
+    return {
+        "net": net.name,
+        "ranks": COMM.size,
+        "alone": _alone(net),
+        **row,
+        "model": whole,
+        "waits": row["step"] - whole,
+        "hidden": hidden,
+        "segments": _segments_of(net),
+        **sizes,
+    }
+
+
+def _alone(net: Net) -> float:
+    """Milliseconds of a step of the whole batch in one process with all threads, while the other ranks sleep."""
+    times: list[float] = []
+    with _others_asleep():
+        if COMM.rank == 0:
+            numba.set_num_threads(CORES)
+            (x, labels), trainer = net.data(), _trainer(net, None)
+            for turn in range(-2, STEPS):
+                start = time.perf_counter()
+                trainer.step(x, labels)
+                times += [(time.perf_counter() - start) * 1e3] * (turn >= 0)
+            numba.set_num_threads(CORES // COMM.size or 1)
+    return float(np.percentile(times, PERCENTILE)) if times else 0.0
+
+
+class _Watched:
+    """A group that takes the times at which its rank arrives where all ranks meet, and goes on from there."""
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+        self.times: list[tuple[float, float]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._group, name)
+        if name not in ("rows", "gathered", "add_up"):
+            return found
+
+        def meet(*given: Any) -> Any:
+            arrived = time.perf_counter()
+            result = found(*given)
+            self.times.append((arrived, time.perf_counter()))
+            return result
+
+        return meet
+
+
+def _segments_of(net: Net) -> list[list[list[float]]]:
+    """Milliseconds that each rank computes between two meetings, for each step: what a simulation draws from."""
+    (x, labels), trainer = net.data(), _trainer(net, COMM)
+    watched = _Watched(trainer.spread.group)
+    trainer.spread.group = watched
+    steps = []
+    for turn in range(-2, STEPS):
+        COMM.Barrier()
+        watched.times.clear()
+        begin = time.perf_counter()
+        trainer.step(x, labels)
+        arrived, left = (list(each) for each in zip(*watched.times, strict=True))
+        ends = [*arrived, time.perf_counter()]
+        if turn >= 0:
+            steps.append([(end - start) * 1e3 for start, end in zip([begin, *left], ends, strict=True)])
+    return COMM.allgather(steps)
 
 
 def _collectives(size: int) -> dict[str, float]:

@@ -98,14 +98,18 @@ class Normalization(Layer):
 
     def _params(self, channels: int) -> dict[str, Buffer]:
         params = {"gamma": Buffer((channels,), fill=self.gamma_init), "beta": Buffer((channels,), fill=self.beta_init)}
-        return {name: params[name] for name in ("gamma", "beta")[: self.affine * (1 + self.bias)]}
+        return {name: params[name] for name in self._learned}
+
+    @property
+    def _learned(self) -> tuple[str, ...]:
+        return ("gamma", "beta")[: self.affine * (1 + self.bias)]
 
     def affine_of(self, t: Tensors, channels: int | None = None, prefix: str = "") -> tuple[np.ndarray, np.ndarray]:
         """Return gamma and beta, or ones and zeros in the places of what the layer does not learn.
 
         Where the norm is a part of another layer, its channels may be others than those of x, its names have a prefix.
         """
-        learned, size = self._params(1), t.xs[0].shape[1] if channels is None else channels
+        learned, size = self._learned, t.xs[0].shape[1] if channels is None else channels
         gamma, beta = (
             getattr(t, prefix + name) if name in learned else np.full(size, value, t.y.dtype)
             for name, value in (("gamma", 1.0), ("beta", 0.0))
@@ -268,7 +272,7 @@ class Normalization(Layer):
 
     def gradients_of(self, t: Tensors) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Return dgamma and dbeta, None for what nobody wants or the layer does not learn."""
-        learned = self._params(1)
+        learned = self._learned
         return t.dgamma if "gamma" in learned else None, t.dbeta if "beta" in learned else None
 
     def forward(self, t: Tensors) -> None:

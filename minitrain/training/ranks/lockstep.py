@@ -12,7 +12,7 @@ import numpy as np
 from minitrain.compile.plan import Plan
 from minitrain.compile.requests import Schedule, Step
 from minitrain.compile.schedule import schedule_training
-from minitrain.layer import Shape
+from minitrain.layer import Shape, Tensors
 from minitrain.layers.fused.synchronized_batch_norm import PooledStatistics, SynchronizedBatchNorm
 from minitrain.model import Model
 from minitrain.model.variables import flat_views
@@ -51,6 +51,15 @@ class Sighting(NamedTuple):
 
     moment: int
     part: int
+
+
+class _Meeting(NamedTuple):
+    """A synchronized norm, its arrays in each part of this rank, and where these put what they send."""
+
+    name: str
+    layer: SynchronizedBatchNorm
+    tensors: list[Tensors]
+    rows: Array
 
 
 class Lockstep:
@@ -181,7 +190,7 @@ class Lockstep:
         ahead = direction == "forward"
         meet = self._normalize if ahead else self._differentiate
         meeting = {
-            step.node.name: partial(meet, step.node.name, step.node.layer)
+            step.node.name: partial(meet, self._meeting(step.node.name, step.node.layer, ahead))
             for step in (schedule.steps if ahead else reversed(schedule.steps))
             if isinstance(step.node.layer, SynchronizedBatchNorm) and (ahead or step.works_backward)
         }
@@ -194,8 +203,10 @@ class Lockstep:
             runs = [run for _, _, run in of_parts]
             if kind == direction and name in meeting:
                 calls.append(meeting[name])
+            elif ahead and self._steps[name].declaration.state:
+                calls.append(partial(self._run, runs, self._steps[name]))
             else:
-                calls.append(partial(self._run, runs, self._steps[name]) if ahead else partial(_call_each, runs))
+                calls.append(partial(_call_each, runs))
         return calls
 
     def _run(self, runs: Sequence[Call], step: Step) -> None:
@@ -213,32 +224,34 @@ class Lockstep:
         if after is not None:
             _restore(state, after)
 
-    def _normalize(self, name: str, layer: SynchronizedBatchNorm) -> None:
+    def _meeting(self, name: str, layer: SynchronizedBatchNorm, ahead: bool) -> _Meeting:
         tensors = [each.plan.tensors[name] for each in self.own]
-        for t in tensors:
+        declaration = self._steps[name].declaration
+        (width,) = (declaration.saved["own"] if ahead else declaration.backward_scratch["own_sums"]).shape
+        return _Meeting(name, layer, tensors, np.empty((len(tensors), width)))
+
+    def _normalize(self, meeting: _Meeting) -> None:
+        layer = meeting.layer
+        for t, row in zip(meeting.tensors, meeting.rows, strict=True):
             layer.measure(t)
-        pooled = PooledStatistics.of(self._rows(name, "own", [t.own for t in tensors]))
+            row[...] = t.own
+        pooled = PooledStatistics.of(self._group.rows(meeting.rows, self._counts))
         layer.expect_two(pooled)
         if layer.norm.track_running_stats:
-            self.found[name] = [Found(pooled.count, pooled.mean, pooled.var)]
-        for t in tensors:
+            self.found[meeting.name] = [Found(pooled.count, pooled.mean, pooled.var)]
+        for t in meeting.tensors:
             layer.normalize(t, pooled)
 
-    def _differentiate(self, name: str, layer: SynchronizedBatchNorm) -> None:
-        tensors = [each.plan.tensors[name] for each in self.own]
-        for t in tensors:
+    def _differentiate(self, meeting: _Meeting) -> None:
+        layer = meeting.layer
+        for t, row in zip(meeting.tensors, meeting.rows, strict=True):
             layer.sum_gradients(t)
-        total, *others = self._rows(name, "own_sums", [t.own_sums for t in tensors])
+            row[...] = t.own_sums
+        total, *others = self._group.rows(meeting.rows, self._counts).copy()
         for each in others:
             total += each
-        for t in tensors:
+        for t in meeting.tensors:
             layer.differentiate(t, total)
-
-    def _rows(self, name: str, kind: Literal["own", "own_sums"], own: Sequence[Array]) -> Array:
-        """Return the rows of all parts, in their order."""
-        declaration = self._steps[name].declaration
-        (width,) = (declaration.saved if kind == "own" else declaration.backward_scratch)[kind].shape
-        return self._group.rows(np.array(own, np.float64).reshape(len(own), width), self._counts)
 
 
 def _named(model: Model, shapes: Sequence[Shape], part: Part) -> dict[str, Shape]:

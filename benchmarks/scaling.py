@@ -1,0 +1,168 @@
+"""From what `benchmarks.ranks --json` measured on a few ranks to what many take: the model of docs/scaling.md.
+
+python -m benchmarks.scaling FILE [FILE ...]
+
+    step(p) = computing of one rank + waits(p) + statistics(p) + outputs(p) + gradients(p)
+
+Computing is measured, and so is how it varies between two meetings of the ranks; `waits` draws for each rank one of the
+measured steps and adds up the slowest of all ranks, meeting by meeting. All times are 20th percentiles. Messages take a
+latency for each of their rounds and a time for each byte that goes over the wire or is added, fitted to the machine of
+the file; of networks latency and wire are assumed (`NETWORKS`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+
+from benchmarks.nets import NETS
+from benchmarks.timing import PERCENTILE, markdown
+from minitrain.layers.fused import SynchronizedBatchNorm
+
+__all__ = ["NETWORKS", "Network", "Work", "fit", "step", "waits"]
+
+RANKS = (2, 8, 64, 512)
+DRAWS = 200  # simulated steps
+CLASSES = 10  # values of an output of each sample, float32
+DOUBLE, FLOAT = 8, 4  # bytes
+PICKLED = 300  # bytes around an array that is sent as an object
+
+
+@dataclass(frozen=True)
+class Network:
+    """Microseconds of latency for each round of messages, and nanoseconds for each byte, of one rank."""
+
+    name: str
+    latency: float
+    wire: float
+    adding: float
+
+    def allreduce(self, size: int, ranks: int) -> float:
+        """Milliseconds of a sum of so many bytes: scattered and gathered by halves (Rabenseifner 2004)."""
+        part = size * (ranks - 1) / ranks
+        return self._time(2 * math.log2(ranks), 2 * part) + part * self.adding * 1e-6
+
+    def allgather(self, size: int, ranks: int) -> float:
+        """Milliseconds until everybody has the `size` bytes of everybody (recursive doubling)."""
+        return self._time(math.log2(ranks), size * (ranks - 1))
+
+    def _time(self, rounds: float, size: float) -> float:
+        return rounds * self.latency * 1e-3 + size * self.wire * 1e-6
+
+
+# Latency and bandwidth that MPI reaches between two nodes as a rule: assumptions, not measured here.
+NETWORKS = {"10 Gb/s Ethernet": (20.0, 1 / 1.1), "100 Gb/s InfiniBand": (2.0, 1 / 11.0)}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step of one rank is.
+
+    Attributes
+    ----------
+    computing : float
+        Milliseconds.
+    shares : array (steps, meetings)
+        How long it took up to each meeting, as shares of the typical step.
+    channels : tuple of int
+        Of each synchronized batch norm.
+    values, samples : int
+        Parameters; samples of a rank.
+    """
+
+    computing: float
+    shares: npt.NDArray[np.float64]
+    channels: tuple[int, ...]
+    values: int
+    samples: int
+
+
+def fit(collectives: list[dict[str, float]], ranks: int) -> Network:
+    """Return the latency and the times of a byte by which messages take what they took; relative errors are small."""
+    units = [Network("", *row) for row in np.eye(3)]
+    rows, ones = [], []
+    for each in collectives:
+        for kind in ("allreduce", "allgather"):
+            measured = each[kind] * 1e-3
+            rows.append([getattr(unit, kind)(each["bytes"], ranks) / measured for unit in units])
+            ones.append(1.0)
+    found, _ = nnls(np.array(rows), np.array(ones))
+    return Network("this machine", *map(float, found))
+
+
+def waits(work: Work, ranks: int, seed: int = 0) -> float:
+    """Milliseconds that a step takes longer as ranks wait for the slowest of them wherever they meet: simulated."""
+    rng = np.random.default_rng(seed)
+    drawn = work.shares[rng.integers(0, len(work.shares), (DRAWS, ranks))]
+    return work.computing * (float(np.percentile(drawn.max(axis=1).sum(axis=1), PERCENTILE)) - 1.0)
+
+
+def step(work: Work, network: Network, ranks: int) -> dict[str, float]:
+    """Return the milliseconds of a step on so many ranks, and of what it is made of."""
+    parts = {"computing": work.computing}
+    if ranks > 1:
+        parts["waits"] = waits(work, ranks)
+        rows = [DOUBLE * (2 * channels + 1) for channels in work.channels]
+        parts["statistics"] = 2 * math.fsum(network.allgather(size, ranks) for size in rows)
+        parts["outputs"] = network.allgather(FLOAT * CLASSES * work.samples + PICKLED, ranks)
+        parts["gradients"] = network.allreduce(FLOAT * work.values, ranks)
+    return {"step": math.fsum(parts.values()), **parts}
+
+
+def work_of(row: dict[str, Any], whole: bool) -> Work:
+    """Return the work of a rank: its part of the batch of a row, or a batch of its own on all cores (`whole`)."""
+    net = NETS[row["key"]]
+    model = net.make()
+    graph = model.graph_of_part(0, True)
+    channels = tuple(
+        model.params[node.variable("gamma")].size
+        for node in graph.nodes
+        if isinstance(node.layer, SynchronizedBatchNorm)
+    )
+    segments = np.concatenate([np.array(each) for each in row["segments"]])
+    shares = segments / np.percentile(segments.sum(axis=1), PERCENTILE)
+    samples = net.batch if whole else -(-net.batch // row["ranks"])
+    return Work(row["alone" if whole else "part"], shares, channels, row["values"], samples)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description="Model the time of a step.")
+    parser.add_argument("files", nargs="+", type=Path)
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in parser.parse_args().files]
+    checked = []
+    for each in found:
+        network = fit(each["collectives"], each["ranks"])
+        byte = f"{network.wire:.2f} ns a byte, {network.adding:.2f} ns a byte that is added"
+        print(f"{each['ranks']} ranks: {network.latency:.1f} us a round, {byte}")
+        for row in each["parts"]:
+            modelled = step(work_of(row, False), network, each["ranks"])
+            names = ("computing", "waits", "statistics", "outputs", "gradients")
+            checked.append([row["net"], each["ranks"], row["step"], modelled["step"], *(modelled[n] for n in names)])
+    head = ["net", "ranks", "measured ms", "model ms", "computing", "waits", "statistics", "outputs", "gradients"]
+    print("\n" + markdown(head, checked) + "\n")
+    rows = []
+    for row in found[0]["parts"]:
+        if row["key"].startswith(("resnet18", "resnet50")):
+            work = work_of(row, True)
+            for network in (Network(name, *of, fit(found[0]["collectives"], found[0]["ranks"]).adding) for name, of in
+                            NETWORKS.items()):  # fmt: skip
+                for ranks in RANKS:
+                    parts = step(work, network, ranks)
+                    speed = 1e3 * ranks * work.samples / parts["step"]
+                    rows.append([row["net"], network.name, ranks, parts["step"], parts["waits"], parts["statistics"],
+                                 parts["gradients"], speed, work.computing / parts["step"]])  # fmt: skip
+    head = ["net, on each rank", "network", "ranks", "step ms", "waits", "statistics", "gradients", "images/s",
+            "efficiency"]  # fmt: skip
+    print(markdown(head, rows))
+
+
+if __name__ == "__main__":
+    main()
