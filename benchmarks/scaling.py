@@ -4,10 +4,12 @@ python -m benchmarks.scaling FILE [FILE ...]
 
     step(p) = computing of one rank + waits(p) + statistics(p) + outputs(p) + gradients(p)
 
-Computing is measured, and so is how it varies between two meetings of the ranks; `waits` draws for each rank one of the
-measured steps and adds up the slowest of all ranks, meeting by meeting. All times are 20th percentiles. Messages take a
+Computing is what a rank does between the meetings of all ranks, in steps of all of them; `waits` draws for each rank
+one of these measured steps and adds up the slowest of all ranks, meeting by meeting. A rank that is a machine by itself
+has a batch of its own and all threads: computing is what that takes one process, times what a part took in such steps
+more than by itself (norms take two passes, parts have plans of their own, the cores share the memory). Messages take a
 latency for each of their rounds and a time for each byte that goes over the wire or is added, fitted to the machine of
-the file; of networks latency and wire are assumed (`NETWORKS`).
+the file; of networks latency and wire are assumed (`NETWORKS`). All times are 20th percentiles.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from benchmarks.nets import NETS
+from benchmarks.ranks import IN_PARTS
 from benchmarks.timing import PERCENTILE, markdown
 from minitrain.layers.fused import SynchronizedBatchNorm
 
@@ -68,8 +71,8 @@ class Work:
 
     Attributes
     ----------
-    computing : float
-        Milliseconds.
+    alone, computing : float
+        Milliseconds of a step of one process for the same samples, and as it is spread.
     shares : array (steps, meetings)
         How long it took up to each meeting, as shares of the typical step.
     channels : tuple of int
@@ -78,6 +81,7 @@ class Work:
         Parameters; samples of a rank.
     """
 
+    alone: float
     computing: float
     shares: npt.NDArray[np.float64]
     channels: tuple[int, ...]
@@ -128,9 +132,10 @@ def work_of(row: dict[str, Any], whole: bool) -> Work:
         if isinstance(node.layer, SynchronizedBatchNorm)
     )
     segments = np.concatenate([np.array(each) for each in row["segments"]])
-    shares = segments / np.percentile(segments.sum(axis=1), PERCENTILE)
+    typical = float(np.percentile(segments.sum(axis=1), PERCENTILE))
     samples = net.batch if whole else -(-net.batch // row["ranks"])
-    return Work(row["alone" if whole else "part"], shares, channels, row["values"], samples)
+    alone = row["alone" if whole else "part"]
+    return Work(alone, alone * max(typical / row["part"], 1.0), segments / typical, channels, row["values"], samples)
 
 
 def main() -> None:
@@ -142,26 +147,38 @@ def main() -> None:
         network = fit(each["collectives"], each["ranks"])
         byte = f"{network.wire:.2f} ns a byte, {network.adding:.2f} ns a byte that is added"
         print(f"{each['ranks']} ranks: {network.latency:.1f} us a round, {byte}")
-        for row in each["parts"]:
-            modelled = step(work_of(row, False), network, each["ranks"])
-            names = ("computing", "waits", "statistics", "outputs", "gradients")
-            checked.append([row["net"], each["ranks"], row["step"], modelled["step"], *(modelled[n] for n in names)])
-    head = ["net", "ranks", "measured ms", "model ms", "computing", "waits", "statistics", "outputs", "gradients"]
-    print("\n" + markdown(head, checked) + "\n")
-    rows = []
-    for row in found[0]["parts"]:
-        if row["key"].startswith(("resnet18", "resnet50")):
-            work = work_of(row, True)
-            for network in (Network(name, *of, fit(found[0]["collectives"], found[0]["ranks"]).adding) for name, of in
-                            NETWORKS.items()):  # fmt: skip
-                for ranks in RANKS:
-                    parts = step(work, network, ranks)
-                    speed = 1e3 * ranks * work.samples / parts["step"]
-                    rows.append([row["net"], network.name, ranks, parts["step"], parts["waits"], parts["statistics"],
-                                 parts["gradients"], speed, work.computing / parts["step"]])  # fmt: skip
-    head = ["net, on each rank", "network", "ranks", "step ms", "waits", "statistics", "gradients", "images/s",
-            "efficiency"]  # fmt: skip
-    print(markdown(head, rows))
+        checked += [_checked(row, network) for row in each["parts"]]
+    print("\n" + markdown([*CHECKED, *PARTS], checked) + "\n")
+    adding = fit(found[0]["collectives"], found[0]["ranks"]).adding
+    networks = [Network(name, *of, adding) for name, of in NETWORKS.items()]
+    rows = [
+        _carried(row, network, ranks)
+        for row in found[0]["parts"]
+        if row["key"] in IN_PARTS
+        for network in networks
+        for ranks in RANKS
+    ]
+    print(markdown([*CARRIED, *PARTS], rows))
+
+
+PARTS = ("computing", "waits", "statistics", "outputs", "gradients")
+CHECKED = ("net", "ranks", "measured ms", "model ms", "model / measured", "part alone")
+CARRIED = ("net, on each rank", "network", "ranks", "one process ms", "step ms", "images/s", "efficiency")
+
+
+def _checked(row: dict[str, Any], network: Network) -> list[Any]:
+    work, ranks = work_of(row, False), row["ranks"]
+    modelled = step(work, network, ranks)
+    ratio = modelled["step"] / row["step"]
+    return [row["net"], ranks, row["step"], modelled["step"], ratio, work.alone, *(modelled[name] for name in PARTS)]
+
+
+def _carried(row: dict[str, Any], network: Network, ranks: int) -> list[Any]:
+    work = work_of(row, True)
+    parts = step(work, network, ranks)
+    speed, efficiency = 1e3 * ranks * work.samples / parts["step"], work.alone / parts["step"]
+    about = [row["net"], network.name, ranks, work.alone, parts["step"], speed, efficiency]
+    return [*about, *(parts[name] for name in PARTS)]
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from nbnorm.simd.memory import borrowed, flat
 __all__ = ["backward_columns", "backward_rows", "forward_columns", "forward_rows"]
 
 
-# Tasks that share a working space run one after the other. There are as many spaces as tasks, but no more than one for so
-# many elements, or `FEW`: they stay a small part of the arrays, however small the ghosts are. Fewer elements would give
-# more threads something to do with small arrays. Not tuned: a space's work takes some 10 microseconds.
+# Tasks that share a working space run one after the other. There are as many spaces as tasks, but no more than one for
+# so many elements, or `FEW`: they stay a small part of the arrays, however small the ghosts are. Fewer elements would
+# give more threads something to do with small arrays. Not tuned: a space's work takes some 10 microseconds.
 SHARE = 32 * 1024
 FEW = 16
 
