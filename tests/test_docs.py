@@ -14,7 +14,7 @@ DOCUMENTS = sorted(
 )  # fmt: skip
 # What a short path may leave out.
 PREFIXES = ("", "minitrain/", "nbnorm/", "benchmarks/", "minitrain/compile/", "minitrain/layers/", "minitrain/kernels/",
-            "minitrain/kernels/conv2d/", "minitrain/kernels/conv2d/winograd/")  # fmt: skip
+            "minitrain/kernels/conv2d/", "minitrain/kernels/conv2d/winograd/", "minitrain/training/ranks/")  # fmt: skip
 FOLDERS = ("nbnorm/", "minitrain/", "tests/", "benchmarks/", "docs/", "examples/")
 
 

@@ -48,6 +48,14 @@ def _parameters(affine, moved, eps, ghost):
 
 
 @device
+def _division(x, stats, rows):
+    """How many tasks there are, how many working spaces they share, and the slots of each."""
+    cut = rows_cut_of(rows[0])
+    tasks = stats[0].shape[0] * -(-x.shape[1] // cut.group)
+    return tasks, _spaces(tasks, x.size), cut.slots
+
+
+@device
 def _forward_rows(task, ghosts, size, x, residual, parameters, rows, own, stats, y):
     affine, moved, eps, relu = parameters
     cut = rows_cut_of(rows[0])
@@ -67,15 +75,13 @@ def forward_rows(x, residual, affine, moved, eps, relu, size, rows, stats, y):
 
     moved = two float64 (ghosts, C) of zeros: overwritten with mean and unbiased variance.
     """
-    ghosts, cut = stats[0].shape[0], rows_cut_of(rows[0])
-    tasks = ghosts * -(-x.shape[1] // cut.group)
-    spaces = _spaces(tasks, x.size)
-    room = np.empty(spaces * cut.slots)
+    ghosts, (tasks, spaces, share) = stats[0].shape[0], _division(x, stats, rows)
+    room = np.empty(spaces * share)
     x, residual, y, slots = borrowed(x), borrowed(residual), borrowed(y), borrowed(room)
     affine, moved = (borrowed(affine[0]), borrowed(affine[1])), (borrowed(moved[0]), borrowed(moved[1]))
     stats, rows = (borrowed(stats[0]), borrowed(stats[1])), (borrowed(rows[0]), borrowed(rows[1]))
     for space in prange(spaces):
-        own = slots[space * cut.slots : (space + 1) * cut.slots]
+        own = slots[space * share : (space + 1) * share]
         for task in range(tasks * space // spaces, tasks * (space + 1) // spaces):
             _forward_rows(np.intp(task), ghosts, size, x, residual, (affine, moved, eps, relu), rows, own, stats, y)
     room[0] = 0.0  # a use of it after what was borrowed from it: it is freed after its last use
@@ -112,17 +118,15 @@ def _backward_rows(task, ghosts, size, gated, affine, rows, own, stats, gradient
 @kernel
 def backward_rows(dy, x, y, stats, affine, relu, by_output, sizes, rows, gradients):
     """`channels_first.backward` of each ghost; dgamma and dbeta are (ghosts, C); sizes = (size,)."""
-    ghosts, size, cut = stats[0].shape[0], sizes[0], rows_cut_of(rows[0])
-    tasks = ghosts * -(-x.shape[1] // cut.group)
-    spaces = _spaces(tasks, x.size)
-    room = np.empty(spaces * cut.slots)
+    ghosts, size, (tasks, spaces, share) = stats[0].shape[0], sizes[0], _division(x, stats, rows)
+    room = np.empty(spaces * share)
     slots, stats = borrowed(room), (borrowed(stats[0]), borrowed(stats[1]))
     affine, rows = (borrowed(affine[0]), borrowed(affine[1])), (borrowed(rows[0]), borrowed(rows[1]))
     floor = x.dtype.type(0.0 if relu else np.nan)
     gated = Gated(borrowed(dy), borrowed(x), borrowed(y), floor, by_output)
     written = borrowed(gradients[0]), borrowed(gradients[1]), borrowed(gradients[2]), borrowed(gradients[3])
     for space in prange(spaces):
-        own = slots[space * cut.slots : (space + 1) * cut.slots]
+        own = slots[space * share : (space + 1) * share]
         for task in range(tasks * space // spaces, tasks * (space + 1) // spaces):
             _backward_rows(np.intp(task), ghosts, size, gated, affine, rows, own, stats, written)
     room[0] = 0.0  # a use of it after what was borrowed from it: it is freed after its last use

@@ -105,13 +105,17 @@ def test_a_mask_of_a_large_array(shape, dtype):
     expect_packed(shape, dtype, "relu", shape[0] % 2 == 0)
 
 
-@pytest.mark.parametrize("shape", LARGE)
-def test_a_mask_gives_the_same_bits_with_any_number_of_threads(shape, monkeypatch):
+# A mask, and ghosts: rows and columns of which there are more than working spaces for them, and of the last a few more.
+@pytest.mark.parametrize(
+    ("shape", "ghost_size"), [*((shape, None) for shape in LARGE), ((41, 20, 6, 6), 2), ((300, 160), 4)]
+)
+def test_the_same_bits_with_any_number_of_threads(shape, ghost_size, monkeypatch):
     x, dy, gamma, beta, mask = drawn(shape, "float32")
+    form = {"mask": mask} if ghost_size is None else {"ghost_size": ghost_size}
 
     def run():
-        y, stats = nbnorm.batch_norm_forward(x, gamma, beta, mask=mask)
-        return [y, *stats, *nbnorm.batch_norm_backward(dy, x, stats, gamma, beta, mask=mask)[:3]]
+        y, stats = nbnorm.batch_norm_forward(x, gamma, beta, **form)
+        return [y, *stats[:2], *nbnorm.batch_norm_backward(dy, x, stats, gamma, beta, **form)[:3]]
 
     results = [run()]
     monkeypatch.setattr(dispatch, "SERIAL_WORK", 0)
