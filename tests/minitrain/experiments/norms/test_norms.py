@@ -118,8 +118,8 @@ def test_a_large_batch_wants_updates(digits):
 
 
 def test_synchronized_statistics_help_ranks_of_two_samples(digits):
-    found = result("ranks", digits, images=1_600, ranks=(4,), samples=(2,))
-    assert found.of(LOCAL, "4 ranks").at(2) > found.of(SYNCHRONIZED, "4 ranks").at(2) + 0.02
+    found = result("ranks", digits, images=400, ranks=(4,), samples=(2,))
+    assert found.of(LOCAL, "4 ranks").at(2) > found.of(SYNCHRONIZED, "4 ranks").at(2) + 0.05
 
 
 def test_batches_of_few_classes(data):
