@@ -23,7 +23,7 @@ from minitrain.graph.graph import Graph
 
 __all__ = [
     "ALWAYS", "FREEZING", "INFERENCE", "TRAINING", "freeze", "fuse", "fuse_for_inference", "fuse_for_training",
-    "spread",
+    "spread", "spreading",
 ]  # fmt: skip
 
 ALWAYS: tuple[Pattern, ...] = (batch_norm_relu, batch_norm_add_relu, row_norm_relu)
@@ -52,13 +52,17 @@ def freeze(graph: Graph) -> Graph:
     return rewritten
 
 
+def spreading(first_sample: int, synchronize: bool) -> tuple[Pattern, ...]:
+    """Return the patterns that `spread` replaces."""
+    return (dropout_of_part(first_sample), *((synchronized_batch_norm,) if synchronize else ()))
+
+
 def spread(graph: Graph, first_sample: int, synchronize: bool) -> Graph:
     """Return the graph that `freeze` returned for the part of a batch that begins with this sample.
 
     With `synchronize`, batch norms are those of all parts together; else each part is normalized by itself.
     """
-    patterns = (dropout_of_part(first_sample), *((synchronized_batch_norm,) if synchronize else ()))
-    return rewrite(graph, patterns)
+    return rewrite(graph, spreading(first_sample, synchronize))
 
 
 def fuse_for_training(graph: Graph, dtype: np.dtype) -> Graph:

@@ -1,6 +1,7 @@
 """Runs of the command line: refused ones touch nothing, those that were ended go on."""
 
 import csv
+import importlib
 import json
 import signal
 import subprocess
@@ -71,10 +72,12 @@ def test_a_missing_package_is_told_before_anything_is_touched(run, package, monk
 
 
 def _without(package):
+    import_module = importlib.import_module
+
     def missing(name):
         if name.partition(".")[0] == package:
             raise ModuleNotFoundError(name, name=package)
-        return __import__(name)
+        return import_module(name)
 
     return missing
 

@@ -7,9 +7,9 @@ import reference_layers as reference
 from minitrain.kernels.dropout import dropout
 
 
-def kept(size, key=1, call=0, p=0.5):
+def kept(size, key=1, call=0, p=0.5, first=0):
     y = np.full(size, np.nan)
-    dropout.serial(np.ones(size), np.array([key], np.uint64), np.array([call], np.uint64), p, y)
+    dropout.serial(np.ones(size), np.array([key], np.uint64), np.array([call, first], np.uint64), p, y)
     assert set(np.unique(y)) <= {0.0, 1.0 / (1.0 - p)}
     return y > 0
 
@@ -19,6 +19,11 @@ def kept(size, key=1, call=0, p=0.5):
 def test_bits(key, call, p):
     for size in (1, 15, 20_000):  # the last one is more than two blocks
         np.testing.assert_array_equal(kept(size, key, call, p), reference.dropout_keeps(size, key, call, p))
+
+
+@pytest.mark.parametrize("first", [0, 1, 8191, 8192, 12_345])
+def test_a_part_of_a_mask(first):
+    np.testing.assert_array_equal(kept(9_000, first=first), kept(first + 9_000)[first:])
 
 
 @pytest.mark.parametrize("p", [0.05, 0.3, 0.5, 0.95])
@@ -47,7 +52,7 @@ def test_runs_of_equal_decisions_are_as_long_as_they_should_be():
 
 
 def test_dropping_everything_and_special_values():
-    key, call = np.array([3], np.uint64), np.zeros(1, np.uint64)
+    key, call = np.array([3], np.uint64), np.zeros(2, np.uint64)
     y = np.empty(100)
     dropout.serial(np.ones(100), key, call, 1.0, y)
     assert not y.any()

@@ -1,5 +1,6 @@
 """All patterns together: what stays the same."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,10 @@ def test_fused_equals_unfused(dtype, tolerance):
 
 def test_every_file_of_a_pattern_is_in_one_list():
     files = {path.stem for path in Path(fusions.__file__).parent.glob("*.py") if not path.stem.startswith("_")}
-    patterns = [*fusions.ALWAYS, *fusions.FREEZING, *fusions.TRAINING, *fusions.INFERENCE]
+    lists = (fusions.ALWAYS, fusions.FREEZING, fusions.TRAINING, fusions.INFERENCE, fusions.spreading(0, True))
+    patterns = [pattern for each in lists for pattern in each]
     assert len(patterns) == len(files)
     assert {pattern.__module__.rpartition(".")[2] for pattern in patterns} == files
-    assert all(pattern.__name__ == pattern.__module__.rpartition(".")[2] for pattern in patterns)
+    assert all(
+        callable(vars(sys.modules[pattern.__module__])[pattern.__module__.rpartition(".")[2]]) for pattern in patterns
+    )
