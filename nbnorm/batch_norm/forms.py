@@ -18,7 +18,7 @@ from nbnorm.batch_norm.parts import (
 from nbnorm.jit.arrays import nothing
 from nbnorm.jit.checks import expect_integer, expect_number, expect_one_of, expect_shape, mismatch
 from nbnorm.kernels.batch_norm import ghosts, masked, renorm
-from nbnorm.layout import Copied, Layout, MovedVector, as_array, channel_output, layout_of, output
+from nbnorm.layout import Copied, Layout, MovedVector, are_apart, as_array, channel_output, layout_of, output
 
 __all__ = ["Form", "backward_of_form", "forward_of_form", "valid_of"]
 
@@ -33,8 +33,8 @@ class Form(NamedTuple):
 
     def check(self) -> None:
         """Raise ValueError for more than one."""
-        given = [name for name, value in self._asdict().items() if value is not None]
-        if len(given) > 1:
+        if sum(value is not None for value in self) > 1:
+            given = [name for name, value in self._asdict().items() if value is not None]
             raise ValueError(mismatch(", ".join(self._fields), "one of these at most", " and ".join(given)))
 
 
@@ -57,8 +57,9 @@ def forward_of_form(
     moved = [none if each is None else layout.moved(name, each)
              for name, each in zip(("running_mean", "running_var"), running, strict=True)]  # fmt: skip
     added = nothing(layout.dtype, 3) if residual is None else layout.read("residual", residual)
-    read = (("x", array), ("gamma", affine[0]), ("beta", affine[1]), ("residual", residual))
-    expect_running_apart(running, read)
+    if not are_apart(running, (array, *affine, residual)):
+        read = (("x", array), ("gamma", affine[0]), ("beta", affine[1]), ("residual", residual))
+        expect_running_apart(running, read)
     y, flat_y, copied = output("out", layout, out, (*affine, *running), (x, residual))
     flat_x, channels, relu = layout.flat(array), layout.view[1], activation is not None
     moving = tuple(each.flat if isinstance(each, MovedVector) else each for each in moved)

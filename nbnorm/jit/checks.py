@@ -77,9 +77,10 @@ def expect_number(
     open_high: bool = False,
 ) -> float:
     """Return a finite number between `low` and `high` as a float; `open_low` and `open_high` leave these out."""
-    value = _without_axis(value)
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(mismatch(name, "a number", repr(value)))
+    if type(value) is not float:  # the usual case: to ask for an abstract class takes longer than a small kernel
+        value = _without_axis(value)
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(mismatch(name, "a number", repr(value)))
     try:
         number = float(value)
     except OverflowError:  # an integer of more than 308 digits

@@ -59,7 +59,7 @@ class Stores(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """What a norm has for each channel besides x, all (C,), and its two numbers."""
+    """What a norm has for each channel besides x, all (C,), and its numbers."""
 
     gamma: Any
     beta: Any
@@ -67,6 +67,8 @@ class Parameters(NamedTuple):
     running_var: Any  #: empty: not wanted
     momentum: float
     eps: float
+    rmax: float  #: how far batch renormalization goes, with dmax; 0: not at all
+    dmax: float
 
 
 class Gated(NamedTuple):

@@ -1,5 +1,6 @@
 """Arithmetic on one channel of a norm: from sums to statistics to the factors of the elementwise passes."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,16 +113,36 @@ def move_running(mean, var, count, c, running_mean, running_var, momentum):
 
 
 @device
+def renormalized(c, mean, inv_std, parameters):
+    """gamma and beta of the batch norm that does what renormalization does to channel c. See `batch_norm.renorm`.
+
+    The running statistics have not moved yet. The very operations of `batch_norm.renorm.corrections`.
+    """
+    gamma, beta = parameters.gamma[c], parameters.beta[c]
+    as_values = parameters.gamma.dtype.type
+    inverse = 1.0 / math.sqrt(float(parameters.running_var[c]) + parameters.eps)
+    r = min(max(inverse / inv_std, 1.0 / parameters.rmax), parameters.rmax)
+    d = min(max((mean - parameters.running_mean[c]) * inverse, -parameters.dmax), parameters.dmax)
+    return as_values(gamma * r), as_values(beta + gamma * d)
+
+
+@device
 def factors(mean, inv_std, gamma, beta, c):
     """Factors of channel c, in gamma's type.
 
     The center is the mean rounded; what rounding took away is in the shift. The difference x - center is exact where x
     is near the mean, so no digits are lost when the mean is large against the deviations.
     """
-    as_values = gamma.dtype.type
-    center = as_values(mean[c])
-    scale = gamma[c] * inv_std[c]
-    return Factors(center, as_values(scale), as_values(beta[c] - (mean[c] - float(center)) * scale))
+    return factors_by(mean[c], inv_std[c], gamma[c], beta[c], gamma)
+
+
+@device
+def factors_by(mean, inv_std, gamma, beta, values):
+    """The same of one channel's numbers, in the type of `values`."""
+    as_values = values.dtype.type
+    center = as_values(mean)
+    scale = gamma * inv_std
+    return Factors(center, as_values(scale), as_values(beta - (mean - float(center)) * scale))
 
 
 @device

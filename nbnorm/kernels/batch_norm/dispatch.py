@@ -43,14 +43,17 @@ from typing import Any
 from nbnorm.jit.arrays import nothing
 from nbnorm.kernels.batch_norm import channels_first, channels_last, inference
 
+NO_RENORM = (0.0, 0.0)  # limits of batch renormalization where there is none
+
 
 def forward(
     x: Any, residual: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any, momentum: float, eps: float,
-    relu: bool, mean: Any, inv_std: Any, y: Any,
+    relu: bool, mean: Any, inv_std: Any, y: Any, limits: tuple[float, float] = NO_RENORM,
 ) -> None:  # fmt: skip
     """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); moves the running statistics.
 
-    An empty (0, 0, 0) residual is none; empty running statistics are not moved. y may be x or residual.
+    An empty (0, 0, 0) residual is none; empty running statistics are not moved. y may be x or residual. `limits` are
+    rmax and dmax of batch renormalization, see `renorm`.
     """
     size = x.size
     if size == 0:
@@ -62,7 +65,7 @@ def forward(
     else:
         row = channels_first.cut.cut(images, channels, length, x.itemsize, 1)
     room.forward.forward.for_work(size)(
-        x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, row, (mean, inv_std), y
+        x, residual, gamma, beta, running_mean, running_var, (momentum, eps, *limits), relu, row, (mean, inv_std), y
     )
 
 

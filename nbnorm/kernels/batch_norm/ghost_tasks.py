@@ -44,7 +44,7 @@ def _part(values, first, end):
 @device
 def _parameters(affine, moved, eps, ghost):
     """What the plain task is told: a momentum of 1 puts the ghost's statistics into `moved`."""
-    return Parameters(affine[0], affine[1], moved[0][ghost], moved[1][ghost], 1.0, eps)
+    return Parameters(affine[0], affine[1], moved[0][ghost], moved[1][ghost], 1.0, eps, 0.0, 0.0)
 
 
 @device

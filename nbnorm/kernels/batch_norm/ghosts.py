@@ -63,7 +63,7 @@ def _cuts(shape: tuple[int, int, int], size: int, itemsize: int, arrays: int) ->
             group = rows[0][0] if rows else own.group  # there are as many tasks in the last ghost
             slots = channels * (2 * VECTOR_BYTES // itemsize + KEPT)
             rows.append(
-                np.array(own._replace(group=int(group), chunks=1, ahead=whole.ahead, streaming=False, slots=slots))
+                np.array(own._replace(group=int(group), chunks=1, ahead=whole.ahead, streaming=whole.streaming, slots=slots))
             )
     return rows[0], rows[1]
 

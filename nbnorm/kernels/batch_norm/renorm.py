@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from nbnorm.jit.arrays import nothing
 from nbnorm.kernels.batch_norm import dispatch
 
 __all__ = ["backward", "corrected", "corrections", "forward"]
@@ -38,20 +37,9 @@ def forward(
     limits: tuple[float, float], relu: bool, stats: tuple[Any, Any], y: Any,
 ) -> tuple[Any, Any]:  # fmt: skip
     """`batch_norm.forward` with renormalization by running statistics that are then moved; returns r and d."""
-    (mean, inv_std), (momentum, eps), none = stats, rule, nothing(x.dtype)
-    dispatch.statistics(x, *affine, none, none, 0.0, eps, mean, inv_std)
-    r, d = corrections(stats, running, eps, limits)
-    spread = inv_std**-2.0
-    dispatch.infer(x, residual, *corrected(affine, r, d), mean, spread - eps, eps, relu, y)
-    move(running, mean, np.maximum(spread - eps, 0.0), x.size // x.shape[1], momentum)
-    return r, d
-
-
-def move(running: tuple[Any, Any], mean: Any, var: Any, count: int, momentum: float) -> None:
-    """Move the running statistics towards mean and biased variance of `count` values."""
-    running_mean, running_var = running
-    running_mean[...] = (1.0 - momentum) * running_mean + momentum * mean
-    running_var[...] = (1.0 - momentum) * running_var + momentum * (var * (count / (count - 1)))
+    before = running[0].copy(), running[1].copy()
+    dispatch.forward(x, residual, *affine, *running, *rule, relu, *stats, y, limits)
+    return corrections(stats, before, rule[1], limits)
 
 
 def backward(

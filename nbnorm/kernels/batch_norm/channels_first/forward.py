@@ -25,15 +25,16 @@ from nbnorm.simd.memory import borrowed, flat, reinterpreted
 def _finish(x, c, chunks, parameters, slots, stats):
     """The statistics of channel c from the sums of its chunks, and the factors that follow."""
     images, channels, length = x.shape
-    gamma, beta, running_mean, running_var, momentum, eps = parameters
+    gamma, beta, running_mean, running_var, momentum, eps, rmax, _ = parameters
     mean, inv_std = stats
     total, squares = sum_of_chunks(x, slots, c, chunks)
     kept, k = reinterpreted(slots, x), kept_of(x, c * chunks)
     shift = kept[k + SAMPLED]
     mean[c], var = statistics.statistics(flat(x), Channel(images, channels, length, c), shift, total, squares)
     inv_std[c] = 1.0 / math.sqrt(var + eps)
+    own, shift = statistics.renormalized(c, mean[c], inv_std[c], parameters) if rmax > 0.0 else (gamma[c], beta[c])
     statistics.move_running(mean[c], var, images * length, c, running_mean, running_var, momentum)
-    keep_factors(kept, k, statistics.factors(mean, inv_std, gamma, beta, c))
+    keep_factors(kept, k, statistics.factors_by(mean[c], inv_std[c], own, shift, gamma))
 
 
 @device
@@ -81,20 +82,28 @@ def forward_task(phase, task, cut, x, residual, parameters, relu, slots, stats, 
         )
 
 
-# Twelve arguments: a call pays 50 to 100 ns for each array, and more for a tuple of arrays than for its elements.
+# Eleven arguments: a call pays 50 to 100 ns for each array, and more for a tuple of arrays than for its elements.
 @kernel
-def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, row, stats, y):
+def forward(x, residual, gamma, beta, running_mean, running_var, rule, relu, row, stats, y):
     """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); the running statistics move.
 
     x, y: (N, C, L), y empty where the statistics are all that is wanted; residual like x, or empty; running_mean,
-    running_var: (C,) or empty; row: see `cut_of`. Written: stats = (mean, inv_std), float64 (C,), and y.
+    running_var: (C,) or empty; rule = (momentum, eps, rmax, dmax), see `Parameters`; row: see `cut_of`. Written:
+    stats = (mean, inv_std), float64 (C,), and y.
     """
     cut, channels = cut_of(row), x.shape[1]
     room = np.empty(cut.slots)
     x, residual, y, slots = borrowed(x), borrowed(residual), borrowed(y), borrowed(room)
     mean, inv_std = borrowed(stats[0]), borrowed(stats[1])
     parameters = Parameters(
-        borrowed(gamma), borrowed(beta), borrowed(running_mean), borrowed(running_var), momentum, eps
+        borrowed(gamma),
+        borrowed(beta),
+        borrowed(running_mean),
+        borrowed(running_var),
+        rule[0],
+        rule[1],
+        rule[2],
+        rule[3],
     )
     tasks = -(-channels // cut.group) * cut.chunks
     for k in range(1 if cut.chunks == 1 else 2):

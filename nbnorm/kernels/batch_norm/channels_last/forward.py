@@ -13,6 +13,8 @@ from nbnorm.kernels.runs import APPLY, FINISH, SUM, WHOLE, Channel, Parameters, 
 from nbnorm.simd.memory import borrowed, flat
 from nbnorm.simd.vectors import lanes_of
 
+GAMMA, BETA = loops.SLOPE, loops.OFFSET  # where renormalization keeps its own: nobody needs these rows forward
+
 
 @device
 def _finish(x, sums, factors, parameters, stats, c0, c1):
@@ -35,10 +37,26 @@ def _finish(x, sums, factors, parameters, stats, c0, c1):
             means[j], variances[j] = statistics.statistics(
                 flat(x), Channel(rows, channels, 1, c0 + j), sampled[j], totals[j], squares[j]
             )
+    if parameters.rmax > 0.0:
+        _renormalize(parameters, means, variances, factors, channels, c0, c1)
     _move_running(parameters, means, variances, unbiased, c0, c1)
     for j in range(c1 - c0):
         variances[j] = 1.0 / math.sqrt(variances[j] + parameters.eps)
-    loops.store_factors(factors, mean, inv_std, (parameters.gamma, parameters.beta), c0, c1)
+    if parameters.rmax > 0.0:
+        own = loops.row_of(factors, GAMMA, channels, 0, channels), loops.row_of(factors, BETA, channels, 0, channels)
+        loops.store_factors(factors, mean, inv_std, own, c0, c1)
+    else:
+        loops.store_factors(factors, mean, inv_std, (parameters.gamma, parameters.beta), c0, c1)
+
+
+@device
+def _renormalize(parameters, means, variances, factors, channels, c0, c1):
+    """Keep gamma and beta of the batch norm that does what renormalization does to columns c0 to c1."""
+    gammas = loops.row_of(factors, GAMMA, channels, c0, c1)
+    betas = loops.row_of(factors, BETA, channels, c0, c1)
+    for j in range(c1 - c0):
+        inv = 1.0 / math.sqrt(variances[j] + parameters.eps)
+        gammas[j], betas[j] = statistics.renormalized(c0 + j, means[j], inv, parameters)
 
 
 @device
@@ -84,9 +102,9 @@ def forward_task(phase, task, cut, x, residual, parameters, relu, working, stats
         loops.normalize(flat(x), flat(residual), flat(y), runs, factors, columns.c0, floor, cut.streaming)
 
 
-# Twelve arguments: a call pays 50 to 100 ns for each array, and more for a tuple of arrays than for its elements.
+# Eleven arguments: a call pays 50 to 100 ns for each array, and more for a tuple of arrays than for its elements.
 @kernel
-def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, relu, row, stats, y):
+def forward(x, residual, gamma, beta, running_mean, running_var, rule, relu, row, stats, y):
     """y = [relu](gamma (x - mean) / sqrt(var + eps) + beta [+ residual]); the running statistics move.
 
     x, y: (M, C, 1); the rest as in `channels_first.forward`. Written: stats = (mean, inv_std), float64 (C,), and y.
@@ -97,7 +115,14 @@ def forward(x, residual, gamma, beta, running_mean, running_var, momentum, eps, 
     x, residual, y = borrowed(x), borrowed(residual), borrowed(y)
     working, stats = (borrowed(room), borrowed(kept)), (borrowed(stats[0]), borrowed(stats[1]))
     parameters = Parameters(
-        borrowed(gamma), borrowed(beta), borrowed(running_mean), borrowed(running_var), momentum, eps
+        borrowed(gamma),
+        borrowed(beta),
+        borrowed(running_mean),
+        borrowed(running_var),
+        rule[0],
+        rule[1],
+        rule[2],
+        rule[3],
     )
     chunks = -(-rows // cut.height)
     loops.sampled_shifts(flat(x), rows, channels, working[1])
