@@ -62,9 +62,8 @@ def _cuts(shape: tuple[int, int, int], size: int, itemsize: int, arrays: int) ->
             whole = channels_first.cut.Cut(*channels_first.cut.cut(*shape, itemsize, arrays).tolist())
             group = rows[0][0] if rows else own.group  # there are as many tasks in the last ghost
             slots = channels * (2 * VECTOR_BYTES // itemsize + KEPT)
-            rows.append(
-                np.array(own._replace(group=int(group), chunks=1, ahead=whole.ahead, streaming=whole.streaming, slots=slots))
-            )
+            own = own._replace(group=int(group), chunks=1, slots=slots)
+            rows.append(np.array(own._replace(ahead=whole.ahead, streaming=whole.streaming)))
     return rows[0], rows[1]
 
 

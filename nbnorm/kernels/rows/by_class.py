@@ -118,5 +118,12 @@ def backward(dy, x, label, gamma, stats, sums, lines, dx, tables):
                 line = Line(as_values(inv_std[c]), as_values(lines[SUMS * c]), as_values(lines[SUMS * c + 1]))
                 factors = channel_factors(flat(x), mean[c], inv_std[c], gammas, gammas, own + c)
                 differentiate_channel(
-                    gated, flat(dx), (n * channels + c) * length, length, factors, gammas[own + c], line
+                    gated,
+                    flat(dx),
+                    (n * channels + c) * length,
+                    length,
+                    factors,
+                    gammas[own + c],
+                    line,
+                    False,
                 )

@@ -15,7 +15,7 @@ from nbnorm.kernels.runs import Channel, Gated
 from nbnorm.kernels.statistics import gradient_sums
 from nbnorm.kernels.sums import gated_at, gated_part_at, in_lanes
 from nbnorm.simd.masks import load_part, store_part
-from nbnorm.simd.memory import flat
+from nbnorm.simd.memory import elements_to_boundary, flat, stream
 from nbnorm.simd.shuffles import sum_lanes
 from nbnorm.simd.vectors import add, fma, lanes_of, load, multiply, splat, store, subtract
 from nbnorm.simd.widening import no_sum, widen_add
@@ -92,14 +92,31 @@ def _derivative(g, d, gamma, line):
 
 
 @device
-def differentiate_channel(gated, dx, first, length, factors, gamma, line):
+def _differentiate_part(gated, dx, i, rest, factors, low, gamma, line):
+    g, d = gated_part_at(gated, i, rest, factors, low)
+    store_part(dx, i, rest, _derivative(g, d, gamma, line))
+
+
+@device
+def differentiate_channel(gated, dx, first, length, factors, gamma, line, streaming):
     """dx over a channel of a row; the last vector as in `forward`."""
     lanes, kept, low = lanes_of(gated.x), in_lanes(factors), splat(gated.floor)
     w, line = splat(gamma), Line(splat(line.inv_std), splat(line.slope), splat(line.offset))
     i, end = first, first + length
     if length < lanes:
-        g, d = gated_part_at(gated, i, length, kept, low)
-        store_part(dx, i, length, _derivative(g, d, w, line))
+        _differentiate_part(gated, dx, i, length, kept, low, w, line)
+        return
+    if streaming:
+        head = min(elements_to_boundary(dx, i), length)
+        if head > 0:
+            _differentiate_part(gated, dx, i, head, kept, low, w, line)
+            i += head
+        while i + lanes <= end:
+            g, d = gated_at(gated, i, kept, low)
+            stream(dx, i, _derivative(g, d, w, line))
+            i += lanes
+        if i < end:
+            _differentiate_part(gated, dx, i, end - i, kept, low, w, line)
         return
     g, d = gated_at(gated, end - lanes, kept, low)
     last = _derivative(g, d, w, line)
@@ -144,7 +161,9 @@ def _row(k, shape, cut, gated, parameters, stats, sums, written):
         factors = channel_factors(x, mean, inv_std, gamma, beta, own + c)
         floor = as_values(np.nan) if done else floor_of(x, tau, own + c, cut.relu)
         passed = Gated(dresidual if done else gated.dy, x, gated.y, floor, gated.by_output and not done)
-        differentiate_channel(passed, dx, (k * channels + c) * length, length, factors, gamma[own + c], line)
+        differentiate_channel(
+            passed, dx, (k * channels + c) * length, length, factors, gamma[own + c], line, cut.streaming
+        )
 
 
 @device

@@ -39,20 +39,31 @@ def _normalized(x, residual, i, factors, low):
 
 
 @device
+def _normalize_part(x, residual, y, i, rest, factors, low):
+    v = fma(subtract(load_part(x, i, rest, factors.center), factors.center), factors.scale, factors.shift)
+    if residual.size > 0:
+        v = add(v, load_part(residual, i, rest, factors.center))
+    store_part(y, i, rest, maximum(low, v))
+
+
+@device
 def normalize_channel(x, residual, y, first, length, factors, floor, streaming):
     """A channel of a row. The last vector overlaps the one before it: it is computed first, because y may be x."""
     lanes, low, kept = lanes_of(x), splat(floor), in_all_lanes(factors)
     i, end = first, first + length
     if length < lanes:
-        v = fma(subtract(load_part(x, i, length, kept.center), kept.center), kept.scale, kept.shift)
-        if residual.size > 0:
-            v = add(v, load_part(residual, i, length, kept.center))
-        store_part(y, i, length, maximum(low, v))
+        _normalize_part(x, residual, y, i, length, kept, low)
         return
-    if streaming and elements_to_boundary(y, i) == 0 and length % lanes == 0:
-        while i < end:
+    if streaming:
+        head = min(elements_to_boundary(y, i), length)
+        if head > 0:
+            _normalize_part(x, residual, y, i, head, kept, low)
+            i += head
+        while i + lanes <= end:
             stream(y, i, _normalized(x, residual, i, kept, low))
             i += lanes
+        if i < end:
+            _normalize_part(x, residual, y, i, end - i, kept, low)
         return
     last = _normalized(x, residual, end - lanes, kept, low)
     while i + lanes <= end:

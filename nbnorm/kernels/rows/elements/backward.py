@@ -13,7 +13,7 @@ from nbnorm.kernels.rows.cut import BLOCK_ROWS, Rows, cut_of
 from nbnorm.kernels.rows.moments import RowFactors, in_all_lanes, row_factors
 from nbnorm.kernels.runs import Gated
 from nbnorm.simd.masks import load_part, store_part
-from nbnorm.simd.memory import flat, item, reinterpreted
+from nbnorm.simd.memory import elements_to_boundary, flat, item, reinterpreted, stream
 from nbnorm.simd.shuffles import sum_lanes
 from nbnorm.simd.vectors import VECTOR_BYTES, add, fma, gate, lanes_of, load, multiply, splat, store, subtract
 from nbnorm.simd.widening import add_wide, no_sum, widen_add
@@ -34,18 +34,19 @@ class Block(NamedTuple):
     own: int  #: where the group's parameters begin
     sums: int  #: and where the sums that are their gradients do
     length: int
+    streaming: bool  #: whether dx is stored past the caches
 
 
 @device
 def padded(length, x):
-    """Elements of a row, rounded up to whole vectors: what the sums of a group take."""
-    return -(-length // lanes_of(x)) * lanes_of(x)
+    """What the sums of a group take: whole vectors of a row, and one more: what is left of a row may begin anywhere."""
+    return (-(-length // lanes_of(x)) + 1) * lanes_of(x)
 
 
 def room_of(rows: Rows, rows_of_task: int) -> int:
     """Return how many float64 `backward` wants room for: each task's sums of two gradients, and what a block keeps."""
     lanes = VECTOR_BYTES // rows.itemsize
-    sums = 2 * rows.groups * -(-rows.length // lanes) * lanes
+    sums = 2 * rows.groups * (-(-rows.length // lanes) + 1) * lanes
     return -(-rows.number // rows_of_task) * (sums + KEPT * BLOCK_ROWS)
 
 
@@ -154,10 +155,12 @@ def _derivative(g, x_hat, w, taken):
 
 
 @device
-def _row_full(gated, affine, dx, i, j, taken, low):
+def _row_full(gated, affine, dx, i, j, taken, low, streaming):
     """dx of a vector; returns g and x_hat."""
     g, x_hat, w = _gradient(gated, affine, i, j, taken.factors, low)
-    if dx.size > 0:
+    if streaming:
+        stream(dx, i, _derivative(g, x_hat, w, taken))
+    elif dx.size > 0:
         store(dx, i, _derivative(g, x_hat, w, taken))
     return g, x_hat
 
@@ -172,18 +175,18 @@ def _row_part(gated, affine, dx, i, j, rest, taken, low):
 
 
 @device
-def _differentiate_four(gated, affine, dx, sums, block, kept, r):
-    """`_differentiate` of the whole vectors of rows r to r + 3: the same operations, with all they need at hand."""
-    first, pitch, _, own, own_sums, length = block
+def _differentiate_four(gated, affine, dx, sums, block, kept, r, head):
+    """`_differentiate` of the whole vectors of rows r to r + 3 behind the first `head` columns: all is at hand."""
+    first, pitch, _, own, own_sums, length, streaming = block
     lanes, low, line = lanes_of(gated.x), splat(gated.floor), sums.size // 2
     t0, t1, t2, t3 = _taken(kept, r), _taken(kept, r + 1), _taken(kept, r + 2), _taken(kept, r + 3)
-    i, j, k = first + r * pitch, own, own_sums
+    i, j, k = first + r * pitch + head, own + head, own_sums + head
     end = own + length
     while j + lanes <= end:
-        g0, h0 = _row_full(gated, affine, dx, i, j, t0, low)
-        g1, h1 = _row_full(gated, affine, dx, i + pitch, j, t1, low)
-        g2, h2 = _row_full(gated, affine, dx, i + 2 * pitch, j, t2, low)
-        g3, h3 = _row_full(gated, affine, dx, i + 3 * pitch, j, t3, low)
+        g0, h0 = _row_full(gated, affine, dx, i, j, t0, low, streaming)
+        g1, h1 = _row_full(gated, affine, dx, i + pitch, j, t1, low, streaming)
+        g2, h2 = _row_full(gated, affine, dx, i + 2 * pitch, j, t2, low, streaming)
+        g3, h3 = _row_full(gated, affine, dx, i + 3 * pitch, j, t3, low, streaming)
         add_wide(sums, k, fma(g3, h3, fma(g2, h2, fma(g1, h1, multiply(g0, h0)))))
         add_wide(sums, line + k, add(add(add(g0, g1), g2), g3))
         i += lanes
@@ -192,26 +195,39 @@ def _differentiate_four(gated, affine, dx, sums, block, kept, r):
 
 
 @device
+def _differentiate_columns(gated, affine, dx, sums, block, kept, begin, end, column, rest):
+    """The same of rows `begin` up to `end`, and of at most a vector of columns."""
+    lanes, low, line = lanes_of(gated.x), splat(gated.floor), sums.size // 2
+    dgamma = dbeta = splat(gated.x.dtype.type(0))
+    for row in range(begin, end):
+        i, taken = block.first + row * block.pitch + column, _taken(kept, row)
+        if rest == lanes:
+            g, x_hat = _row_full(gated, affine, dx, i, block.own + column, taken, low, False)
+        else:
+            g, x_hat = _row_part(gated, affine, dx, i, block.own + column, rest, taken, low)
+        dgamma, dbeta = fma(g, x_hat, dgamma), add(dbeta, g)
+    add_wide(sums, block.sums + column, dgamma)
+    add_wide(sums, line + block.sums + column, dbeta)
+
+
+@device
 def _differentiate(gated, affine, dx, sums, block, kept):
     """dx of a block of rows; the sums over its rows of g x_hat and of g go to `sums`, in float64."""
-    first, pitch, count, own, own_sums, length = block
-    lanes, low, line = lanes_of(gated.x), splat(gated.floor), sums.size // 2
+    first, count, length, streaming = block.first, block.number, block.length, block.streaming
+    lanes = lanes_of(gated.x)
+    head = min(elements_to_boundary(dx, first), length) if streaming else 0
     for r in range(0, count, ROWS_OF_SUM):
-        fast = r + ROWS_OF_SUM <= count
-        if fast:
-            _differentiate_four(gated, affine, dx, sums, block, kept, r)
-        for column in range(length // lanes * lanes if fast else 0, length, lanes):
+        end = min(r + ROWS_OF_SUM, count)
+        body = head + (length - head) // lanes * lanes
+        if end - r == ROWS_OF_SUM:
+            _differentiate_four(gated, affine, dx, sums, block, kept, r, head)
+            if head > 0:
+                _differentiate_columns(gated, affine, dx, sums, block, kept, r, end, 0, head)
+        else:
+            body = 0
+        for column in range(body, length, lanes):
             rest = min(length - column, lanes)
-            dgamma = dbeta = splat(gated.x.dtype.type(0))
-            for row in range(r, min(r + ROWS_OF_SUM, count)):
-                i = first + row * pitch + column
-                if rest == lanes:
-                    g, x_hat = _row_full(gated, affine, dx, i, own + column, _taken(kept, row), low)
-                else:
-                    g, x_hat = _row_part(gated, affine, dx, i, own + column, rest, _taken(kept, row), low)
-                dgamma, dbeta = fma(g, x_hat, dgamma), add(dbeta, g)
-            add_wide(sums, own_sums + column, dgamma)
-            add_wide(sums, line + own_sums + column, dbeta)
+            _differentiate_columns(gated, affine, dx, sums, block, kept, r, end, column, rest)
 
 
 @device
@@ -220,6 +236,8 @@ def _task(first, last, cut, gated, affine, stats, sums, kept, gradients):
     dx, dresidual, length = gradients
     mean, inv_std = stats
     groups, as_values = cut.groups, gated.x.dtype.type
+    # All rows of a block begin at the same distance from where a vector does.
+    streaming = cut.streaming and (groups * length) % lanes_of(dx) == 0 and dx.size > 0
     done = dresidual.size > 0  # g is in dresidual then: one array less to read
     for k in range(sums.size):
         sums[k] = 0.0
@@ -238,7 +256,9 @@ def _task(first, last, cut, gated, affine, stats, sums, kept, gradients):
                 offset = as_values(total / length if cut.centered else 0.0)
                 _keep(kept, count * KEPT, factors, offset, as_values(-product / length))
                 count += 1
-            rows = Block((block + group) * length, groups * length, count, own, group * padded(length, dx), length)
+            rows = Block(
+                (block + group) * length, groups * length, count, own, group * padded(length, dx), length, streaming
+            )
             _differentiate(passed, affine, dx, sums, rows, kept)
 
 

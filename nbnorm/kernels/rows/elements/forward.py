@@ -45,11 +45,18 @@ def _normalize(given, y, first, own, length, factors, floor, streaming):
     if length < lanes:
         _normalize_part(given, y, i, j, length, kept, low)
         return
-    if streaming and elements_to_boundary(y, i) == 0 and length % lanes == 0:
-        while i < end:
+    if streaming:
+        head = min(elements_to_boundary(y, i), length)
+        if head > 0:
+            _normalize_part(given, y, i, j, head, kept, low)
+            i += head
+            j += head
+        while i + lanes <= end:
             stream(y, i, _normalized(given, i, j, kept, low))
             i += lanes
             j += lanes
+        if i < end:
+            _normalize_part(given, y, i, j, end - i, kept, low)
         return
     last = _normalized(given, end - lanes, own + length - lanes, kept, low)
     while i + lanes <= end:
