@@ -1,6 +1,7 @@
 """Numerics of the norms of rows: against their twins, PyTorch and central differences, and of extreme values."""
 
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
@@ -178,6 +179,32 @@ def test_three_threads_in_another_process_give_the_same_bits():
         capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": paths, "NUMBA_NUM_THREADS": "3"},
     )  # fmt: skip
     assert result.stdout.strip() == digest()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@each_and_shape()
+def test_stores_past_the_caches_give_the_same_bits(norm, shape, dtype, monkeypatch):
+    cut = importlib.import_module("nbnorm.kernels.rows.cut")
+    x, dy, residual = draw(shape, dtype)
+    parameters, given = norm.parameters(shape, dtype), {"residual": residual} if norm.fuses else {}
+    x.reshape(-1)[x.size // 2] = np.nan  # spoils its row, and what is summed over it
+
+    def beginning_at(offset):
+        return np.full(x.size + 16, 7, dtype)[offset : offset + x.size].reshape(shape)
+
+    results = []
+    for least in (2**60, 0):
+        monkeypatch.setattr(cut, "STREAM_BYTES", least)
+        cut.cut.cache_clear()
+        found = []
+        for offset in (0, 1, 4, 11):
+            y, stats = norm.forward(x, *parameters, out=beginning_at(offset), **given)
+            grads = norm.backward(dy, x, stats, *parameters, out=beginning_at(offset))
+            found += [y, *stats, *grads]
+        results.append(found)
+    cut.cut.cache_clear()
+    for plain, streamed in zip(*results, strict=True):
+        np.testing.assert_array_equal(streamed, plain)
 
 
 # ------------------------------------------------------------------------------------------------------ extreme values
