@@ -194,7 +194,8 @@ def test_stores_past_the_caches_give_the_same_bits(norm, shape, dtype, monkeypat
 
     results = []
     for least in (2**60, 0):
-        monkeypatch.setattr(cut, "STREAM_BYTES", least)
+        for name in ("STREAM_BYTES", "GRADIENT_STREAM_BYTES"):
+            monkeypatch.setattr(cut, name, least)
         cut.cut.cache_clear()
         found = []
         for offset in (0, 1, 4, 11):

@@ -21,10 +21,10 @@ TASKS, TASKS_WITH_SUMS = 64, 32
 # Rows that are summed and differentiated at once, whose gradients of parameters stay in registers. More leave the level
 # 2 cache sooner, fewer spend the time on reading and writing these sums.
 BLOCK_ROWS = 8
-# Bytes that a pass reads and writes from which on its output is stored past the caches: of smaller ones whoever reads
-# it next finds some there. Outputs of 7 to 18 MiB then take 0.6 to 1.0 of the time, smaller ones forward 1.0 to 1.2.
-# Found with `benchmarks.peers norms` on 2 cores of an AVX-512 Xeon, 2026-11.
-STREAM_BYTES = 24 * 1024 * 1024
+# Bytes of an output from which on it is stored past the caches: of smaller ones whoever reads it next finds some there.
+# Outputs of 9 to 18 MiB then take 0.7 to 1.0 of the time forward, those of 4 to 8 MiB 1.0 to 1.2; gradients of 4 to 18
+# MiB take 0.6 to 0.8. Found with `benchmarks.peers norms` on 2 cores of an AVX-512 Xeon, 2026-11.
+STREAM_BYTES, GRADIENT_STREAM_BYTES = 12 * 1024 * 1024, 4 * 1024 * 1024
 
 
 class Cut(NamedTuple):
@@ -60,10 +60,7 @@ def rows_of_task(rows: Rows, unit: int, tasks: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def cut(rows: Rows, unit: int, tasks: int, arrays: int, centered: bool, relu: bool, by_output: bool) -> Array:
-    """Cut rows into about so many tasks of a multiple of `unit` rows: a row of int64, see `cut_of`.
-
-    `arrays` of the size of x are read and written.
-    """
-    streaming = rows.number * rows.length * rows.itemsize * arrays >= STREAM_BYTES
+def cut(rows: Rows, unit: int, tasks: int, backward: bool, centered: bool, relu: bool, by_output: bool) -> Array:
+    """Cut rows into about so many tasks of a multiple of `unit` rows: a row of int64, see `cut_of`."""
+    streaming = rows.number * rows.length * rows.itemsize >= (GRADIENT_STREAM_BYTES if backward else STREAM_BYTES)
     return np.array(Cut(rows_of_task(rows, unit, tasks), rows.groups, centered, relu, by_output, streaming), np.int64)

@@ -54,10 +54,10 @@ def forward(
     rows = Rows(number, across * length, groups, x.itemsize)
     gamma, beta, tau = parameters
     if by_elements(length, tau.size > 0):
-        row = cut(rows, groups, TASKS, 2, centered, relu, False)
+        row = cut(rows, groups, TASKS, False, centered, relu, False)
         elements.forward.forward.for_work(size)(x, residual, gamma, beta, eps, row, mean, inv_std, y)
     else:
-        row = cut(rows, 1, TASKS, 2, centered, relu, False)
+        row = cut(rows, 1, TASKS, False, centered, relu, False)
         channels.forward.forward.for_work(size)(x, residual, gamma, beta, tau, eps, row, mean, inv_std, y)
 
 
@@ -97,9 +97,9 @@ def backward(
     rows = Rows(number, across * length, groups, x.itemsize)
     gamma, beta, tau = parameters
     if by_elements(length, tau.size > 0):
-        row = cut(rows, groups * BLOCK_ROWS, TASKS_WITH_SUMS, 3, centered, relu, residual_given)
+        row = cut(rows, groups * BLOCK_ROWS, TASKS_WITH_SUMS, True, centered, relu, residual_given)
         wanted = dx, dgamma, dbeta, dresidual
         elements.backward.backward.for_work(size)(dy, x, y, stats, gamma, beta, row, room, wanted)
     else:
-        row = cut(rows, 1, TASKS, 3, centered, relu, residual_given)
+        row = cut(rows, 1, TASKS, True, centered, relu, residual_given)
         channels.backward.backward.for_work(size)(dy, x, y, stats, parameters, row, room, gradients)
